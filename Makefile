@@ -1,0 +1,33 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test lint docs bench clean
+
+setup: .venv/.ok
+
+.venv/.ok: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/.ok
+	$(BIN)/dataengine run demo
+
+test: .venv/.ok
+	$(BIN)/pytest
+
+lint: .venv/.ok
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m dataengine.docs --check
+
+docs: .venv/.ok
+	$(BIN)/python -m dataengine.docs
+
+bench: .venv/.ok
+	$(BIN)/python -m pytest tests/benchmarks -s --override-ini addopts=
+
+clean:
+	rm -rf .venv out runs

@@ -1,0 +1,1 @@
+"""Readers of annotation layouts and builders of instruction samples."""

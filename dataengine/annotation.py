@@ -1,0 +1,177 @@
+"""What a reader yields: the facts about one source item, free of any task.
+
+Conventions, stated once: boxes are absolute `xyxy` float pixels of the EXIF-corrected image, origin 0, end exclusive;
+masks are COCO run-length codes (column-major) of the whole image; keypoints are `(x, y, v)` with v 0 (not labelled),
+1 (labelled, hidden) or 2 (visible). A reader converts at the edge; nothing past a reader knows another convention.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Box = tuple[float, float, float, float]
+Keypoint = tuple[float, float, int]
+
+
+class Rle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A COCO run-length code: `size` is (height, width), `counts` the compressed string."""
+
+    size: tuple[int, int]
+    counts: str
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a fact stands: `file` relative to the root, `record` a path inside it (`images[3]`, `line 7`)."""
+
+    file: str
+    record: str
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One picture: `path` relative to the root; width and height in pixels as the source states them, if it does."""
+
+    path: str
+    width: int | None = None
+    height: int | None = None
+    role: Literal["input", "target"] = "input"
+    license: str | None = None
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing in an image: what it is and where.
+
+    `category` is a name of the label space, or None for an object that has none (a referred object, a free region).
+    `keypoints` follow the names that the label space gives for the category. `crowd` marks a region of many objects,
+    `ignore` one that is neither object nor background, `difficult` Pascal VOC's flag. `text` is what the object says
+    (OCR) or what is said of it (a region description).
+    """
+
+    id: str
+    category: str | None = None
+    box: Box | None = None
+    mask: Rle | None = None
+    keypoints: tuple[Keypoint, ...] | None = None
+    quad: tuple[float, float, float, float, float, float, float, float] | None = None
+    text: str | None = None
+    attributes: dict[str, str] = {}
+    image: int = 0
+    crowd: bool = False
+    ignore: bool = False
+    difficult: bool = False
+
+
+class Caption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A sentence about the whole picture."""
+
+    id: str
+    text: str
+    lang: str = "en"
+
+
+class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A phrase that refers to objects: `instances` are positions in the annotation's instances (empty: none is meant).
+
+    `spans` are [start, end) character positions of the phrase inside a caption, where the source gives them.
+    """
+
+    id: str
+    text: str
+    instances: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...] = ()
+    answer: str | None = None
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A question with its accepted answers, the best first; `answer_index` points into `choices`, if there are any."""
+
+    id: str
+    text: str
+    answers: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    answer_index: int | None = None
+    rationale: str | None = None
+    instances: tuple[int, ...] = ()
+
+
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One turn of a conversation; `<image>` stands for a picture, `<region>` for a region, in order."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+class Dialog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A ready-made conversation about the pictures."""
+
+    id: str
+    turns: tuple[Turn, ...]
+
+
+class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An editing instruction between two of the pictures (positions in `images`)."""
+
+    id: str
+    instruction: str
+    before: int
+    after: int
+
+
+class Annotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All facts about one source item.
+
+    `negatives` are categories verified absent; `exhaustive` says whether a category of the label space that has no
+    instance is absent (True), or merely not annotated (False).
+    """
+
+    key: str
+    images: tuple[Image, ...]
+    origin: Origin
+    instances: tuple[Instance, ...] = ()
+    captions: tuple[Caption, ...] = ()
+    expressions: tuple[Expression, ...] = ()
+    questions: tuple[Question, ...] = ()
+    dialogs: tuple[Dialog, ...] = ()
+    labels: tuple[str, ...] = ()
+    maps: dict[str, str] = {}
+    edits: tuple[Edit, ...] = ()
+    relations: tuple[tuple[int, str, int], ...] = ()
+    negatives: tuple[str, ...] = ()
+    exhaustive: bool = True
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A source record that a reader could not turn into an annotation: it is quarantined under `reason`."""
+
+    key: str
+    reason: str
+    detail: str
+    origin: Origin
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A category: its name, and, where it has keypoints, their names, skeleton (0-based pairs) and mirror partners."""
+
+    name: str
+    keypoints: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
+    flip_pairs: tuple[tuple[int, int], ...] = ()
+    sigmas: tuple[float, ...] = ()
+    description: str = ""
+
+
+class LabelSpace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The categories that a dataset can name, in its order."""
+
+    id: str
+    labels: tuple[Label, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The category names, in order."""
+        return tuple(label.name for label in self.labels)
+
+    def find(self, name: str) -> Label | None:
+        """Return the category of that name, or None."""
+        return next((label for label in self.labels if label.name == name), None)

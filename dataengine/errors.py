@@ -1,0 +1,65 @@
+"""The error tree. Everything of ours prints as one line: place, what is wrong, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DataEngineError(Exception):
+    """Base of all errors that a user can cause and mend; the command line prints them as one line."""
+
+
+class UsageError(DataEngineError):
+    """A command was asked for something that cannot be."""
+
+
+class SpecError(DataEngineError):
+    """A spec, prompt bank, label space or pipeline file is wrong."""
+
+
+class SourceError(DataEngineError):
+    """A source file as a whole cannot be read (missing, truncated, hostile, not the declared layout)."""
+
+
+class PlanError(DataEngineError):
+    """A mixture cannot be planned."""
+
+
+class ShardError(DataEngineError):
+    """Shards or their index are damaged, missing or stale."""
+
+
+class ModelError(DataEngineError):
+    """A model, a batch or a checkpoint does not fit."""
+
+
+class BudgetBroken(DataEngineError):
+    """More units were lost to a reason than the spec allows."""
+
+
+class Skip(Exception):
+    """A builder declines a unit, for a reason of the form `family.noun`; it is counted, never an error."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Quarantine(Exception):
+    """A unit is defective; it is kept aside with its reason and costs no other unit."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest known word, or the list of known words if none is close."""
+    options = sorted(known)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(options)}" if options else ""

@@ -1,0 +1,134 @@
+"""The only door to source files: no path leaves the root, and every annotation file read is remembered by digest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+import xxhash
+
+from dataengine.errors import Quarantine, SourceError
+
+MAX_ANNOTATION_BYTES = 64 * 2**30
+MAX_LINE_BYTES = 64 * 2**20
+# What a folder listed is remembered as well: a file more or less is a change.
+_LISTING = "glob:"
+
+
+class Root:
+    """A folder of source files. Remembers the digest of each annotation file that was read through it."""
+
+    def __init__(self, directory: Path) -> None:
+        if not directory.is_dir():
+            raise SourceError(f"{directory}: no such folder; --root needs the dataset's folder")
+        self.directory = directory
+        self._real = os.path.realpath(directory)
+        self.digests: dict[str, str] = {}
+
+    def inside(self, relative: str) -> Path:
+        """Return the path of a file inside the root, which need not exist.
+
+        Raises Quarantine `path.outside` for an absolute path, one that climbs out, or a link that leads out, and
+        `path.invalid` for a name that no file can have.
+        """
+        name = relative.replace("\\", "/")
+        if not name or "\0" in name or len(name) > 1024:
+            raise Quarantine("path.invalid", f"{relative[:80]!r} is no file name")
+        if name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:3] == ":/":
+            raise Quarantine("path.outside", f"{relative!r} leaves the root")
+        joined = f"{self._real}/{name}"
+        real = os.path.realpath(joined)
+        if real != self._real and not real.startswith(self._real + os.sep):
+            raise Quarantine("path.outside", f"{relative!r} leads out of the root through a link")
+        return Path(joined)
+
+    def annotation(self, relative: str, needed_as: str) -> Path:
+        """Return the path of an annotation file that must exist. Raises SourceError, naming the spec's key for it."""
+        try:
+            path = self.inside(relative)
+        except Quarantine as error:
+            raise SourceError(
+                f"{relative}: {error.detail}; source.{needed_as} must stay inside --root"
+            ) from error
+        if not path.exists():
+            raise SourceError(f"{path}: no such file; the spec needs it as source.{needed_as}")
+        return path
+
+    def read(self, relative: str, needed_as: str) -> bytes:
+        """Return the bytes of an annotation file and remember their digest. Raises SourceError."""
+        path = self.annotation(relative, needed_as)
+        try:
+            size = path.stat().st_size
+            if size > MAX_ANNOTATION_BYTES:
+                raise SourceError(f"{path}: {size} bytes, more than an annotation file may have")
+            data = path.read_bytes()
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+        self.digests[relative] = xxhash.xxh3_128_hexdigest(data)
+        return data
+
+    def lines(self, relative: str, needed_as: str) -> Iterator[tuple[int, bytes]]:
+        """Yield (line number from 1, line without its end) of an annotation file; remembers its digest at the end.
+
+        A line of more than 64 MiB raises SourceError: it would be read into memory whole.
+        """
+        path = self.annotation(relative, needed_as)
+        digest = xxhash.xxh3_128()
+        try:
+            with path.open("rb") as file:
+                number = 0
+                while line := file.readline(MAX_LINE_BYTES):
+                    number += 1
+                    if len(line) == MAX_LINE_BYTES:
+                        raise SourceError(f"{path}: line {number} is longer than {MAX_LINE_BYTES} bytes")
+                    digest.update(line)
+                    yield number, line.rstrip(b"\r\n")
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+        self.digests[relative] = digest.hexdigest()
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the files that match a pattern, as sorted paths relative to the root, links that lead out left out."""
+        found = []
+        for path in self.directory.glob(pattern):
+            relative = path.relative_to(self.directory).as_posix()
+            if path.is_file() and os.path.realpath(path).startswith(self._real + os.sep):
+                found.append(relative)
+        found.sort()
+        self.digests[f"{_LISTING}{pattern}"] = xxhash.xxh3_128_hexdigest("\n".join(found).encode())
+        return found
+
+    def refresh(self, names: Iterable[str]) -> None:
+        """Take the digests of what was read before, by name, as it is now. Raises SourceError where a file is gone."""
+        for name in names:
+            if name.startswith(_LISTING):
+                self.glob(name.removeprefix(_LISTING))
+            else:
+                self.digests[name] = digest_file(self.annotation(name, "annotations"))
+
+
+def digest_file(path: Path) -> str:
+    """Return the xxh3-128 of a file's bytes, read in pieces. Raises SourceError."""
+    digest = xxhash.xxh3_128()
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

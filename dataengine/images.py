@@ -1,0 +1,117 @@
+"""Pictures: what a header says, limits before decoding, and decoding to RGB."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Literal, cast
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dataengine.errors import Quarantine
+
+Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 178_956_970  # Pillow's own refusal, twice its warning level
+MAX_BYTES = 512 * 2**20
+_FORMATS: dict[str, Format] = {
+    "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff",
+}  # fmt: skip
+EXTENSIONS: dict[str, Format] = {
+    "jpg": "jpeg", "jpeg": "jpeg", "jpe": "jpeg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp",
+    "tif": "tiff", "tiff": "tiff",
+}  # fmt: skip
+_TRANSPOSED = frozenset({5, 6, 7, 8})
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """What a picture's header says: size in pixels after EXIF correction, format, EXIF orientation (1: upright)."""
+
+    width: int
+    height: int
+    format: Format
+    orientation: int
+
+
+def _open(data: bytes | Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # what Pillow warns about is refused below, or is the audit's to report
+            return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data)
+    except Image.DecompressionBombError as error:
+        raise Quarantine("image.too_large", f"more than {MAX_PIXELS} pixels") from error
+    except FileNotFoundError as error:
+        raise Quarantine("image.missing", "no such file") from error
+    except UnidentifiedImageError as error:
+        raise Quarantine("image.corrupt", "not a picture in any known format") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise Quarantine("image.corrupt", f"header cannot be read: {error}") from error
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = picture.getexif().get(0x0112, 1)
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError):
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def probe(data: bytes | Path) -> Probe:
+    """Read a picture's header. Raises Quarantine `image.missing`, `.corrupt`, `.too_large` or `.format`."""
+    picture = _open(data)
+    try:
+        file_format = _FORMATS.get(picture.format or "")
+        if file_format is None:
+            raise Quarantine("image.format", f"format {picture.format} is not supported")
+        width, height = picture.size
+        if width * height > MAX_PIXELS:
+            raise Quarantine("image.too_large", f"{width} x {height} pixels")
+        if width < 1 or height < 1:
+            raise Quarantine("image.corrupt", f"size is {width} x {height}")
+        orientation = _orientation(picture)
+    finally:
+        picture.close()
+    if orientation in _TRANSPOSED:
+        width, height = height, width
+    return Probe(width=width, height=height, format=file_format, orientation=orientation)
+
+
+def decode(data: bytes) -> Pixels:
+    """Decode a whole picture to RGB uint8 [height, width, 3], EXIF orientation applied, transparency on white.
+
+    Raises Quarantine as `probe` does, and `image.corrupt` where the pixels end early.
+    """
+    header = probe(data)
+    if header.format == "jpeg" and header.orientation == 1:
+        try:
+            return cast(Pixels, simplejpeg.decode_jpeg(data, colorspace="RGB"))
+        except ValueError:
+            pass  # CMYK and the like: Pillow knows more, and has the last word on what is corrupt
+    picture = _open(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+                rgba = picture.convert("RGBA")
+                white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+                picture = Image.alpha_composite(white, rgba)
+            elif picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+                values = np.asarray(picture, dtype=np.float64)
+                top = 65535.0 if picture.mode != "F" else max(float(values.max()), 1e-9)
+                picture = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise Quarantine("image.corrupt", f"pixels cannot be decoded: {error}") from error
+    finally:
+        picture.close()

@@ -1,0 +1,155 @@
+"""What lies beside the shards: `index.parquet` (where each sample is) and `shards.json` (what the set is made of)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataengine.annotation import LabelSpace
+from dataengine.errors import ShardError
+from dataengine.ledger import Ledger
+from dataengine.task import Family
+
+INDEX, SHARDS = "index.parquet", "shards.json"
+VERSION = 1
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.dictionary(pa.int32(), pa.string())),
+        ("task", pa.dictionary(pa.int32(), pa.string())),
+        ("dataset", pa.dictionary(pa.int32(), pa.string())),
+        ("shard", pa.dictionary(pa.int32(), pa.string())),
+        ("key", pa.string()),
+        ("json_offset", pa.int64()),
+        ("json_size", pa.int32()),
+        ("image_offsets", pa.list_(pa.int64())),
+        ("image_sizes", pa.list_(pa.int64())),
+        ("digest", pa.string()),
+        ("text_length", pa.int32()),
+        ("widths", pa.list_(pa.int32())),
+        ("heights", pa.list_(pa.int32())),
+        ("file", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+
+
+class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One tar: its bytes, the xxh3-128 of them, and the digest of the plan that it was written from."""
+
+    name: str
+    samples: int
+    bytes: int
+    digest: str
+    plan: str
+
+
+class Dropped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A sample of a manifest that is in no shard, and why."""
+
+    id: str
+    reason: str
+    detail: str
+
+
+class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One converted split inside a shard set; `manifest` is its folder relative to the shards."""
+
+    name: str
+    dataset: str
+    task: str
+    split: str
+    use: str
+    family: Family
+    samples: int
+    text_length: int
+    spec_hash: str
+    fingerprint: str
+    manifest: str
+    ledger: Ledger
+    labels: LabelSpace | None
+
+
+class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole set. manifest samples = shard samples + dropped, for each source."""
+
+    version: int
+    layout: str
+    samples_per_shard: int
+    schema_hash: str
+    shards: tuple[ShardFile, ...]
+    sources: tuple[ShardSource, ...]
+    dropped: tuple[Dropped, ...]
+    specs: dict[str, Any]
+
+
+def load_set(directory: Path) -> ShardSet:
+    """Read shards.json. Raises ShardError where it is missing or not readable."""
+    path = directory / SHARDS
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ShardSet)
+    except FileNotFoundError as error:
+        raise ShardError(f"{path}: no such file; run 'dataengine shard' to finish the set") from error
+    except (OSError, msgspec.DecodeError) as error:
+        raise ShardError(f"{path}: not a shard set: {error}; run 'dataengine shard' again") from error
+
+
+class Index:
+    """Where each sample lies: one row a sample, in the order of the shards, kept as Arrow columns."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.set = load_set(directory)
+        try:
+            self.table = pq.read_table(directory / INDEX, memory_map=True)
+        except (OSError, pa.ArrowException) as error:
+            raise ShardError(
+                f"{directory / INDEX}: cannot be read: {error}; run 'dataengine shard' again"
+            ) from error
+        if self.table.schema.names != INDEX_SCHEMA.names:
+            raise ShardError(
+                f"{directory / INDEX}: columns are not those of version {VERSION}; run 'dataengine shard' again"
+            )
+        total = sum(shard.samples for shard in self.set.shards)
+        if self.table.num_rows != total:
+            raise ShardError(
+                f"{directory / INDEX}: has {self.table.num_rows} samples, shards.json {total};"
+                " the index is stale, run 'dataengine shard' again"
+            )
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def rows_by_source(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Return the row numbers of each source, ascending."""
+        column = self.table.column("source").combine_chunks()
+        codes = column.indices.to_numpy()
+        order = np.argsort(codes, kind="stable")
+        names = column.dictionary.to_pylist()
+        bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
+        return {name: order[bounds[i] : bounds[i + 1]] for i, name in enumerate(names)}
+
+    def row(self, number: int) -> dict[str, Any]:
+        """Return one row as plain values."""
+        return {name: self.table.column(i)[number].as_py() for i, name in enumerate(self.table.schema.names)}
+
+    def find(self, sample_id: str) -> int:
+        """Return the row of a sample. Raises ShardError with the way to list ids."""
+        import pyarrow.compute as pc
+
+        position = pc.index(self.table.column("id"), sample_id).as_py()
+        if position < 0:
+            raise ShardError(
+                f"{self.directory}: no sample {sample_id!r}; 'dataengine stream {self.directory} --count 5 --json'"
+                " lists some"
+            )
+        return int(position)

@@ -1,0 +1,142 @@
+"""A converted split on disk: samples.parquet, quarantine.parquet, manifest.json and, written last, ledger.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataengine import sample as samples
+from dataengine.annotation import LabelSpace
+from dataengine.errors import SourceError
+from dataengine.files import write_atomic
+from dataengine.sample import Sample
+from dataengine.task import Family
+
+SAMPLES, QUARANTINE, MANIFEST, LEDGER = (
+    "samples.parquet",
+    "quarantine.parquet",
+    "manifest.json",
+    "ledger.json",
+)
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text_length", pa.int32()),
+        ("num_instances", pa.int32()),
+        ("images", pa.list_(pa.string())),
+        ("file", pa.string()),
+        ("record", pa.string()),
+        ("image_license", pa.string()),
+        ("sample", pa.binary()),
+    ]
+)
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("outcome", pa.dictionary(pa.int8(), pa.string())),
+        ("reason", pa.dictionary(pa.int16(), pa.string())),
+        ("key", pa.string()),
+        ("detail", pa.string()),
+        ("file", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a converted split was made from. `fingerprint` covers all of it but the place on this machine."""
+
+    dataset: str
+    task: str
+    split: str
+    use: str
+    family: Family
+    root: str
+    spec: dict[str, Any]
+    spec_hash: str
+    spec_path: str
+    reader: str
+    seed: int
+    limit: int | None
+    labels: LabelSpace | None
+    source_files: dict[str, str]
+    fingerprint: str
+    records_expected: int | None = None
+    images_expected: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The source name that mixtures use: `dataset/task/split`."""
+        return f"{self.dataset}/{self.task}/{self.split}"
+
+
+def load(directory: Path) -> Manifest:
+    """Read the manifest of a finished split. Raises SourceError where it is missing or unfinished."""
+    if not (directory / LEDGER).is_file():
+        raise SourceError(f"{directory}: no finished manifest here ({LEDGER} is missing); run convert again")
+    try:
+        return msgspec.json.decode((directory / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError) as error:
+        raise SourceError(f"{directory / MANIFEST}: not a manifest: {error}; run convert again") from error
+
+
+def dump(manifest: Manifest, directory: Path) -> None:
+    """Write manifest.json."""
+    data = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
+    write_atomic(directory / MANIFEST, data + b"\n")
+
+
+def find(path: Path) -> list[Path]:
+    """Return the finished splits in or below a folder, sorted. Raises SourceError where there are none."""
+    if not path.is_dir():
+        raise SourceError(f"{path}: no such folder; expected the --out of convert or a folder in it")
+    found = sorted(file.parent for file in path.rglob(MANIFEST) if (file.parent / LEDGER).is_file())
+    if not found:
+        raise SourceError(f"{path}: no finished manifest in or below it; run convert first")
+    return found
+
+
+def sample_row(sample: Sample) -> dict[str, Any]:
+    """Return a sample as a row of samples.parquet."""
+    instances = getattr(sample.targets, "instances", ())
+    return {
+        "id": sample.id,
+        "text_length": sum(len(turn.text) for turn in sample.conversation),
+        "num_instances": len(instances),
+        "images": [image.path for image in sample.images],
+        "file": sample.origin.file,
+        "record": sample.origin.record,
+        "image_license": sample.license.images,
+        "sample": samples.encode(sample),
+    }
+
+
+def read_samples(directory: Path, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
+    """Yield the samples of a split from row `start` up to `stop`, reading only the row groups that hold them."""
+    for data in read_encoded(directory, start, stop):
+        yield samples.decode(data)
+
+
+def read_encoded(directory: Path, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """Yield samples as JSON, as `read_samples` does."""
+    with pq.ParquetFile(directory / SAMPLES) as file:
+        first = 0
+        for group in range(file.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            low, high = max(start - first, 0), count if stop is None else min(stop - first, count)
+            if low < high:
+                column = file.read_row_group(group, columns=["sample"]).column("sample")
+                yield from column.slice(low, high - low).to_pylist()
+            first += count
+            if stop is not None and first >= stop:
+                return
+
+
+def num_samples(directory: Path) -> int:
+    """Return the number of samples of a split."""
+    return int(pq.read_metadata(directory / SAMPLES).num_rows)

@@ -1,0 +1,77 @@
+"""Readers and builders, found by the name that a spec gives; nothing registers itself."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import random
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+from dataengine.annotation import Annotation, LabelSpace, Rejected
+from dataengine.errors import SpecError, nearest
+from dataengine.files import Root
+from dataengine.sample import Rendering
+from dataengine.task import Task, Unit
+
+FORMATS_PACKAGE = "converters.formats"
+BUILDERS_PACKAGE = "converters.tasks"
+
+
+class Reader(Protocol):
+    """A module that reads one annotation layout."""
+
+    VERSION: str
+    Source: Any  # a msgspec Struct: the keys that a spec may give under `source` and its splits
+
+    def read(self, source: Any, root: Root) -> Iterator[Annotation | Rejected]:
+        """Yield one annotation or rejection a source item, in the order of the source."""
+        ...
+
+
+class Builder(Protocol):
+    """A module that words one family of tasks."""
+
+    Options: Any  # a msgspec Struct: the options that a task or a dataset may set
+
+    def build(self, annotation: Annotation, unit: Unit, task: Task, rng: random.Random) -> Rendering:
+        """Return the conversation and targets of a unit, or raise Skip or Quarantine with a reason."""
+        ...
+
+
+def names(package: str) -> list[str]:
+    """Return the modules of a package by listing it, without importing them."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.submodule_search_locations is None:
+        return []
+    return sorted(module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
+
+
+def _load(name: str, package: str, kind: str, place: str) -> ModuleType:
+    if "." not in name and name not in names(package):
+        raise SpecError(f"{place}: unknown {kind} {name!r}{nearest(name, names(package))}")
+    path = name if "." in name else f"{package}.{name}"
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path and not path.startswith(f"{error.name}."):
+            raise
+        raise SpecError(f"{place}: {kind} {name!r}: no module {path!r} can be imported") from error
+
+
+def load_reader(name: str, place: str) -> Reader:
+    """Return the reader module of a format: ours by its short name, a user's by its dotted path. Raises SpecError."""
+    return cast(Reader, _load(name, FORMATS_PACKAGE, "format", place))
+
+
+def load_builder(name: str, place: str) -> Builder:
+    """Return the builder module of that name: ours by its short name, a user's by its dotted path. Raises SpecError."""
+    return cast(Builder, _load(name, BUILDERS_PACKAGE, "builder", place))
+
+
+def source_labels(reader: Reader, source: Any, root: Root) -> LabelSpace | None:
+    """Return the label space that the source itself states, or None where the format has none."""
+    labels = getattr(reader, "labels", None)
+    return cast("LabelSpace | None", labels(source, root)) if labels is not None else None

@@ -1,0 +1,192 @@
+"""The unified instruction record: one conversation, what its tokens point to, and what the decoders must answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from dataengine import tokens
+from dataengine.annotation import Box, Keypoint, Rle, Turn
+from dataengine.errors import Quarantine
+
+
+class SampleImage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A picture of a sample: `path` relative to the source root; size in pixels after EXIF correction.
+
+    `digest` (xxh3-128 of the file's bytes) is set when the bytes are sharded.
+    """
+
+    path: str
+    width: int
+    height: int
+    format: Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
+    role: Literal["input", "target"] = "input"
+    digest: str | None = None
+    license: str | None = None
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one routing token of the conversation points to; `name` equals the `label` of its targets."""
+
+    token: str
+    kind: Literal["category", "expression", "keypoint", "region", "image"]
+    name: str
+
+
+class Region(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A visual prompt on an image: which kind, and the pixels that it marks."""
+
+    kind: Literal["point", "scribble", "circle", "polygon", "box", "mask"]
+    box: Box
+    mask: Rle | None = None
+    image: int = 0
+
+
+class TargetInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One object to find: `label` is the name of the route that asks for it; boxes as in `annotation`.
+
+    `area` is in square pixels; `ignore` marks an object that is neither to be found nor background (a crowd).
+    """
+
+    label: str
+    box: Box
+    area: float
+    mask: Rle | None = None
+    keypoints: tuple[Keypoint, ...] | None = None
+    ignore: bool = False
+    id: str = ""
+
+
+class TextTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="text"):
+    """The answer is the assistant's text alone."""
+
+    answers: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    answer_index: int | None = None
+
+
+class InstanceTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="instances"):
+    """Boxes, and masks where there are any, for the labels of the routes.
+
+    `negatives` are labels known to be absent; `exhaustive` says whether every label without an instance is absent.
+    """
+
+    instances: tuple[TargetInstance, ...]
+    negatives: tuple[str, ...] = ()
+    exhaustive: bool = True
+
+
+class KeypointTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="keypoints"):
+    """Boxes and keypoints; `names` are all keypoints in dataset order, and each instance has one entry per name.
+
+    The prompt may ask for a subset: keypoints that have no route are to be left out by whoever reads the targets.
+    """
+
+    names: tuple[str, ...]
+    instances: tuple[TargetInstance, ...]
+    flip_pairs: tuple[tuple[int, int], ...] = ()
+    sigmas: tuple[float, ...] = ()
+
+
+class ImageTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="image"):
+    """A picture to make: `image` is its position in the sample's images, `caption` the text that describes it."""
+
+    image: int
+    caption: str
+
+
+Targets = TextTargets | InstanceTargets | KeypointTargets | ImageTargets
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which templates worded the conversation (`""` where the source's own words stand)."""
+
+    bank: str = ""
+    question: str = ""
+    answer: str = ""
+
+
+class Rendering(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a builder makes of a unit; convert adds identity, pictures and origin to make a sample of it."""
+
+    conversation: tuple[Turn, ...]
+    targets: Targets
+    routes: tuple[Route, ...] = ()
+    regions: tuple[Region, ...] = ()
+    prompt: Prompt = Prompt()
+
+
+class SampleOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a sample comes from: source file and record, and the spec and reader that made it."""
+
+    dataset: str
+    file: str
+    record: str
+    spec: str
+    spec_hash: str
+    reader: str
+
+
+class SampleLicense(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """License identifiers as the source states them (`unspecified` where it does not)."""
+
+    annotations: str
+    images: str
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One instruction sample. Its id is `dataset/split/key#task`."""
+
+    id: str
+    task: str
+    dataset: str
+    split: str
+    images: tuple[SampleImage, ...]
+    conversation: tuple[Turn, ...]
+    targets: Targets
+    origin: SampleOrigin
+    license: SampleLicense
+    routes: tuple[Route, ...] = ()
+    regions: tuple[Region, ...] = ()
+    prompt: Prompt = Prompt()
+    ratings: dict[str, float] = {}
+
+
+encode = msgspec.json.Encoder(order="deterministic").encode
+decode = msgspec.json.Decoder(Sample).decode
+
+
+def check(sample: Sample) -> None:
+    """Raise Quarantine if the sample's parts contradict each other.
+
+    Every routing token has one route, in order; every `<image>` an image; every `<region>` a region; every label of a
+    target a route; turns alternate from user to assistant and none is empty.
+    """
+    text = "\n".join(turn.text for turn in sample.conversation)
+    found = tokens.placeholders(text)
+    routing = [token for token in found if token in tokens.ROUTING_TOKENS]
+    if routing != [route.token for route in sample.routes]:
+        raise Quarantine(
+            "token.route_mismatch", f"{len(routing)} routing tokens, {len(sample.routes)} routes"
+        )
+    num_inputs = sum(image.role == "input" for image in sample.images)
+    if found.count(tokens.IMAGE) != num_inputs:
+        raise Quarantine(
+            "media.placeholder", f"{found.count(tokens.IMAGE)} <image> for {num_inputs} input images"
+        )
+    if found.count(tokens.REGION) != len(sample.regions):
+        raise Quarantine(
+            "token.region_mismatch",
+            f"{found.count(tokens.REGION)} <region> for {len(sample.regions)} regions",
+        )
+    roles = [turn.role for turn in sample.conversation if turn.role != "system"]
+    if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
+        raise Quarantine("turn.structure", f"roles are {', '.join(roles) or 'none'}")
+    if not all(turn.text.strip() for turn in sample.conversation):
+        raise Quarantine("text.empty", "a turn has no text")
+    if isinstance(sample.targets, InstanceTargets | KeypointTargets):
+        names = {route.name for route in sample.routes}
+        lost = sorted({instance.label for instance in sample.targets.instances} - names)
+        if lost:
+            raise Quarantine("target.unasked", f"no routing token asks for {lost[0]!r}")

@@ -1,0 +1,244 @@
+"""Dataset specs: declared content, checked without running anything."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import xxhash
+
+from dataengine import yaml12
+from dataengine.annotation import LabelSpace
+from dataengine.errors import SpecError, nearest
+from dataengine.modules import load_builder, load_reader
+from dataengine.prompts import PromptBank
+from dataengine.strict import convert, load_struct
+from dataengine.task import Task, TaskSpec
+
+ID = re.compile(r"[a-z0-9][a-z0-9_]{0,47}")
+
+
+class License(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """SPDX ids, or `per_record`, `unspecified`, `unknown`, or the owner's own name for the terms."""
+
+    annotations: str
+    images: str
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """One split: what it may be used for, what it should hold, and the keys that the reader needs."""
+
+    use: Literal["train", "eval"]
+    images_expected: int | None = None
+    records_expected: int | None = None
+    license: str | None = None
+    options: dict[str, Any] = {}
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the annotations are: a format, and per split the keys that its reader takes."""
+
+    format: str
+    splits: dict[str, Split]
+
+
+class TaskUse(msgspec.Struct, frozen=True, kw_only=True):
+    """A task on a dataset: options for its builder, the splits that it applies to, budgets by reason."""
+
+    options: dict[str, Any] = {}
+    splits: tuple[str, ...] = ()
+    budgets: dict[str, float] = {}
+
+
+class DatasetSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A public collection and its tasks."""
+
+    id: str
+    title: str
+    license: License
+    source: Source
+    tasks: dict[str, TaskUse]
+    status: Literal["real", "layout"]
+    homepage: str = ""
+    citation: str = ""
+    labels: str | None = None
+    lang: str = "en"
+    budgets: dict[str, float] = {}
+    covers: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
+    adapt: str | None = None
+    notes: str = ""
+
+
+class SplitFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of a split that are ours; all others are the reader's."""
+
+    use: Literal["train", "eval"] = "train"
+    images_expected: int | None = None
+    records_expected: int | None = None
+    license: str | None = None
+
+
+class DatasetFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a dataset's YAML file may hold; the reader's and the builder's own keys complete `source` and `tasks`."""
+
+    id: str
+    title: str
+    license: License
+    source: dict[str, Any]
+    tasks: dict[str, dict[str, Any] | None]
+    status: Literal["real", "layout"]
+    homepage: str = ""
+    citation: str = ""
+    labels: str | None = None
+    lang: str = "en"
+    budgets: dict[str, float] = {}
+    covers: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()
+    adapt: str | None = None
+    notes: str = ""
+
+
+_SPLIT_KEYS = set(SplitFacts.__struct_fields__)
+
+
+def load_dataset(path: Path) -> DatasetSpec:
+    """Load a dataset spec; imports nothing and opens no other file. Raises SpecError with file, line and key."""
+    raw = load_struct(path, DatasetFile)
+    if not ID.fullmatch(raw.id):
+        raise SpecError(f"{path}: id {raw.id!r}: expected lower-case letters, digits and '_', at most 48")
+    budgets = {reason: rate for reason, rate in raw.budgets.items() if not 0 <= rate <= 1}
+    if budgets:
+        raise SpecError(f"{path}: budgets: {budgets} is no rate; expected 0 to 1")
+    return DatasetSpec(
+        **{
+            name: getattr(raw, name)
+            for name in DatasetFile.__struct_fields__
+            if name not in ("source", "tasks")
+        },
+        source=_source(raw.source, path),
+        tasks={task: _task_use(task, use, path) for task, use in raw.tasks.items()},
+    )
+
+
+def _source(raw: dict[str, Any], path: Path) -> Source:
+    shared = {key: value for key, value in raw.items() if key not in ("format", "splits")}
+    if not isinstance(raw.get("format"), str):
+        raise SpecError(f"{path}: source.format: missing; expected the name of a format")
+    splits = raw.get("splits")
+    if not isinstance(splits, dict) or not splits:
+        raise SpecError(f"{path}: source.splits: missing; expected at least one split")
+    found = {}
+    for name, split in splits.items():
+        if not ID.fullmatch(name):
+            raise SpecError(f"{path}: source.splits.{name}: expected lower-case letters, digits and '_'")
+        if not isinstance(split, dict | None):
+            raise SpecError(f"{path}: source.splits.{name}: expected a mapping of keys")
+        merged = {**shared, **(split or {})}
+        ours = {key: value for key, value in merged.items() if key in _SPLIT_KEYS}
+        facts = convert(ours, SplitFacts, path, ["source", "splits", name])
+        found[name] = Split(
+            use=facts.use,
+            images_expected=facts.images_expected,
+            records_expected=facts.records_expected,
+            license=facts.license,
+            options={key: value for key, value in merged.items() if key not in _SPLIT_KEYS},
+        )
+    return Source(format=raw["format"], splits=found)
+
+
+def _task_use(task: str, raw: dict[str, Any] | None, path: Path) -> TaskUse:
+    options = dict(raw or {})
+    ours = {key: options.pop(key) for key in ("splits", "budgets") if key in options}
+    use = convert(ours, TaskUse, path, ["tasks", task])
+    return TaskUse(options=options, splits=use.splits, budgets=use.budgets)
+
+
+def load_task(path: Path) -> TaskSpec:
+    """Load a task type. Raises SpecError."""
+    return load_struct(path, TaskSpec)
+
+
+def load_labels(path: Path) -> LabelSpace:
+    """Load a label space. Raises SpecError, also where a name stands twice or a mirror partner does not exist."""
+    space = load_struct(path, LabelSpace)
+    names = space.names
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SpecError(f"{path}: labels: {twice!r} stands twice")
+    for label in space.labels:
+        count = len(label.keypoints)
+        if any(not 0 <= end < count for pair in (*label.skeleton, *label.flip_pairs) for end in pair):
+            raise SpecError(f"{path}: labels: {label.name!r}: a skeleton or flip pair leaves 0..{count - 1}")
+        if any(a == b for a, b in label.flip_pairs):
+            raise SpecError(f"{path}: labels: {label.name!r}: a keypoint is its own mirror partner")
+    return space
+
+
+class Resolved(msgspec.Struct, frozen=True, kw_only=True):
+    """One task spec with everything it names: what convert runs on, and what `show` prints."""
+
+    dataset: DatasetSpec
+    task: TaskSpec
+    options: dict[str, Any]
+    splits: tuple[str, ...]
+    bank: PromptBank | None
+    labels: LabelSpace | None
+    path: str
+
+    @property
+    def id(self) -> str:
+        """The task spec's name, `dataset/task`."""
+        return f"{self.dataset.id}/{self.task.id}"
+
+    def budgets(self) -> dict[str, float]:
+        """Return the largest rate of units that each reason may take."""
+        return {**self.dataset.budgets, **self.dataset.tasks[self.task.id].budgets}
+
+    def source(self, split: str) -> Any:
+        """Return the reader's own Source Struct for a split. Raises SpecError for a key that the format lacks."""
+        reader = load_reader(self.dataset.source.format, self.path)
+        place = Path(self.path)
+        return convert(
+            self.dataset.source.splits[split].options, reader.Source, place, ["source", "splits", split]
+        )
+
+    def runtime(self, split: str, labels: LabelSpace | None) -> Task:
+        """Return what the builder needs. Raises SpecError for an option that the builder lacks."""
+        builder = load_builder(self.task.builder, self.path)
+        options = convert(self.options, builder.Options, Path(self.path), ["tasks", self.task.id])
+        return Task(
+            spec=self.task,
+            options=options,
+            bank=self.bank,
+            labels=self.labels or labels,
+            train=self.dataset.source.splits[split].use == "train",
+            lang=self.dataset.lang,
+        )
+
+    def hash(self) -> str:
+        """Return a digest of all declared content: the same for the same words, whatever the file's name."""
+        content = msgspec.to_builtins((self.dataset, self.task, self.options, self.bank, self.labels))
+        # The other tasks of a dataset, and prose, do not change what this one makes.
+        for key in ("tasks", "title", "homepage", "citation", "notes", "covers", "unverified", "status"):
+            content[0].pop(key)
+        return xxhash.xxh3_128_hexdigest(msgspec.json.encode(content, order="sorted"))
+
+
+def read_yaml_id(path: Path) -> str:
+    """Return the `id` of a YAML file. Raises SpecError where it has none."""
+    value = yaml12.load(path).get("id")
+    if not isinstance(value, str):
+        raise SpecError(f"{path}: missing key 'id'")
+    return value
+
+
+def split_names(spec: Resolved, wanted: str | None) -> tuple[str, ...]:
+    """Return the splits to work on. Raises SpecError for one that the spec lacks."""
+    if wanted is None:
+        return spec.splits
+    if wanted not in spec.splits:
+        raise SpecError(f"{spec.path}: no split {wanted!r} for {spec.id}{nearest(wanted, spec.splits)}")
+    return (wanted,)

@@ -1,0 +1,202 @@
+"""Samples by position: `stream.read(t)` is the same sample for every rank, worker and restart."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import xxhash
+
+from dataengine import sample as samples
+from dataengine.errors import PlanError, ShardError
+from dataengine.index import Index
+from dataengine.mix import Plan, Recipe, Source, plan, slots
+from dataengine.sample import Sample
+
+MAX_OPEN_FILES = 32
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a job needs to go on: the next position, what is left out, and which plan it was."""
+
+    position: int
+    plan: str
+    exclusions: dict[str, tuple[int, ...]] = {}
+
+
+class Pool:
+    """A few open files shared by all threads of a process; reads never move a file position."""
+
+    def __init__(self, directory: Path, max_open: int = MAX_OPEN_FILES) -> None:
+        self.directory = directory
+        self.max_open = max_open
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._users: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """Return `size` bytes of a file. Raises ShardError where it is missing or ends early."""
+        descriptor = self._take(name)
+        try:
+            data = os.pread(descriptor, size, offset)
+        except OSError as error:
+            raise ShardError(f"{self.directory / name}: offset {offset}: {error.strerror}") from error
+        finally:
+            self._give(name)
+        if len(data) != size:
+            raise ShardError(
+                f"{self.directory / name}: ends at {offset + len(data)}, expected {offset + size} bytes;"
+                f" rebuild it with 'dataengine shard {self.directory} --rebuild --only {name}'"
+            )
+        return data
+
+    def _take(self, name: str) -> int:
+        with self._lock:
+            descriptor = self._open.get(name)
+            if descriptor is None:
+                try:
+                    descriptor = os.open(self.directory / name, os.O_RDONLY)
+                except OSError as error:
+                    raise ShardError(
+                        f"{self.directory / name}: {error.strerror};"
+                        f" rebuild it with 'dataengine shard {self.directory} --rebuild --only {name}'"
+                    ) from error
+                self._open[name] = descriptor
+            self._open.move_to_end(name)
+            self._users[name] = self._users.get(name, 0) + 1
+            return descriptor
+
+    def _give(self, name: str) -> None:
+        with self._lock:
+            self._users[name] -= 1
+            idle = [other for other in self._open if not self._users.get(other)]
+            for other in idle[: max(len(self._open) - self.max_open, 0)]:
+                os.close(self._open.pop(other))
+                self._users.pop(other, None)
+
+    def close(self) -> None:
+        """Close all files."""
+        with self._lock:
+            for descriptor in self._open.values():
+                os.close(descriptor)
+            self._open.clear()
+            self._users.clear()
+
+
+def sources(index: Index, use: str = "train") -> list[Source]:
+    """Return the sources of a shard set that may be used for `train` or `eval`; empty ones are left out."""
+    return [
+        Source(
+            name=entry.name,
+            task=entry.task,
+            dataset=entry.dataset,
+            family=entry.family,
+            num_samples=entry.samples,
+            num_tokens=entry.text_length,
+        )
+        for entry in index.set.sources
+        if entry.use == use and entry.samples > 0
+    ]
+
+
+class Stream:
+    """A shard set in the order of a mixture's plan."""
+
+    def __init__(
+        self,
+        directory: Path,
+        recipe: Recipe,
+        *,
+        use: str = "train",
+        exclusions: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        self.index = Index(directory)
+        found = sources(self.index, use)
+        if not found:
+            raise PlanError(f"{directory}: no samples with use {use!r}; its sources are "
+                            f"{', '.join(entry.name for entry in self.index.set.sources) or 'none'}")  # fmt: skip
+        self.exclusions = dict(exclusions or {})
+        self.plan: Plan = plan(found, recipe, self.exclusions)
+        self.pool = Pool(directory)
+        self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
+
+    def row(self, position: int) -> int:
+        """Return the index row that stands at a position."""
+        draw = self.plan[position]
+        return int(self._rows[draw.source][draw.index])
+
+    def entry(self, position: int) -> dict[str, Any]:
+        """Return what stands at a position and where its JSON begins, without reading a shard."""
+        row = self.index.row(self.row(position))
+        return {
+            "t": position,
+            "id": row["id"],
+            "task": row["task"],
+            "dataset": row["dataset"],
+            "shard": row["shard"],
+            "offset": row["json_offset"],
+        }
+
+    def read(self, position: int) -> tuple[Sample, list[bytes]]:
+        """Return the sample at a position and its pictures' bytes, digests checked. Raises ShardError."""
+        return self.read_row(self.row(position))
+
+    def read_row(self, number: int) -> tuple[Sample, list[bytes]]:
+        """Return the sample of an index row and its pictures' bytes. Raises ShardError, naming file and offset."""
+        row = self.index.row(number)
+        name = f"{row['shard']}.tar"
+        encoded = self.pool.read(name, row["json_offset"], row["json_size"])
+        if xxhash.xxh3_128_hexdigest(encoded) != row["digest"]:
+            raise self._damaged(name, row["json_offset"], row["id"])
+        sample = samples.decode(encoded)
+        pictures = []
+        for image, offset, size in zip(sample.images, row["image_offsets"], row["image_sizes"], strict=True):
+            data = self.pool.read(name, offset, size)
+            if xxhash.xxh3_128_hexdigest(data) != image.digest:
+                raise self._damaged(name, offset, row["id"])
+            pictures.append(data)
+        return sample, pictures
+
+    def _damaged(self, name: str, offset: int, sample_id: str) -> ShardError:
+        directory = self.index.directory
+        return ShardError(
+            f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"
+            f" rebuild it with 'dataengine shard {directory} --rebuild --only {name}'"
+        )
+
+    def positions(self, start: int, stop: int, *, rank: int = 0, world: int = 1) -> Iterator[int]:
+        """Yield a rank's positions in [start, stop), in order: its part of each global batch."""
+        batch = self.plan.recipe.global_batch
+        for step in range(start // batch, -(-stop // batch)):
+            for position in slots(step, rank, world, batch):
+                if start <= position < stop:
+                    yield position
+
+    def state(self, position: int) -> State:
+        """Return what a restart needs, on any number of ranks and workers."""
+        return State(position=position, plan=self.plan.digest, exclusions=self.exclusions)
+
+    def check(self, state: State) -> None:
+        """Raise PlanError where a saved state belongs to another plan."""
+        if state.plan != self.plan.digest:
+            raise PlanError(
+                f"{self.index.directory}: the plan is not the one that was saved (sources, recipe or exclusions"
+                " changed); start a new run, or restore the old shards and recipe"
+            )
+
+    def close(self) -> None:
+        """Close the files that the stream holds open."""
+        self.pool.close()
+
+
+def recipe(**fields: Any) -> Recipe:
+    """Return a recipe from plain fields, those that are None left out. Raises PlanError for a wrong one."""
+    try:
+        return msgspec.convert({k: v for k, v in fields.items() if v is not None}, Recipe, strict=False)
+    except msgspec.ValidationError as error:
+        raise PlanError(f"mixture recipe: {error}; see 'dataengine mix --help'") from error

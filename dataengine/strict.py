@@ -1,0 +1,86 @@
+"""Strict loading: a YAML file becomes a Struct, or one line says which key of which line is wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from dataengine import yaml12
+from dataengine.errors import SpecError, nearest
+
+T = TypeVar("T")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `(?P<at>[^`]*)`)?")
+_AT = re.compile(r" - at `(?P<at>[^`]*)`$")
+
+
+def load_struct(path: Path, kind: type[T]) -> T:
+    """Load a YAML file as a Struct. Raises SpecError with file, line, key and the nearest known key."""
+    return convert(yaml12.load(path), kind, path, [])
+
+
+def convert(value: Any, kind: type[T], path: Path | str, prefix: list[str]) -> T:
+    """Convert plain data that stands under the keys `prefix` of a file. Raises SpecError."""
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise SpecError(_explain(str(error), kind, path, prefix)) from error
+
+
+def _explain(message: str, kind: Any, path: Path | str, prefix: list[str]) -> str:
+    if match := _UNKNOWN.match(message):
+        keys = _keys(match["at"])
+        known = _known_fields(kind, keys)
+        problem = f"unknown key {match['key']!r}{nearest(match['key'], known)}"
+        where = [*prefix, *keys, match["key"]]
+    else:
+        at = _AT.search(message)
+        keys = _keys(at["at"]) if at else []
+        where = [*prefix, *keys]
+        text = _AT.sub("", message)
+        text = text.replace("Object missing required field", "missing key").replace("`", "'")
+        problem = (
+            f"{'.'.join(where)}: {text[0].lower()}{text[1:]}" if where else f"{text[0].lower()}{text[1:]}"
+        )
+    line = yaml12.line_of(path, where) if isinstance(path, Path) else None
+    place = f"{path}:{line}" if line else str(path)
+    if match and len(where) > 1:
+        return f"{place}: {'.'.join(where[:-1])}: {problem}"
+    return f"{place}: {problem}"
+
+
+def _keys(at: str | None) -> list[str]:
+    """Split msgspec's path (`$.a[0][...].b`) into keys; `[...]` is some key of a mapping, which it does not name."""
+    return [key for key in re.split(r"[.\[\]]+", (at or "").removeprefix("$")) if key and key != "..."]
+
+
+def _known_fields(kind: Any, keys: list[str]) -> list[str]:
+    """Return the field names of the Struct that stands at a path inside a type."""
+    info = msgspec.inspect.type_info(kind)
+    for key in [*keys, None]:
+        info = _unwrap(info)
+        if isinstance(info, msgspec.inspect.StructType):
+            if key is None:
+                return [field.encode_name for field in info.fields]
+            found = next((field.type for field in info.fields if field.encode_name == key), None)
+            if found is None:
+                return []
+            info = found
+        elif key is None:
+            return []
+    return []
+
+
+def _unwrap(info: Any) -> Any:
+    """Step through optionals, mappings and lists to the type of what they hold."""
+    while True:
+        if isinstance(info, msgspec.inspect.UnionType):
+            info = next((t for t in info.types if not isinstance(t, msgspec.inspect.NoneType)), info.types[0])
+        elif isinstance(info, msgspec.inspect.DictType):
+            info = info.value_type
+        elif isinstance(info, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
+            info = info.item_type
+        else:
+            return info

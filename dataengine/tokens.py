@@ -1,0 +1,61 @@
+"""Routing tokens and the added vocabulary, in the order in which VisionLLM v2 adds them to a tokenizer."""
+
+from __future__ import annotations
+
+import re
+
+DET, GRD, SEG, POSE, GEN, EDIT = "[DET]", "[GRD]", "[SEG]", "[POSE]", "[GEN]", "[EDIT]"
+ROUTING_TOKENS = (DET, GRD, SEG, POSE, GEN, EDIT)
+
+IMAGE, REGION = "<image>", "<region>"
+REGION_START, REGION_END = "<reg>", "</reg>"
+
+NUM_EMB = 8
+EMB_TOKENS = ("[EMB]", *(f"[EMB{i}]" for i in range(2, NUM_EMB + 1)))
+
+# The paper's code appends these 26 to a vocabulary that has <s>, </s> and <unk>; ids are consecutive in this order.
+ADDED_TOKENS = (
+    "[PAD]",
+    IMAGE,
+    "<im_patch>",
+    REGION,
+    "<img>",
+    "</img>",
+    REGION_START,
+    REGION_END,
+    "<det>",
+    "</det>",
+    "<grd>",
+    "</grd>",
+    *ROUTING_TOKENS,
+    *EMB_TOKENS,
+)
+
+# Text of a source must not be able to speak the model's language: our own tokens and the chat markers of common LLMs.
+_FOREIGN_TOKENS = ("<s>", "</s>", "<unk>", "<bbox>", "<pad>")
+_SPECIAL = re.compile(
+    "|".join(re.escape(token) for token in (*ADDED_TOKENS, *_FOREIGN_TOKENS)) + r"|<\|[a-z_0-9]{1,40}\|>",
+    re.IGNORECASE,
+)
+_ROUTING = re.compile("|".join(re.escape(token) for token in ROUTING_TOKENS))
+_PLACEHOLDER = re.compile(f"{re.escape(IMAGE)}|{re.escape(REGION)}|{_ROUTING.pattern}")
+
+
+def special_tokens(text: str) -> list[str]:
+    """Return every special token that stands in source text, in order; text from a source should hold none."""
+    return _SPECIAL.findall(text) if ("<" in text or "[" in text) else []
+
+
+def routing_tokens(text: str) -> list[str]:
+    """Return the routing tokens of a text, in order."""
+    return _ROUTING.findall(text)
+
+
+def placeholders(text: str) -> list[str]:
+    """Return every `<image>`, `<region>` and routing token of a text, in order."""
+    return _PLACEHOLDER.findall(text)
+
+
+def region_text(number: int) -> str:
+    """Return how the n-th region (from 1) is written in a prompt: `<reg>region1<region></reg>`."""
+    return f"{REGION_START}region{number}{REGION}{REGION_END}"
