@@ -78,16 +78,27 @@ class Chunk(msgspec.Struct, frozen=True):
     lost: list[Lost]
     ledger: Ledger
 
+    @staticmethod
+    def join(chunks: list[Chunk]) -> Chunk:
+        """Return several chunks as one."""
+        return Chunk(
+            [data for chunk in chunks for data in chunk.samples],
+            [one for chunk in chunks for one in chunk.lost],
+            ledgers.add([chunk.ledger for chunk in chunks]),
+        )
+
 
 _item_encode = msgspec.msgpack.Encoder().encode
 
 
-class _Item(msgspec.Struct, frozen=True, omit_defaults=True):
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A source item on its way to a worker: an annotation, or what a reader rejected."""
+
     annotation: Annotation | None = None
     rejected: Rejected | None = None
 
 
-_items_decode = msgspec.msgpack.Decoder(list[_Item]).decode
+_items_decode = msgspec.msgpack.Decoder(list[Item]).decode
 _chunk_decode = msgspec.msgpack.Decoder(Chunk).decode
 
 
@@ -195,7 +206,7 @@ def _encoded_chunks(items: Iterable[Annotation | Rejected]) -> Iterator[tuple[in
     iterator = iter(items)
     for number in range(1 << 62):
         batch = [
-            _Item(annotation=item) if isinstance(item, Annotation) else _Item(rejected=item)
+            Item(annotation=item) if isinstance(item, Annotation) else Item(rejected=item)
             for item in islice(iterator, CHUNK)
         ]
         if not batch:
@@ -214,7 +225,7 @@ def _convert_chunk(context: Context, parts: str, chunk: tuple[int, bytes]) -> st
     return str(path)
 
 
-def convert_items(context: Context, items: Iterable[_Item]) -> Chunk:
+def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
     """Convert source items one by one."""
     root = Root(Path(context.root))
     build = load_builder(context.task.spec.builder, context.spec.path).build

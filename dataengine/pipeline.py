@@ -9,7 +9,7 @@ import msgspec
 
 from dataengine import yaml12
 from dataengine.errors import SpecError, nearest
-from dataengine.mix import Mode, Policy
+from dataengine.shares import Mode, Policy
 from dataengine.strict import convert
 
 

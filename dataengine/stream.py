@@ -15,8 +15,9 @@ import xxhash
 from dataengine import sample as samples
 from dataengine.errors import PlanError, ShardError
 from dataengine.index import Index
-from dataengine.mix import Plan, Recipe, Source, plan, slots
+from dataengine.mix import Plan, plan, slots
 from dataengine.sample import Sample
+from dataengine.shares import Recipe, Source
 
 MAX_OPEN_FILES = 32
 

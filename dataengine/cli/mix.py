@@ -11,7 +11,8 @@ from dataengine import yaml12
 from dataengine.cli.output import json_option, print_json, print_table
 from dataengine.errors import PlanError
 from dataengine.index import Index
-from dataengine.mix import Mode, Policy, plan
+from dataengine.mix import plan
+from dataengine.shares import Mode, Policy
 from dataengine.stream import recipe, sources
 
 policy_option = click.option(

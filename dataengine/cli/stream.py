@@ -16,7 +16,7 @@ from dataengine.cli.mix import (
     weights_option,
 )
 from dataengine.cli.output import json_option, print_json, print_table
-from dataengine.mix import Mode, Policy
+from dataengine.shares import Mode, Policy
 from dataengine.stream import Stream, recipe
 
 

@@ -1,0 +1,1 @@
+"""Is this data what it says it is? Rules over manifests, shards and foreign annotation files."""

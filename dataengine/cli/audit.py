@@ -1,0 +1,76 @@
+"""`dataengine audit`: rules over manifests, shards and foreign annotation files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from dataengine.audit.report import write
+from dataengine.audit.rules import rule_of
+from dataengine.audit.run import audit, rates
+from dataengine.cli.output import json_option, print_json, print_table, progress, workers_option
+from dataengine.errors import UsageError
+
+
+@click.command("audit")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--format", "format_name", help="The layout of foreign annotation files, such as coco_instances."
+)
+@click.option("--root", type=click.Path(path_type=Path), help="With --format: the folder of the pictures.")
+@click.option("--source", "source_options", multiple=True, help="With --format: KEY=VALUE for the reader.")
+@click.option(
+    "--report",
+    "report_dir",
+    type=click.Path(path_type=Path),
+    help="Write index.html, issues.parquet, report.json.",
+)
+@workers_option
+@json_option
+def command(
+    paths: tuple[Path, ...],
+    format_name: str | None,
+    root: Path | None,
+    source_options: tuple[str, ...],
+    report_dir: Path | None,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Audit PATHS: folders of manifests or shards, or with --format annotation files that nobody has converted.
+
+    Exit 1 where there are findings.
+    """
+    options: dict[str, str] = {}
+    for pair in source_options:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--source {pair!r}: expected KEY=VALUE")
+        options[key] = value
+    with progress("audit", "places") as update:
+        report = audit(
+            paths, format_name=format_name, root=root, options=options, workers=workers, progress=update
+        )
+    if report_dir is not None:
+        write(report, report_dir)
+    found = rates(report)
+    if as_json:
+        print_json(
+            {
+                "rules": {row[0]: row[3] for row in found},
+                "checked": report.checked,
+                "findings": msgspec.to_builtins(report.findings),
+            }
+        )
+    else:
+        print_table(
+            "",
+            ("rule", "severity", "hits", "subjects", "says"),
+            [(row[0], row[1], row[3], row[4], rule_of(row[0]).says) for row in found],
+        )
+        click.echo(
+            f"{len(report.findings)} findings" + (f", see {report_dir / 'index.html'}" if report_dir else "")
+        )
+    if report.findings:
+        raise click.exceptions.Exit(1)

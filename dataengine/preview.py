@@ -1,0 +1,61 @@
+"""The first samples of a spec, made in memory: what a data engineer looks at before anything is written."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from dataengine import sample as samples
+from dataengine.annotation import Annotation, LabelSpace
+from dataengine.convert import Chunk, Context, Item, convert_items
+from dataengine.files import Root
+from dataengine.images import Pixels, decode
+from dataengine.modules import load_reader, source_labels
+from dataengine.sample import Sample
+from dataengine.spec import Resolved
+
+MAX_ITEMS_A_SAMPLE = 50
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """Some samples with their decoded pictures, and what became of the units that were looked at."""
+
+    samples: list[tuple[Sample, list[Pixels]]]
+    labels: LabelSpace | None
+    looked_at: Chunk
+
+
+def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 0) -> Preview:
+    """Return the first `count` samples of a split. Raises SpecError or SourceError, or Quarantine for a bad picture."""
+    source = spec.source(split)
+    reader = load_reader(spec.dataset.source.format, spec.path)
+    prepare = getattr(reader, "prepare", None)
+    if prepare is not None:
+        root_dir.mkdir(parents=True, exist_ok=True)
+        prepare(source, root_dir)
+    root = Root(root_dir)
+    labels = spec.labels or source_labels(reader, source, root)
+    context = Context(
+        spec=spec,
+        task=spec.runtime(split, labels),
+        split=split,
+        root=str(root_dir.resolve()),
+        seed=seed,
+        spec_hash=spec.hash(),
+        reader=f"{spec.dataset.source.format} {reader.VERSION}",
+    )
+    items = islice(reader.read(source, root), count * MAX_ITEMS_A_SAMPLE)
+    made: list[bytes] = []
+    chunks: list[Chunk] = []
+    for item in items:
+        wrapped = Item(annotation=item) if isinstance(item, Annotation) else Item(rejected=item)
+        chunk = convert_items(context, [wrapped])
+        chunks.append(chunk)
+        made += chunk.samples
+        if len(made) >= count:
+            break
+    found = [samples.decode(data) for data in made[:count]]
+    pictures = [[decode(root.inside(image.path).read_bytes()) for image in sample.images] for sample in found]
+    return Preview(list(zip(found, pictures, strict=True)), labels, Chunk.join(chunks))

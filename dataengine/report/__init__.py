@@ -1,0 +1,1 @@
+"""Pictures of samples, plots and self-contained HTML pages."""

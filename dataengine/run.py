@@ -1,0 +1,370 @@
+"""A whole pipeline, stage by stage; what is done and unchanged is not done again."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import xxhash
+
+from dataengine import manifest as manifests
+from dataengine.audit import report as audit_report
+from dataengine.audit.run import audit
+from dataengine.catalog import Catalog
+from dataengine.convert import convert
+from dataengine.errors import UsageError, nearest
+from dataengine.files import Root, digest_file, write_atomic
+from dataengine.images import decode
+from dataengine.index import SHARDS, Index
+from dataengine.ledger import Ledger, add
+from dataengine.mix import plan
+from dataengine.pipeline import Pipeline
+from dataengine.report.page import Card, Section, Table, card, render
+from dataengine.report.plots import bars, line_plot
+from dataengine.shard import shard
+from dataengine.shares import Recipe
+from dataengine.spec import split_names
+from dataengine.stream import recipe, sources
+
+# What `prepare` may name: data that comes with the project or its packages. Found by name, imported when asked for.
+PREPARERS = {"demo": "dataengine.demo.prepare"}
+CARDS_A_SOURCE = 3
+Bar = Callable[[str, str], AbstractContextManager[Callable[[int, str], None]]]
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One line of a run's metrics.jsonl."""
+
+    step: int
+    loss: float | None
+    tasks: dict[str, float | None]
+    terms: dict[str, float | None]
+
+
+class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One source of the mixture: its share as planned and as served, and its task's loss."""
+
+    source: str
+    task: str
+    planned: float
+    served: float
+    loss_first: float | None
+    loss_last: float | None
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pipeline did."""
+
+    ledger: Ledger
+    splits: dict[str, Ledger]
+    shards: int
+    dropped: int
+    audit: dict[str, int]
+    tasks: list[TaskSummary]
+    evaluation: dict[str, Any]
+    report: str
+
+
+def run_pipeline(
+    name: str, pipeline: Pipeline, bar: Bar, *, out: Path | None = None, roots: dict[str, Path] | None = None
+) -> Summary:
+    """Run every stage of a pipeline and return its summary. Raises what the stages raise."""
+    out = out or Path(pipeline.out)
+    out.mkdir(parents=True, exist_ok=True)
+    folders = _roots(pipeline, out, roots or {})
+    _prepare(pipeline, out, bar)
+    splits = _convert(pipeline, out, folders, bar)
+    findings = _audit(pipeline, out, bar)
+    _shard(pipeline, out, bar)
+    index = Index(out / "shards")
+    planned, served, steps = [], Counter[str](), list[Step]()
+    made = _recipe(pipeline)
+    if pipeline.train is not None:
+        steps, served = _train(pipeline, made, out, bar)
+        rows = plan(sources(index), made).table(len(steps) or 1)
+        planned = [(row.source, row.task, row.share) for row in rows]
+    evaluation = _evaluate(pipeline, out, bar)
+    summary = Summary(
+        ledger=add(list(splits.values())),
+        splits=splits,
+        shards=len(index.set.shards),
+        dropped=len(index.set.dropped),
+        audit=findings,
+        tasks=_task_summaries(planned, served, steps),
+        evaluation=evaluation,
+        report=str(out / "report.html"),
+    )
+    write_atomic(out / "report.html", _page(name, pipeline, summary, steps, out).encode())
+    return summary
+
+
+def _roots(pipeline: Pipeline, out: Path, given: dict[str, Path]) -> dict[str, Path]:
+    for name in given:
+        if name not in pipeline.roots:
+            raise UsageError(f"--root {name}: the pipeline has no such root{nearest(name, pipeline.roots)}")
+    # A root of the file is relative to the run's folder: that is where `prepare` and generators write.
+    return {name: given.get(name, out / path) for name, path in pipeline.roots.items()}
+
+
+def _prepare(pipeline: Pipeline, out: Path, bar: Bar) -> None:
+    for name in pipeline.prepare:
+        if name not in PREPARERS:
+            raise UsageError(f"prepare: nothing is called {name!r}{nearest(name, PREPARERS)}")
+        with bar(f"prepare {name}", "sets") as update:
+            importlib.import_module(PREPARERS[name]).prepare(out / "data" / name)
+            update(1, "")
+
+
+def _convert(pipeline: Pipeline, out: Path, roots: dict[str, Path], bar: Bar) -> dict[str, Ledger]:
+    catalog = Catalog()
+    done: dict[str, Ledger] = {}
+    for stage in pipeline.convert:
+        if stage.root not in roots:
+            raise UsageError(f"convert {stage.spec}: no root {stage.root!r}{nearest(stage.root, roots)}")
+        for spec in catalog.find(stage.spec):
+            wanted = [split for split in spec.splits if not stage.splits or split in stage.splits]
+            for split in wanted or split_names(spec, None):
+                with bar(f"convert {spec.id}/{split}", "units") as update:
+                    done[f"{spec.id}/{split}"] = convert(
+                        spec,
+                        split,
+                        roots[stage.root],
+                        out / "manifests",
+                        limit=stage.limit,
+                        seed=pipeline.seed,
+                        progress=update,
+                    )
+    return done
+
+
+def _stamped(path: Path, digest: str) -> bool:
+    return path.is_file() and path.read_text() == digest
+
+
+def _inputs(out: Path) -> str:
+    """Return a digest of all manifests: what audit and shard start from."""
+    fingerprints = sorted(manifests.load(path).fingerprint for path in manifests.find(out / "manifests"))
+    return xxhash.xxh3_128_hexdigest(" ".join(fingerprints).encode())
+
+
+def _audit(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, int]:
+    if not pipeline.audit:
+        return {}
+    stamp, digest, folder = out / "audit" / ".done", _inputs(out), out / "audit"
+    with bar("audit", "places") as update:
+        if not _stamped(stamp, digest):
+            audit_report.write(audit([out / "manifests"], workers=pipeline.workers, progress=update), folder)
+            write_atomic(stamp, digest.encode())
+        else:
+            update(0, "unchanged")
+    return msgspec.json.decode((folder / "report.json").read_bytes(), type=audit_report.Summary).rules
+
+
+def _shard(pipeline: Pipeline, out: Path, bar: Bar) -> None:
+    stamp = out / "shards" / ".done"
+    settings = msgspec.json.encode((pipeline.shard.layout, pipeline.shard.samples_per_shard)).decode()
+    digest = f"{_inputs(out)} {settings}"
+    with bar(f"shard ({pipeline.shard.runner})", "samples") as update:
+        if _stamped(stamp, digest) and (out / "shards" / SHARDS).is_file():
+            update(0, "unchanged")
+            return
+        shard(
+            [out / "manifests"],
+            out / "shards",
+            layout=pipeline.shard.layout,
+            samples_per_shard=pipeline.shard.samples_per_shard,
+            runner=pipeline.shard.runner,
+            workers=pipeline.workers,
+            progress=update,
+        )
+        write_atomic(stamp, digest.encode())
+
+
+def _recipe(pipeline: Pipeline) -> Recipe:
+    batch = (pipeline.train or {}).get("global_batch", 8)
+    return recipe(seed=pipeline.seed, global_batch=batch, **msgspec.structs.asdict(pipeline.mix))
+
+
+def _train(pipeline: Pipeline, made: Recipe, out: Path, bar: Bar) -> tuple[list[Step], Counter[str]]:
+    """Train, and return the steps with the samples that each source really served."""
+    trainer = importlib.import_module("trainer.train")
+    settings = {
+        **(pipeline.train or {}),
+        "shards": str(out / "shards"),
+        "recipe": msgspec.to_builtins(made),
+        "seed": pipeline.seed,
+    }
+    settings.pop("global_batch", None)
+    with bar("train", "steps") as update:
+        trainer.run(settings, out / "train", progress=update)
+    decode_step = msgspec.json.Decoder(Step).decode
+    with (out / "train" / "metrics.jsonl").open("rb") as file:
+        steps = [decode_step(line) for line in file]
+    index = Index(out / "shards")
+    by_id = dict(
+        zip(index.table.column("id").to_pylist(), index.table.column("source").to_pylist(), strict=True)
+    )
+    served: Counter[str] = Counter()
+    for ids in _served(out / "train" / "served.jsonl"):
+        served.update(by_id[one] for one in ids)
+    return steps, served
+
+
+class _Served(msgspec.Struct):
+    ids: list[str]
+
+
+def _served(path: Path) -> Iterator[list[str]]:
+    decode_line = msgspec.json.Decoder(_Served).decode
+    with path.open("rb") as file:
+        for line in file:
+            yield decode_line(line).ids
+
+
+def _evaluate(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, Any]:
+    if pipeline.train is None or not pipeline.evaluate:
+        return {}
+    stamp = out / "train" / ".evaluated"
+    result = out / "train" / "evaluation.json"
+    digest = digest_file(out / "train" / "metrics.jsonl")
+    with bar("evaluate", "samples") as update:
+        if not _stamped(stamp, digest) or not result.is_file():
+            evaluator = importlib.import_module("trainer.evaluate")
+            evaluator.run(out / "train", out / "shards", out / "train", progress=update)
+            write_atomic(stamp, digest.encode())
+        else:
+            update(0, "unchanged")
+    found: dict[str, Any] = msgspec.json.decode(result.read_bytes())
+    return found
+
+
+def _task_summaries(
+    planned: list[tuple[str, str, float]], served: Counter[str], steps: list[Step]
+) -> list[TaskSummary]:
+    total = max(sum(served.values()), 1)
+    losses: dict[str, list[float]] = {}
+    for step in steps:
+        for task, loss in step.tasks.items():
+            if loss is not None:
+                losses.setdefault(task, []).append(loss)
+    return [
+        TaskSummary(
+            source=source,
+            task=task,
+            planned=share,
+            served=served[source] / total,
+            loss_first=losses[task][0] if losses.get(task) else None,
+            loss_last=losses[task][-1] if losses.get(task) else None,
+        )
+        for source, task, share in planned
+    ]
+
+
+def _page(name: str, pipeline: Pipeline, summary: Summary, steps: list[Step], out: Path) -> str:
+    by_task: dict[str, list[tuple[float, float]]] = {}
+    by_term: dict[str, list[tuple[float, float]]] = {}
+    for step in steps:
+        for collected, values in ((by_task, step.tasks), (by_term, step.terms)):
+            for key, value in values.items():
+                if value is not None:
+                    collected.setdefault(key, []).append((step.step, value))
+    account = Table(
+        columns=["split", "records", "units", "samples", "skipped", "quarantined", "objects dropped"],
+        rows=[
+            [place, one.records, one.units, one.samples, _reasons(one.skipped), _reasons(one.quarantined),
+             _reasons(one.objects_dropped)]
+            for place, one in summary.splits.items()
+        ],
+    )  # fmt: skip
+    tasks = Table(
+        columns=["source", "share planned", "share served", "task's loss, first", "last"],
+        rows=[
+            [one.source, one.planned, one.served, _number(one.loss_first), _number(one.loss_last)]
+            for one in summary.tasks
+        ],
+    )
+    findings = Table(
+        columns=["rule", "hits"], rows=Counter(summary.audit).most_common()
+    )
+    sections = [
+        Section(title="Account", tables=[account], note=_sentence(summary)),
+        Section(
+            title="Training",
+            tables=[tasks] if summary.tasks else [],
+            plots=[
+                *(
+                    line_plot(f"Loss of {task}", {task: _smooth(by_task[task])}, "steps")
+                    for task in sorted(by_task)
+                ),
+                line_plot(
+                    "Loss by term",
+                    {term: _smooth(points) for term, points in sorted(by_term.items())},
+                    "steps",
+                ),
+                bars("Share served", {one.source: one.served for one in summary.tasks}),
+            ],
+        ),
+        Section(title="Evaluation", tables=_evaluation_tables(summary.evaluation)),
+        Section(
+            title="Audit", tables=[findings], note="Pictures and places: audit/index.html beside this page."
+        ),
+        *_galleries(out),
+    ]
+    return render(f"{pipeline.title}", sections, subtitle=f"pipeline {name}")
+
+
+def _sentence(summary: Summary) -> str:
+    one = summary.ledger
+    return (
+        f"{one.records} records became {one.units} units: {one.samples} samples, {sum(one.skipped.values())} skipped, "
+        f"{sum(one.quarantined.values())} quarantined; {summary.shards} shards, {summary.dropped} dropped there."
+    )
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "0"
+
+
+def _number(value: float | None) -> object:
+    return "" if value is None else value
+
+
+def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return means over at most 60 equal runs of points, so that a curve shows its course."""
+    width = max(1, len(points) // 60)
+    runs = [points[i : i + width] for i in range(0, len(points), width)]
+    return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
+
+
+def _evaluation_tables(evaluation: dict[str, Any]) -> list[Table]:
+    flat: list[list[object]] = []
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        elif isinstance(value, int | float):
+            flat.append([prefix, value])
+
+    walk("", evaluation)
+    return [Table(columns=["measure", "value"], rows=flat)] if flat else []
+
+
+def _galleries(out: Path) -> list[Section]:
+    """Return the first samples of every split, drawn."""
+    sections = []
+    for path in manifests.find(out / "manifests"):
+        manifest = manifests.load(path)
+        root = Root(Path(manifest.root))
+        cards: list[Card] = []
+        for sample in manifests.read_samples(path, 0, CARDS_A_SOURCE):
+            pictures = [decode(root.inside(image.path).read_bytes()) for image in sample.images]
+            cards.append(card(sample, pictures, manifest.labels))
+        if cards:
+            sections.append(Section(title=manifest.name, cards=cards))
+    return sections

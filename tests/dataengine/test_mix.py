@@ -1,0 +1,585 @@
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataengine.deck import MAX_CYCLE, Ints, cycle_quotas, fair_order
+from dataengine.errors import PlanError
+from dataengine.mix import MAX_POSITION, Draw, Plan, plan, slots
+from dataengine.shares import Recipe, Source, recipe_digest, shares
+
+FAMILIES = ("text", "detection", "pose", "generation", "editing")
+
+# Mostly small, sometimes a thousand times another one.
+SIZES = st.lists(st.one_of(st.integers(1, 30), st.integers(1, 3000)), min_size=1, max_size=60)
+SEEDS = st.integers(0, 2**63)
+
+
+def make_sources(sizes: list[int], num_families: int = 1) -> list[Source]:
+    return [
+        Source(
+            name=f"d{i}/t{i % 3}/train",
+            task=f"t{i % 3}",
+            dataset=f"d{i}",
+            family=FAMILIES[i % num_families],
+            num_samples=size,
+            num_tokens=size * 10,
+        )
+        for i, size in enumerate(sizes)
+    ]
+
+
+def mixed(sizes: list[int], **changes: Any) -> Plan:
+    chosen: dict[str, Any] = {"seed": 1, "global_batch": 8, "policy": "proportional"} | changes
+    return plan(make_sources(sizes), Recipe(**chosen))
+
+
+def prefix_counts(sources: Ints, num_sources: int) -> Ints:
+    """Return the count of each source after each number of positions, from none on: [T + 1, K]."""
+    hits = sources[:, np.newaxis] == np.arange(num_sources)
+    return np.concatenate([np.zeros((1, num_sources), np.int64), np.cumsum(hits, axis=0)])
+
+
+def deviations_times_cycle(made: Plan, counts: Ints, positions: Ints) -> tuple[Ints, Ints]:
+    """Return (count - share * t) * cycle of each source at each position, and the cycles: whole numbers."""
+    cycles = np.array(made.cycles)
+    return counts * cycles - positions[:, np.newaxis] * np.array(made.quotas), cycles
+
+
+@given(sizes=SIZES, seed=SEEDS)
+@settings(deadline=None, max_examples=25)
+def test_no_prefix_is_off_its_shares_by_a_sample(sizes: list[int], seed: int) -> None:
+    made = mixed(sizes, seed=seed)
+
+    drawn = made.slice(0, 6000).source
+
+    counts = prefix_counts(drawn, len(sizes))
+    deviations, cycles = deviations_times_cycle(made, counts, np.arange(6001))
+    assert (np.abs(deviations) < cycles).all()
+
+
+@pytest.mark.parametrize("policy", ["proportional", "sqrt", "temperature", "unimax"])
+def test_the_bound_holds_over_a_whole_cycle_of_unequal_shares(policy: str) -> None:
+    sizes = [1_000_003, 500_009, 77_777, 4_001, 401, 40, 11]
+    made = mixed(sizes, policy=policy, seed=3)
+
+    drawn = made.slice(0, MAX_CYCLE + 1000).source
+
+    deviations, cycles = deviations_times_cycle(
+        made, prefix_counts(drawn, len(sizes)), np.arange(len(drawn) + 1)
+    )
+    assert (np.abs(deviations) < cycles).all()
+    assert (deviations[MAX_CYCLE] == 0).all()
+
+
+@st.composite
+def quotas_for_slots(draw: st.DrawFn) -> tuple[list[int], int]:
+    """Quotas up to the number of slots, whose sum is a multiple of it: what one schedule must serve in full."""
+    num_slots = draw(st.integers(1, 30))
+    quotas = draw(st.lists(st.integers(0, num_slots), min_size=1, max_size=12))
+    missing = -sum(quotas) % num_slots
+    return ([*quotas, missing] if missing else quotas), num_slots
+
+
+@given(case=quotas_for_slots(), seed=SEEDS)
+@settings(deadline=None, max_examples=300)
+def test_many_servings_a_slot_keep_every_prefix_within_one(case: tuple[list[int], int], seed: int) -> None:
+    quotas, num_slots = np.array(case[0], np.int64), case[1]
+    ties = np.array([random.Random(f"{seed} {i}").getrandbits(64) for i in range(len(quotas))], np.uint64)
+
+    served = fair_order(quotas, num_slots, ties)
+
+    counts = np.zeros((num_slots + 1, len(quotas)), np.int64)
+    for slot, members in enumerate(served.tolist()):
+        assert len(set(members)) == len(members)
+        counts[slot + 1] = counts[slot]
+        counts[slot + 1, members] += 1
+    passed = np.arange(num_slots + 1)[:, np.newaxis]
+    assert (np.abs(counts * num_slots - passed * quotas) < num_slots).all()
+    assert counts[-1].tolist() == quotas.tolist()
+
+
+def test_equal_sources_do_not_take_turns_for_ever() -> None:
+    drawn = mixed([5, 5, 5, 5]).slice(0, 4000).source.reshape(-1, 4)
+
+    assert (np.sort(drawn, axis=1) == np.arange(4)).all()
+    assert len(np.unique(drawn, axis=0)) == 24
+
+
+def test_seeds_give_other_orders_of_the_same_shares() -> None:
+    first, second = mixed([90, 60, 60, 30], seed=1), mixed([90, 60, 60, 30], seed=2)
+
+    assert first.shares == second.shares
+    assert first.slice(0, 240).source.tolist() != second.slice(0, 240).source.tolist()
+
+
+@given(
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=20),
+    num_families=st.integers(1, 5),
+    global_batch=st.integers(1, 40),
+    seed=SEEDS,
+)
+@settings(deadline=None, max_examples=25)
+def test_unmixed_batches_have_one_family_and_no_source_strays_far(
+    sizes: list[int], num_families: int, global_batch: int, seed: int
+) -> None:
+    sources = make_sources(sizes, num_families)
+    made = plan(sources, Recipe(seed=seed, policy="proportional", mode="unmixed", global_batch=global_batch))
+
+    drawn = made.slice(0, 300 * global_batch).source
+
+    families = np.array([FAMILIES.index(source.family) for source in made.sources])
+    by_batch = families[drawn].reshape(300, global_batch)
+    assert (by_batch == by_batch[:, :1]).all()
+    counts = prefix_counts(drawn, len(sizes))
+    positions = np.arange(len(drawn) + 1)
+    deviations, cycles = deviations_times_cycle(made, counts, positions)
+    family_shares = np.zeros(5)
+    np.add.at(family_shares, families, [float(share) for share in made.shares])
+    parts = np.array([float(share) for share in made.shares]) / family_shares[families]
+    assert (np.abs(deviations / cycles) < np.where(parts == 1, 0, 1) + parts * global_batch + 1e-9).all()
+    for family in set(families.tolist()):
+        of_family = counts[:, families == family].sum(axis=1)
+        assert (np.abs(of_family - family_shares[family] * positions) < global_batch + 1e-9).all()
+
+
+@given(
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=20), global_batch=st.integers(1, 40), seed=SEEDS
+)
+@settings(deadline=None, max_examples=25)
+def test_stratified_batches_hold_floor_or_ceil_of_every_share(
+    sizes: list[int], global_batch: int, seed: int
+) -> None:
+    made = mixed(sizes, mode="stratified", global_batch=global_batch, seed=seed)
+
+    drawn = made.slice(0, 300 * global_batch).source
+
+    at_ends = prefix_counts(drawn, len(sizes))[::global_batch]
+    deviations, cycles = deviations_times_cycle(made, at_ends, np.arange(301) * global_batch)
+    assert (np.abs(deviations) < cycles).all()
+    in_batch = np.diff(at_ends, axis=0)
+    expected = global_batch * np.array(made.quotas)
+    assert (in_batch >= expected // cycles).all()
+    assert (in_batch <= -(-expected // cycles)).all()
+
+
+def test_stratified_batches_are_shuffled_inside() -> None:
+    drawn = mixed([10] * 4, mode="stratified", global_batch=4).slice(0, 4000).source.reshape(-1, 4)
+
+    firsts = np.bincount(drawn[:, 0], minlength=4)
+
+    assert (np.abs(firsts - 250) < 70).all()
+
+
+def test_a_batch_greater_than_any_cycle_is_stratified_too() -> None:
+    made = mixed([3, 1], mode="stratified", global_batch=MAX_CYCLE + 3)
+
+    counts = made.counts(MAX_CYCLE + 3)
+
+    assert counts.sum() == MAX_CYCLE + 3
+    assert abs(int(counts[0]) - 0.75 * (MAX_CYCLE + 3)) <= 1
+
+
+@given(
+    sizes=st.lists(st.integers(1, 500), min_size=1, max_size=12),
+    mode=st.sampled_from(["mixed", "unmixed", "stratified"]),
+    start=st.one_of(st.integers(0, 5000), st.integers(0, 10**12)),
+    data=st.data(),
+)
+@settings(deadline=None, max_examples=30)
+def test_a_slice_is_its_items_and_counts_are_the_tally_of_what_came_before(
+    sizes: list[int], mode: Any, start: int, data: st.DataObject
+) -> None:
+    sources = make_sources(sizes, data.draw(st.integers(1, 3)))
+    recipe = Recipe(seed=4, policy="proportional", mode=mode, global_batch=data.draw(st.integers(1, 9)))
+    barred = {
+        source.name: frozenset(data.draw(st.sets(st.integers(0, source.num_samples - 1), max_size=3)))
+        for source in sources
+        if source.num_samples > 3
+    }
+    made = plan(sources, recipe, barred)
+
+    drawn = made.slice(start, start + 50)
+
+    items = [made[position] for position in range(start, start + 50)]
+    assert [item.source for item in items] == drawn.source.tolist()
+    assert [item.epoch for item in items] == drawn.epoch.tolist()
+    assert [item.index for item in items] == drawn.index.tolist()
+    tally = np.bincount(drawn.source, minlength=len(sizes))
+    assert (made.counts(start) + tally).tolist() == made.counts(start + 50).tolist()
+    assert made.counts(start).sum() == start
+
+
+@given(
+    sizes=st.lists(st.integers(1, 200), min_size=1, max_size=8),
+    mode=st.sampled_from(["mixed", "unmixed", "stratified"]),
+    policy=st.sampled_from(["proportional", "uniform", "unimax"]),
+)
+@settings(deadline=None, max_examples=20)
+def test_each_pass_over_a_source_serves_each_sample_once(sizes: list[int], mode: Any, policy: Any) -> None:
+    made = plan(make_sources(sizes, 2), Recipe(seed=9, policy=policy, mode=mode, global_batch=6))
+
+    drawn = made.slice(0, 3000)
+
+    for source, size in enumerate(made.sizes.tolist()):
+        indices = drawn.index[drawn.source == source]
+        passes = drawn.epoch[drawn.source == source]
+        assert passes.tolist() == [nth // size for nth in range(len(indices))]
+        for epoch in range(len(indices) // size):
+            assert sorted(indices[epoch * size : (epoch + 1) * size].tolist()) == list(range(size))
+
+
+def test_passes_over_a_source_differ_in_order() -> None:
+    drawn = mixed([50]).slice(0, 100).index.tolist()
+
+    assert drawn[:50] != drawn[50:]
+    assert sorted(drawn[:50]) == sorted(drawn[50:])
+
+
+def test_a_far_position_costs_no_more_than_a_near_one() -> None:
+    made = mixed([10**6, 10**5, 12_345], policy="unimax")
+    before = time.perf_counter()
+
+    drawn = [made[position] for position in range(10**9, 10**9 + 200)]
+
+    assert time.perf_counter() - before < 1.0
+    assert made.counts(10**9 + 200).sum() == 10**9 + 200
+    assert max(draw.epoch for draw in drawn) > 100
+
+
+def test_a_cycle_of_many_sources_is_laid_out_in_seconds() -> None:
+    rng = random.Random(2)
+    sizes = [int(10 ** rng.uniform(3, 7)) for _ in range(200)]
+    before = time.perf_counter()
+
+    made = mixed(sizes, policy="sqrt")
+
+    assert time.perf_counter() - before < 3.0
+    assert made.cycles[0] == MAX_CYCLE
+
+
+def test_the_order_of_a_recipe_stays_what_it_was() -> None:
+    made = plan(make_sources([30, 20, 10], 2), Recipe(seed=11, policy="sqrt", global_batch=4))
+
+    drawn = made.slice(1000, 1006)
+
+    assert drawn.source.tolist() == [1, 0, 2, 0, 1, 2]
+    assert drawn.epoch.tolist() == [17, 13, 24, 13, 17, 24]
+    assert drawn.index.tolist() == [9, 20, 8, 22, 4, 6]
+    assert made.digest == "d8bb0b9a00086a427e4f2df7bc48ccbb"
+
+
+def test_the_order_in_which_sources_are_listed_does_not_matter() -> None:
+    sources = make_sources([5, 80, 33, 7, 7, 7], 3)
+    for mode in ("mixed", "unmixed", "stratified"):
+        recipe = Recipe(seed=3, policy="proportional", mode=mode, global_batch=5)
+
+        first = plan(sources, recipe)
+        second = plan(sources[::-1], recipe)
+
+        assert first.sources == second.sources
+        assert first.digest == second.digest
+        for name in ("source", "epoch", "index"):
+            assert getattr(first.slice(0, 500), name).tolist() == getattr(second.slice(0, 500), name).tolist()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 3), (5, 4), (0, MAX_POSITION + 1)])
+def test_positions_out_of_range_are_refused(start: int, stop: int) -> None:
+    with pytest.raises(PlanError, match="positions"):
+        mixed([3]).slice(start, stop)
+
+
+def test_an_empty_slice_is_empty() -> None:
+    assert mixed([3, 4]).slice(7, 7).index.tolist() == []
+
+
+def test_excluded_samples_are_never_served_and_all_others_are() -> None:
+    sources = make_sources([40, 3])
+    barred = {"d0/t0/train": frozenset({0, 7, 8, 39})}
+    made = plan(sources, Recipe(seed=1, policy="uniform", global_batch=4), barred)
+
+    drawn = made.slice(0, 72)
+
+    served = drawn.index[drawn.source == 0].tolist()
+    assert made.sizes.tolist() == [36, 3]
+    assert sorted(served) == [index for index in range(40) if index not in {0, 7, 8, 39}]
+
+
+def test_exclusions_change_the_digest_and_empty_ones_do_not() -> None:
+    sources = make_sources([40, 3])
+    recipe = Recipe(seed=1, policy="uniform", global_batch=4)
+
+    digests = [
+        plan(sources, recipe, barred).digest
+        for barred in (None, {"d0/t0/train": frozenset[int]()}, {"d0/t0/train": frozenset({5})})
+    ]
+
+    assert digests[0] == digests[1]
+    assert digests[0] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("barred", "told"),
+    [
+        ({"d0/t0/trian": frozenset({1})}, "did you mean 'd0/t0/train'"),
+        ({"d0/t0/train": frozenset({4})}, "index 4 .* expected 0 to 3"),
+        ({"d0/t0/train": frozenset({-1})}, "index -1 "),
+        ({"d0/t0/train": frozenset(range(4))}, "0 samples to serve"),
+    ],
+)
+def test_exclusions_that_cannot_be_are_refused(barred: dict[str, frozenset[int]], told: str) -> None:
+    with pytest.raises(PlanError, match=told):
+        plan(make_sources([4, 3]), Recipe(seed=1, policy="uniform", global_batch=4), barred)
+
+
+def shares_of(sizes: list[int], **changes: Any) -> list[Fraction]:
+    chosen: dict[str, Any] = {"seed": 1, "global_batch": 8} | changes
+    return shares(make_sources(sizes), Recipe(**chosen))
+
+
+def test_simple_policies_give_their_defining_shares() -> None:
+    assert shares_of([1, 4, 15], policy="proportional") == [
+        Fraction(1, 20),
+        Fraction(4, 20),
+        Fraction(15, 20),
+    ]
+    assert shares_of([1, 4, 15], policy="uniform") == [Fraction(1, 3)] * 3
+
+
+def test_roots_give_their_defining_shares() -> None:
+    square = shares_of([1, 4, 25], policy="sqrt")
+    cubic = shares_of([1, 8, 27], policy="temperature", temperature=3)
+
+    assert [float(share) for share in square] == pytest.approx([1 / 8, 2 / 8, 5 / 8], rel=1e-15)
+    assert [float(share) for share in cubic] == pytest.approx([1 / 6, 2 / 6, 3 / 6], rel=1e-15)
+    assert sum(cubic) == 1
+
+
+def test_unimax_fills_small_sources_first_and_shares_what_they_leave() -> None:
+    # 900 to give: 300 each, but the least may take 2 * 50; the other two share 800.
+    given_out = shares_of([1000, 50, 500], policy="unimax", cap_epochs=2, budget=900)
+
+    assert given_out == [Fraction(4, 9), Fraction(1, 9), Fraction(4, 9)]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 10**6), min_size=1, max_size=30),
+    cap_epochs=st.sampled_from([0.5, 1, 1.5, 4, 10]),
+    budget=st.integers(1, 10**7),
+)
+@settings(deadline=None, max_examples=60)
+def test_unimax_takes_no_source_over_its_cap(sizes: list[int], cap_epochs: float, budget: int) -> None:
+    given_out = shares_of(sizes, policy="unimax", cap_epochs=cap_epochs, budget=budget)
+
+    cap = Fraction(cap_epochs)
+    reach = min(Fraction(budget), cap * sum(sizes))
+    taken = [share * reach for share in given_out]
+    assert sum(given_out) == 1
+    assert all(count <= cap * size for count, size in zip(taken, sizes, strict=True))
+    # Whoever is not at its cap has the most that anyone has: nothing is left that could be evened out.
+    assert all(count in (cap * size, max(taken)) for count, size in zip(taken, sizes, strict=True))
+
+
+def test_unimax_plans_serve_no_source_beyond_its_cap() -> None:
+    sizes = [20, 300, 5000, 64]
+    made = mixed(sizes, policy="unimax", cap_epochs=3, budget=2000)
+
+    counts = made.counts(2000)
+
+    assert (counts <= 3 * np.array(sizes)).all()
+    assert counts.tolist() == [60, 874, 874, 192]
+
+
+def test_explicit_weights_are_read_as_written() -> None:
+    made = plan(
+        make_sources([10, 20, 30]),
+        Recipe(
+            seed=1,
+            global_batch=4,
+            policy="explicit",
+            weights={"d0/t0/train": 0.1, "d1/t1/train": 0.2, "d2/t2/train": 0.7},
+        ),
+    )
+
+    assert made.shares == (Fraction(1, 10), Fraction(2, 10), Fraction(7, 10))
+    assert made.cycles == (10, 10, 10)
+
+
+def test_the_weight_of_a_task_is_divided_by_size() -> None:
+    given_out = shares_of(
+        [10, 99, 5, 30, 7],
+        policy="explicit",
+        weights={"t0": 3, "t1": 1, "d4/t1/train": 2, "t2": 4},
+    )
+
+    # d0 and d3 are t0 (10 and 30 samples), d1 is what is left of t1 beside d4.
+    assert given_out == [Fraction(3, 40), Fraction(1, 10), Fraction(4, 10), Fraction(9, 40), Fraction(2, 10)]
+
+
+@pytest.mark.parametrize("mode", ["mixed", "unmixed", "stratified"])
+def test_weight_zero_leaves_a_source_out(mode: Any) -> None:
+    weights = {"d0/t0/train": 0, "d1/t1/train": 1, "d2/t2/train": 0.5}
+    made = plan(
+        make_sources([10, 20, 30], 3),
+        Recipe(seed=1, global_batch=4, policy="explicit", weights=weights, mode=mode),
+    )
+
+    assert made.counts(600).tolist() == [0, 400, 200]
+    assert set(made.slice(0, 600).source.tolist()) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"policy": "explicit"}, "'d0/t0/train' has none"),
+        ({"policy": "explicit", "weights": {"t0": 1, "t1": 1, "t4": 1}}, "'t4' is no source and no task"),
+        ({"policy": "explicit", "weights": {"t0": -1, "t1": 1}}, "'t0' is -1, expected a number from 0 on"),
+        ({"policy": "explicit", "weights": {"t0": float("nan"), "t1": 1}}, "'t0' is nan"),
+        ({"policy": "explicit", "weights": {"t0": float("inf"), "t1": 1}}, "'t0' is inf"),
+        ({"policy": "explicit", "weights": {"t0": 0, "t1": 0}}, "all are 0"),
+        ({"policy": "explicit", "weights": {"t0": 1, "d0/t0/train": 1, "t1": 1}}, "has its own: remove one"),
+        ({"policy": "sqrt", "weights": {"t0": 1}}, "'sqrt' reads no weights"),
+        ({"policy": "temperature", "temperature": 0}, "temperature is 0"),
+        ({"policy": "temperature", "temperature": float("nan")}, "temperature is nan"),
+        ({"policy": "unimax", "cap_epochs": 0}, "cap_epochs is 0"),
+        ({"policy": "unimax", "budget": 0}, "budget is 0"),
+        ({"policy": "unimix"}, "unknown policy 'unimix'; did you mean 'unimax'"),
+        ({"mode": "stratify"}, "unknown mode 'stratify'; did you mean 'stratified'"),
+        ({"policy": "uniform", "global_batch": 0}, "global_batch is 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(PlanError, match=told):
+        shares_of([5, 6], **changes)
+
+
+def test_sources_that_cannot_be_mixed_are_refused() -> None:
+    recipe = Recipe(seed=1, global_batch=8)
+    twice = [*make_sources([5]), *make_sources([6])]
+
+    with pytest.raises(PlanError, match="'d0/t0/train' is listed twice"):
+        plan(twice, recipe)
+    with pytest.raises(PlanError, match="'d1/t1/train' has 0 samples"):
+        plan(make_sources([5, 0]), recipe)
+    with pytest.raises(PlanError, match="no source"):
+        plan([], recipe)
+
+
+def test_a_share_too_small_for_the_cycle_is_named() -> None:
+    told = r"'d2/t2/train' has a share of 1e-08, expected at least 1/262144"
+
+    with pytest.raises(PlanError, match=told):
+        mixed([50_000_000, 11, 1, 49_999_988], policy="proportional")
+
+
+@given(sizes=st.lists(st.integers(1, 10**9), min_size=1, max_size=40), multiple=st.integers(1, 5000))
+@settings(deadline=None, max_examples=60)
+def test_quotas_fill_the_cycle_and_are_within_one_of_their_portions(sizes: list[int], multiple: int) -> None:
+    total = sum(sizes) + len(sizes) * 10**7
+    portions = [Fraction(size + 10**7, total) for size in sizes]
+
+    quotas = cycle_quotas([str(i) for i in range(len(sizes))], portions, multiple)
+
+    length = int(quotas.sum())
+    assert length % multiple == 0
+    assert length <= MAX_CYCLE
+    assert all(
+        abs(quota - portion * length) < 1 for quota, portion in zip(quotas.tolist(), portions, strict=True)
+    )
+
+
+def test_quotas_are_exact_where_a_short_cycle_can_be() -> None:
+    thirds = [Fraction(1, 3), Fraction(1, 6), Fraction(1, 2)]
+
+    assert cycle_quotas(["a", "b", "c"], thirds).tolist() == [2, 1, 3]
+    assert cycle_quotas(["a", "b", "c"], thirds, 4).tolist() == [4, 2, 6]
+
+
+def test_the_largest_remainders_get_what_is_left() -> None:
+    denominator = MAX_CYCLE * 10 + 1
+    portions = [Fraction(n, denominator) for n in (MAX_CYCLE * 3 + 4, MAX_CYCLE * 3 + 8, MAX_CYCLE * 4 - 11)]
+
+    quotas = cycle_quotas(["a", "b", "c"], portions)
+
+    exact = [float(portion * MAX_CYCLE) for portion in portions]
+    expected = [int(value) for value in exact]
+    by_remainder = sorted(range(3), key=lambda i: int(exact[i]) - exact[i])
+    for i in by_remainder[: MAX_CYCLE - sum(expected)]:
+        expected[i] += 1
+    assert quotas.tolist() == expected
+
+
+def test_digests_follow_every_setting() -> None:
+    recipe = Recipe(seed=1, global_batch=8)
+    others: list[dict[str, Any]] = [
+        {"seed": 2},
+        {"global_batch": 16},
+        {"policy": "sqrt"},
+        {"mode": "unmixed"},
+        {"cap_epochs": 3.0},
+        {"budget": 5},
+        {"weights": {"a": 1.0}},
+    ]
+
+    digests = {recipe_digest(msgspec.structs.replace(recipe, **other)) for other in [{}, *others]}
+
+    assert len(digests) == 1 + len(others)
+    assert recipe_digest(Recipe(seed=1, global_batch=8, cap_epochs=4)) == recipe_digest(recipe)
+    assert recipe_digest(Recipe(seed=1, global_batch=8, weights={"a": 1, "b": 2})) == recipe_digest(
+        Recipe(seed=1, global_batch=8, weights={"b": 2.0, "a": 1.0})
+    )
+
+
+def test_the_digest_of_a_plan_follows_its_sources() -> None:
+    recipe = Recipe(seed=1, global_batch=8)
+
+    digests = {plan(make_sources(sizes), recipe).digest for sizes in ([5, 6], [6, 5], [5, 6, 7])}
+
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("mode", ["mixed", "unmixed", "stratified"])
+def test_the_table_states_exact_shares_and_what_the_steps_take(mode: Any) -> None:
+    made = plan(make_sources([10, 20, 30], 2), Recipe(seed=1, policy="sqrt", mode=mode, global_batch=6))
+
+    rows = made.table(500)
+
+    assert sum(Fraction(row.quota, row.cycle) for row in rows) == 1
+    assert [Fraction(row.quota, row.cycle) for row in rows] == list(made.shares)
+    served = np.bincount(made.slice(0, 3000).source, minlength=3).tolist()
+    assert [row.samples for row in rows] == served
+    assert [row.tokens for row in rows] == [10 * count for count in served]
+    assert [row.epochs for row in rows] == pytest.approx(
+        [count / size for count, size in zip(served, [10, 20, 30], strict=True)]
+    )
+    assert msgspec.json.decode(msgspec.json.encode(rows[0]))["source"] == "d0/t0/train"
+
+
+@given(global_batch=st.integers(1, 200), data=st.data(), step=st.integers(0, 10**9))
+@settings(deadline=None, max_examples=60)
+def test_the_parts_of_all_ranks_make_up_the_batch(global_batch: int, data: st.DataObject, step: int) -> None:
+    world = data.draw(st.integers(1, global_batch))
+
+    parts = [slots(step, rank, world, global_batch) for rank in range(world)]
+
+    assert list(itertools.chain(*parts)) == list(range(step * global_batch, (step + 1) * global_batch))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(("step", "rank", "world"), [(0, 0, 9), (0, 8, 8), (0, -1, 8), (-1, 0, 8)])
+def test_ranks_that_cannot_be_served_are_refused(step: int, rank: int, world: int) -> None:
+    with pytest.raises(PlanError, match=r"^slots: .*, expected "):
+        slots(step, rank, world, 8)
+
+
+def test_a_draw_says_what_stands_there() -> None:
+    assert mixed([1])[5] == Draw(source=0, epoch=5, index=0)
