@@ -43,8 +43,9 @@ from dataengine.task import Task, Unit, explode
 from dataengine.tokens import IMAGE, special_tokens
 
 CHUNK = 512
+MISSING = "image.missing"
 # A reader reports what a spec's own `where` leaves out; that is a choice, not a defect.
-SKIP_REASONS = frozenset({"where.filtered", "split.other"})
+SKIP_REASONS = frozenset({"where.filtered", "split.other", "unit.none"})
 Progress = Callable[[int, str], None]
 
 
@@ -154,6 +155,7 @@ def convert(
     results = run(partial(_convert_chunk, context, str(parts)), chunks, runner=runner, workers=workers)
     ledger = _write(directory, results, progress)
     ledger.check(place)
+    root.refresh_unfinished()
     manifest = Manifest(
         dataset=spec.dataset.id,
         task=spec.task.id,
@@ -198,7 +200,20 @@ def _finished(directory: Path, root: Root, identity: dict[str, Any]) -> Ledger |
         root.refresh(manifest.source_files)
     except SourceError:
         return None
-    return ledger if manifest.fingerprint == _fingerprint(identity, root.digests) else None
+    if manifest.fingerprint != _fingerprint(identity, root.digests) or _came(directory, root, ledger):
+        return None
+    return ledger
+
+
+def _came(directory: Path, root: Root, ledger: Ledger) -> bool:
+    """Say whether a picture that was missing, or one of the split's own files, is to be made good."""
+    if not (directory / manifests.SAMPLES).is_file() or not (directory / manifests.QUARANTINE).is_file():
+        return True
+    if not ledger.quarantined.get(MISSING):
+        return False
+    rows = pq.read_table(directory / manifests.QUARANTINE, columns=["reason", "detail"]).to_pylist()
+    missing = {row["detail"].rpartition(": ")[0] for row in rows if row["reason"] == MISSING}
+    return any(root.inside(path).is_file() for path in missing if path)
 
 
 def _encoded_chunks(items: Iterable[Annotation | Rejected]) -> Iterator[tuple[int, bytes]]:
@@ -219,6 +234,7 @@ def _convert_chunk(context: Context, parts: str, chunk: tuple[int, bytes]) -> st
     number, data = chunk
     digest = xxhash.xxh3_128(data)
     digest.update(f"{context.spec_hash} {context.reader} {context.seed} {context.root}".encode())
+    digest.update(msgspec.json.encode(context.task.labels))
     path = Path(parts) / f"{number:08d}-{digest.hexdigest()}.msgpack"
     if not path.exists():
         write_atomic(path, msgspec.msgpack.encode(convert_items(context, _items_decode(data))))
@@ -235,6 +251,7 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
     dropped: Counter[str] = Counter()
     fixed: Counter[str] = Counter()
     probes: dict[str, Probe] = {}
+    names = frozenset(context.task.labels.names) if context.task.labels is not None else None
 
     def lose(outcome: str, reason: str, detail: str, key: str, item: Annotation | Rejected) -> None:
         lost.append(Lost(outcome, reason, key, detail, item.origin.file, item.origin.record))
@@ -260,7 +277,7 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
                 lose("quarantined", error.reason, error.detail, _key(annotation, suffix), annotation)
             continue
         counts["images"] += len(found)
-        cleaned = clean(annotation, [(image.width, image.height) for image in found])
+        cleaned = clean(annotation, [(image.width, image.height) for image in found], names)
         counts["objects"] += len(annotation.instances)
         dropped.update(cleaned.dropped)
         fixed.update(cleaned.fixed)
@@ -332,16 +349,18 @@ def _check_sizes(annotation: Annotation, found: list[Probe]) -> None:
 def _check_text(unit: Unit) -> None:
     """Refuse source text that speaks the model's language."""
     match unit:
-        case Caption() | Expression() | Instance():
-            texts = [unit.text or ""]
+        case Annotation():
+            texts = [item.category or "" for item in unit.instances]
+        case Instance():
+            texts = [unit.text or "", unit.category or ""]
+        case Caption() | Expression():
+            texts = [unit.text]
         case Question():
             texts = [unit.text, *unit.answers, *unit.choices, unit.rationale or ""]
         case Edit():
             texts = [unit.instruction]
         case Dialog():
             texts = [turn.text.replace(IMAGE, "") for turn in unit.turns]
-        case _:
-            return
     for text in texts:
         if found := special_tokens(text):
             raise Quarantine("text.special_token", f"{found[0]!r} stands in the source text")

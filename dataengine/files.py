@@ -12,8 +12,11 @@ from dataengine.errors import Quarantine, SourceError
 
 MAX_ANNOTATION_BYTES = 64 * 2**30
 MAX_LINE_BYTES = 64 * 2**20
+MAX_NAME_BYTES = 255  # what file systems take; asking for a longer name is an error of its own
 # What a folder listed is remembered as well: a file more or less is a change.
 _LISTING = "glob:"
+# Stands for the digest of a file that was begun and not read to its end (`refresh_unfinished` takes it); equal to none.
+_UNFINISHED = "unfinished"
 
 
 class Root:
@@ -24,6 +27,7 @@ class Root:
             raise SourceError(f"{directory}: no such folder; --root needs the dataset's folder")
         self.directory = directory
         self._real = os.path.realpath(directory)
+        self._prefix = self._real.rstrip(os.sep) + os.sep
         self.digests: dict[str, str] = {}
 
     def inside(self, relative: str) -> Path:
@@ -33,13 +37,16 @@ class Root:
         `path.invalid` for a name that no file can have.
         """
         name = relative.replace("\\", "/")
-        if not name or "\0" in name or len(name) > 1024:
+        too_long = len(name) > 1024 or any(
+            len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in name.split("/")
+        )
+        if not name or "\0" in name or too_long:
             raise Quarantine("path.invalid", f"{relative[:80]!r} is no file name")
         if name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:3] == ":/":
             raise Quarantine("path.outside", f"{relative!r} leaves the root")
-        joined = f"{self._real}/{name}"
+        joined = f"{self._prefix}{name}"
         real = os.path.realpath(joined)
-        if real != self._real and not real.startswith(self._real + os.sep):
+        if real != self._real and not real.startswith(self._prefix):
             raise Quarantine("path.outside", f"{relative!r} leads out of the root through a link")
         return Path(joined)
 
@@ -51,7 +58,8 @@ class Root:
             raise SourceError(
                 f"{relative}: {error.detail}; source.{needed_as} must stay inside --root"
             ) from error
-        if not path.exists():
+        # os.path's answer for a name that no file can have is False, where Path's is an OSError.
+        if not os.path.exists(path):  # noqa: PTH110
             raise SourceError(f"{path}: no such file; the spec needs it as source.{needed_as}")
         return path
 
@@ -75,6 +83,7 @@ class Root:
         """
         path = self.annotation(relative, needed_as)
         digest = xxhash.xxh3_128()
+        self.digests[relative] = _UNFINISHED
         try:
             with path.open("rb") as file:
                 number = 0
@@ -89,15 +98,24 @@ class Root:
         self.digests[relative] = digest.hexdigest()
 
     def glob(self, pattern: str) -> list[str]:
-        """Return the files that match a pattern, as sorted paths relative to the root, links that lead out left out."""
+        """Return the files that match a pattern, as sorted paths relative to the root, links that lead out left out.
+
+        Raises SourceError for a pattern that is empty or absolute.
+        """
+        if not pattern or Path(pattern).is_absolute():
+            raise SourceError(f"{pattern!r}: no pattern of files inside --root; write a relative one")
         found = []
         for path in self.directory.glob(pattern):
             relative = path.relative_to(self.directory).as_posix()
-            if path.is_file() and os.path.realpath(path).startswith(self._real + os.sep):
+            if path.is_file() and os.path.realpath(path).startswith(self._prefix):
                 found.append(relative)
         found.sort()
         self.digests[f"{_LISTING}{pattern}"] = xxhash.xxh3_128_hexdigest("\n".join(found).encode())
         return found
+
+    def refresh_unfinished(self) -> None:
+        """Take the digests of files whose reading stopped before their end. Raises SourceError."""
+        self.refresh([name for name, digest in self.digests.items() if digest == _UNFINISHED])
 
     def refresh(self, names: Iterable[str]) -> None:
         """Take the digests of what was read before, by name, as it is now. Raises SourceError where a file is gone."""

@@ -9,6 +9,10 @@ from pycocotools import mask as coco_mask
 
 from dataengine.annotation import Box, Rle
 
+# COCO's C code counts in 32 bits, and keeps some 80 bytes for each pixel that an outline passes.
+MAX_MASK_PIXELS = 2**30
+MAX_OUTLINE_PIXELS = 2_000_000
+
 
 def from_xywh(box: Sequence[float]) -> Box:
     """Return (x, y, width, height) as xyxy."""
@@ -35,10 +39,10 @@ def scale_box(box: Box, sx: float, sy: float) -> Box:
 def clip_box(box: Box, width: int, height: int) -> Box:
     """Cut a box to the image."""
     return (
-        min(max(box[0], 0.0), width),
-        min(max(box[1], 0.0), height),
-        min(max(box[2], 0.0), width),
-        min(max(box[3], 0.0), height),
+        min(max(box[0], 0.0), float(width)),
+        min(max(box[1], 0.0), float(height)),
+        min(max(box[2], 0.0), float(width)),
+        min(max(box[3], 0.0), float(height)),
     )
 
 
@@ -76,14 +80,25 @@ def _unwrap(rle: Rle) -> dict[str, object]:
 def rle_from_polygons(polygons: Sequence[Sequence[float]], width: int, height: int) -> Rle:
     """Rasterise polygons (flat x, y lists, at least 3 points each) as COCO does and return their union.
 
-    Raises ValueError where a polygon has fewer than three points, an odd count, or a value that is not finite.
+    Raises ValueError where there is no polygon, or one has fewer than three points, an odd count, a value that is not
+    finite, or an outline that is longer than any object's.
     """
+    _check_size(height, width)
+    if not polygons:
+        raise ValueError("there is no polygon, expected at least one")
     for polygon in polygons:
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(f"polygon has {len(polygon)} numbers, expected an even count of at least 6")
         # pycocotools reads a 4-number polygon as a box and lets a NaN or a huge number run wild in C.
         if not np.isfinite(polygon).all() or max(abs(value) for value in polygon) > 1e6:
             raise ValueError("polygon has a coordinate that is not finite or beyond a million pixels")
+        if len(polygon) * max(abs(value) for value in polygon) > MAX_OUTLINE_PIXELS:
+            points = np.asarray(polygon, np.float64).reshape(-1, 2)
+            steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
+            if steps.sum() > MAX_OUTLINE_PIXELS:
+                raise ValueError(
+                    f"polygon has an outline of {steps.sum():.0f} pixels, more than an object has"
+                )
     codes = coco_mask.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width)
     return _wrap(codes[0] if len(codes) == 1 else coco_mask.merge(codes))
 
@@ -94,8 +109,7 @@ def rle_from_counts(counts: Sequence[int] | str, size: Sequence[int]) -> Rle:
     Raises ValueError where the runs do not add up to height x width.
     """
     height, width = int(size[0]), int(size[1])
-    if height <= 0 or width <= 0:
-        raise ValueError(f"size is {height} x {width}")
+    _check_size(height, width)
     if isinstance(counts, str):
         runs = _decode_runs(counts)
         if sum(runs) != height * width:
@@ -106,6 +120,11 @@ def rle_from_counts(counts: Sequence[int] | str, size: Sequence[int]) -> Rle:
     return _wrap(coco_mask.frPyObjects({"size": [height, width], "counts": list(counts)}, height, width))
 
 
+def _check_size(height: int, width: int) -> None:
+    if height <= 0 or width <= 0 or height * width > MAX_MASK_PIXELS:
+        raise ValueError(f"size is {height} x {width}, expected 1 to {MAX_MASK_PIXELS} pixels")
+
+
 def _decode_runs(counts: str) -> list[int]:
     """Decode COCO's compressed string (6 bits a character from code 48, 5 of them payload, runs as differences)."""
     runs: list[int] = []
@@ -114,6 +133,8 @@ def _decode_runs(counts: str) -> list[int]:
         bits = ord(char) - 48
         if not 0 <= bits < 64:
             raise ValueError(f"counts hold {char!r}, which no run-length code has")
+        if shift > 30:
+            raise ValueError("counts hold a run of more than 32 bits")
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import stat
 import warnings
 from pathlib import Path
-from typing import Literal, cast
+from typing import IO, Literal, cast
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 
 from dataengine.errors import Quarantine
 
@@ -28,6 +30,8 @@ EXTENSIONS: dict[str, Format] = {
     "tif": "tiff", "tiff": "tiff",
 }  # fmt: skip
 _TRANSPOSED = frozenset({5, 6, 7, 8})
+# Chunks of a PNG that can tell an orientation, as Pillow reads them.
+_EXIF_CHUNKS = frozenset({b"eXIf", b"zTXt", b"tEXt", b"iTXt"})
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +45,9 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 def _open(data: bytes | Path) -> Image.Image:
     try:
+        # A pipe would block whoever opens it.
+        if isinstance(data, Path) and not stat.S_ISREG(data.stat().st_mode):
+            raise Quarantine("image.corrupt", "not a regular file")
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
@@ -57,13 +64,37 @@ def _open(data: bytes | Path) -> Image.Image:
 
 
 def _orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation, 1 where there is none that makes sense."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = picture.getexif().get(0x0112, 1)
+            # Pillow decodes a whole PNG to look for EXIF behind the pixels, which is hardly ever there.
+            if isinstance(picture, PngImageFile) and not _tells_late(picture.fp):
+                value = Image.Image.getexif(picture).get(0x0112, 1)
+            else:
+                value = picture.getexif().get(0x0112, 1)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError):
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _tells_late(file: IO[bytes] | None) -> bool:
+    """Say whether a chunk that can hold an orientation follows the pixels of a PNG; leaves the file where it was."""
+    if file is None:
+        return True
+    place = file.tell()
+    try:
+        file.seek(8)
+        pixels = False
+        while len(head := file.read(8)) == 8:
+            size, kind = int.from_bytes(head[:4], "big"), head[4:]
+            pixels = pixels or kind == b"IDAT"
+            if pixels and kind in _EXIF_CHUNKS:
+                return True
+            file.seek(size + 4, io.SEEK_CUR)
+        return False
+    finally:
+        file.seek(place)
 
 
 def probe(data: bytes | Path) -> Probe:

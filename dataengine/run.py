@@ -34,6 +34,8 @@ from dataengine.stream import recipe, sources
 # What `prepare` may name: data that comes with the project or its packages. Found by name, imported when asked for.
 PREPARERS = {"demo": "dataengine.demo.prepare"}
 CARDS_A_SOURCE = 3
+# A single step is noise: the first and last loss of a task are means over so many steps that served it.
+EDGE_STEPS = 5
 Bar = Callable[[str, str], AbstractContextManager[Callable[[int, str], None]]]
 
 
@@ -85,7 +87,7 @@ def run_pipeline(
     planned, served, steps = [], Counter[str](), list[Step]()
     made = _recipe(pipeline)
     if pipeline.train is not None:
-        steps, served = _train(pipeline, made, out, bar)
+        steps, served = _train(name, pipeline, out, bar)
         rows = plan(sources(index), made).table(len(steps) or 1)
         planned = [(row.source, row.task, row.share) for row in rows]
     evaluation = _evaluate(pipeline, out, bar)
@@ -190,18 +192,28 @@ def _recipe(pipeline: Pipeline) -> Recipe:
     return recipe(seed=pipeline.seed, global_batch=batch, **msgspec.structs.asdict(pipeline.mix))
 
 
-def _train(pipeline: Pipeline, made: Recipe, out: Path, bar: Bar) -> tuple[list[Step], Counter[str]]:
+def _train(name: str, pipeline: Pipeline, out: Path, bar: Bar) -> tuple[list[Step], Counter[str]]:
     """Train, and return the steps with the samples that each source really served."""
-    trainer = importlib.import_module("trainer.train")
-    settings = {
+    # The trainer is found by name: the engine must not import torch.
+    trainer, settings = (importlib.import_module(f"trainer.{name}") for name in ("train", "config"))
+    mixture = {key: value for key, value in msgspec.to_builtins(pipeline.mix).items() if value is not None}
+    fields = {
         **(pipeline.train or {}),
         "shards": str(out / "shards"),
-        "recipe": msgspec.to_builtins(made),
+        "mixture": mixture,
         "seed": pipeline.seed,
     }
-    settings.pop("global_batch", None)
     with bar("train", "steps") as update:
-        trainer.run(settings, out / "train", progress=update)
+        before = 0
+
+        def advance(step: int, total: int, text: str) -> None:
+            nonlocal before
+            update(step - before if before else 1, f"of {total}, {text}")
+            before = step
+
+        trainer.train(
+            settings.make_config(fields, f"pipeline {name}: train"), out / "train", progress=advance
+        )
     decode_step = msgspec.json.Decoder(Step).decode
     with (out / "train" / "metrics.jsonl").open("rb") as file:
         steps = [decode_step(line) for line in file]
@@ -247,32 +259,42 @@ def _task_summaries(
     planned: list[tuple[str, str, float]], served: Counter[str], steps: list[Step]
 ) -> list[TaskSummary]:
     total = max(sum(served.values()), 1)
-    losses: dict[str, list[float]] = {}
-    for step in steps:
-        for task, loss in step.tasks.items():
-            if loss is not None:
-                losses.setdefault(task, []).append(loss)
+    curves = task_losses(steps)
     return [
         TaskSummary(
             source=source,
             task=task,
             planned=share,
             served=served[source] / total,
-            loss_first=losses[task][0] if losses.get(task) else None,
-            loss_last=losses[task][-1] if losses.get(task) else None,
+            loss_first=_mean(curves.get(task, [])[:EDGE_STEPS]),
+            loss_last=_mean(curves.get(task, [])[-EDGE_STEPS:]),
         )
         for source, task, share in planned
     ]
 
 
+def task_losses(steps: list[Step]) -> dict[str, list[tuple[float, float]]]:
+    """Return (step, loss) of each task: its mean text loss, and its batch's decoder loss where a decoder was asked."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for step in steps:
+        decoder = sum(value for name, value in step.terms.items() if name != "text" and value is not None)
+        for task, loss in step.tasks.items():
+            if loss is not None:
+                curves.setdefault(task, []).append((step.step, loss + decoder))
+    return curves
+
+
+def _mean(points: list[tuple[float, float]]) -> float | None:
+    return sum(value for _, value in points) / len(points) if points else None
+
+
 def _page(name: str, pipeline: Pipeline, summary: Summary, steps: list[Step], out: Path) -> str:
-    by_task: dict[str, list[tuple[float, float]]] = {}
+    by_task = task_losses(steps)
     by_term: dict[str, list[tuple[float, float]]] = {}
     for step in steps:
-        for collected, values in ((by_task, step.tasks), (by_term, step.terms)):
-            for key, value in values.items():
-                if value is not None:
-                    collected.setdefault(key, []).append((step.step, value))
+        for term, value in step.terms.items():
+            if value is not None:
+                by_term.setdefault(term, []).append((step.step, value))
     account = Table(
         columns=["split", "records", "units", "samples", "skipped", "quarantined", "objects dropped"],
         rows=[
@@ -288,9 +310,7 @@ def _page(name: str, pipeline: Pipeline, summary: Summary, steps: list[Step], ou
             for one in summary.tasks
         ],
     )
-    findings = Table(
-        columns=["rule", "hits"], rows=Counter(summary.audit).most_common()
-    )
+    findings = Table(columns=["rule", "hits"], rows=Counter(summary.audit).most_common())
     sections = [
         Section(title="Account", tables=[account], note=_sentence(summary)),
         Section(

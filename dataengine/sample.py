@@ -153,6 +153,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ratings: dict[str, float] = {}
 
 
+# The special tokens that a conversation is made with; any other came from a source's text.
+_STRUCTURE = frozenset(
+    {*tokens.ROUTING_TOKENS, tokens.IMAGE, tokens.REGION, tokens.REGION_START, tokens.REGION_END}
+)
 encode = msgspec.json.Encoder(order="deterministic").encode
 decode = msgspec.json.Decoder(Sample).decode
 
@@ -175,6 +179,10 @@ def check(sample: Sample) -> None:
         raise Quarantine(
             "media.placeholder", f"{found.count(tokens.IMAGE)} <image> for {num_inputs} input images"
         )
+    strange = [token for token in tokens.special_tokens(text) if token not in _STRUCTURE]
+    strange += [token for route in sample.routes for token in tokens.special_tokens(route.name)]
+    if strange:
+        raise Quarantine("text.special_token", f"{strange[0]!r} stands in the conversation")
     if found.count(tokens.REGION) != len(sample.regions):
         raise Quarantine(
             "token.region_mismatch",

@@ -77,7 +77,9 @@ def _unwrap(info: Any) -> Any:
     """Step through optionals, mappings and lists to the type of what they hold."""
     while True:
         if isinstance(info, msgspec.inspect.UnionType):
-            info = next((t for t in info.types if not isinstance(t, msgspec.inspect.NoneType)), info.types[0])
+            # Where a key takes a word or a mapping of keys, it is the mapping whose keys can be unknown.
+            kinds = sorted(info.types, key=lambda t: isinstance(t, msgspec.inspect.StructType), reverse=True)
+            info = next((t for t in kinds if not isinstance(t, msgspec.inspect.NoneType)), kinds[0])
         elif isinstance(info, msgspec.inspect.DictType):
             info = info.value_type
         elif isinstance(info, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):

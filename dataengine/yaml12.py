@@ -14,13 +14,18 @@ MAX_BYTES = 4 * 2**20
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe constructor under YAML 1.2 scalars; duplicate keys and aliases are refused."""
+    """PyYAML's safe constructor under YAML 1.2 scalars; duplicate keys, aliases and tags are refused."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.constructor.ConstructorError(
                 None, None, f"alias {event.anchor!r} is not allowed; write the value out", event.start_mark
+            )
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if event.tag is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"tag {event.tag!r} is not allowed; write the plain value", event.start_mark
             )
         return super().compose_node(parent, index)
 
@@ -60,16 +65,31 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = node.value
     digits = text.lstrip("+-")
     base = 8 if digits.startswith("0o") else 16 if digits.startswith("0x") else 10
-    return int(text, base) if base != 10 else int(text)
+    try:
+        return int(text, base) if base != 10 else int(text)
+    except ValueError as error:  # Python refuses to read thousands of digits
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number of {len(text)} digits, which none needs", node.start_mark
+        ) from error
 
 
 def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(node.value.replace(".inf", "inf").replace(".nan", "nan").replace(".Inf", "inf"))
+    return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _construct_str(loader: _Loader, node: yaml.ScalarNode) -> str:
+    text: str = node.value
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise yaml.constructor.ConstructorError(
+            None, None, "half of a surrogate pair, which is no character", node.start_mark
+        )
+    return text
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+_Loader.add_constructor("tag:yaml.org,2002:str", _construct_str)
 
 
 def load(path: Path) -> dict[str, Any]:

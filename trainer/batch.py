@@ -1,7 +1,7 @@
 """The typed batch between collation and the model.
 
-Shape suffixes: B samples, L text positions, T image tiles, S tile side, R regions, G groups (one per routing token that a
-decoder reads), N super-link queries per group, H W decoder image, n objects of one sample.
+Shape suffixes: B samples, L text positions, T image tiles, S tile side, R regions, G groups (one per routing token
+that a decoder reads), N super-link queries per group, H W decoder image, n objects of one sample.
 """
 
 from __future__ import annotations

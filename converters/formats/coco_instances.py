@@ -3,21 +3,30 @@
 Conventions (COCO data format, cocodataset.org/#format-data): pixels from 0; polygons, or run-length codes in
 column-major order whose `size` is [height, width]; category ids have gaps; a crowd is a region of many objects.
 Images without annotations are real negatives.
+
+An annotation that cannot be used is rejected, and its object stays in the picture as an ignored one: an answer must
+neither count it as background nor say that its category is absent.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Annotated, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from converters.json_files import UNREADABLE
+from converters.json_files import load as load_json
 from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace, Origin, Rejected, Rle
-from dataengine.errors import SourceError
+from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.geometry import from_xywh, rle_from_counts, rle_from_polygons
 
 VERSION = "1"
+
+Id = int | str
+Pixels = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,17 +46,23 @@ class RawRle(msgspec.Struct):
 
 
 class RawImage(msgspec.Struct):
-    id: int | str
+    id: Id
     file_name: str | None = None
-    width: int | None = None
-    height: int | None = None
-    license: int | str | None = None
+    width: Pixels | None = None
+    height: Pixels | None = None
+    license: Id | None = None
     coco_url: str | None = None
+    is_labeled: bool = True
 
 
-class RawAnnotation(msgspec.Struct):
-    image_id: int | str
-    id: int | str | None = None
+class RawLink(msgspec.Struct):
+    """What every annotation record has: its image."""
+
+    image_id: Id
+
+
+class RawAnnotation(RawLink):
+    id: Id | None = None
     category_id: int | None = None
     bbox: list[float] | None = None
     segmentation: msgspec.Raw = msgspec.Raw(b"")
@@ -63,7 +78,7 @@ class RawCategory(msgspec.Struct):
 
 
 class RawLicense(msgspec.Struct):
-    id: int | str | None = None
+    id: Id | None = None
     name: str | None = None
     url: str | None = None
 
@@ -72,122 +87,213 @@ class RawFile(msgspec.Struct):
     images: list[msgspec.Raw]
     annotations: list[msgspec.Raw]
     categories: list[RawCategory] = []
-    licenses: list[RawLicense] | None = None
+    licenses: msgspec.Raw = msgspec.Raw(b"")
+
+
+R = TypeVar("R", bound=RawLink)
+A = TypeVar("A", bound=RawAnnotation)
+
+
+class Joined(NamedTuple, Generic[R]):
+    """An image with its annotation records, each with its place; `whole` if it has them all.
+
+    It has not where a record could not be read, or where PoseTrack18 says that the frame is not labelled.
+    """
+
+    place: str
+    key: str
+    image: Image
+    records: list[tuple[str, R]]
+    whole: bool
 
 
 _image = msgspec.json.Decoder(RawImage)
+_link = msgspec.json.Decoder(RawLink)
 _annotation = msgspec.json.Decoder(RawAnnotation)
+_licenses_decoder = msgspec.json.Decoder(list[RawLicense])
 _segmentation = msgspec.json.Decoder(list[list[float]] | RawRle | None)
 
 
 def load(source_file: str, root: Root) -> RawFile:
     """Parse a COCO file, records left raw so that one bad record costs no other. Raises SourceError."""
-    data = root.read(source_file, "annotations")
-    try:
-        return msgspec.json.decode(data, type=RawFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SourceError(
-            f"{source_file}: not a COCO file ({len(data)} bytes): {error}; expected images, annotations, categories"
-        ) from error
+    return load_json(
+        source_file, root, "annotations", RawFile, "a COCO file: images, annotations, categories"
+    )
 
 
 def labels(source: Source, root: Root) -> LabelSpace:
-    """Return the categories in the order of their ids."""
-    raw = load(source.annotations, root)
+    """Return the categories in the order of their ids; a name that two ids share stands once."""
+    ordered = category_names(load(source.annotations, root)).values()
+    return LabelSpace(id="source", labels=tuple(Label(name=name) for name in dict.fromkeys(ordered)))
+
+
+def category_names(raw: RawFile) -> dict[int, str]:
+    """Return the category names by id, in the order of the ids."""
     ordered = sorted(raw.categories, key=lambda category: category.id)
-    return LabelSpace(id="source", labels=tuple(Label(name=category.name.strip()) for category in ordered))
+    return {category.id: category.name.strip() for category in ordered}
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
-    """Yield one annotation an image, in file order, then a rejection for every record that fits nowhere."""
+    """Yield one annotation an image, in file order, and a rejection for every record that fits nowhere."""
     raw = load(source.annotations, root)
-    names = {category.id: category.name.strip() for category in raw.categories}
-    licenses = {item.id: item.name or item.url for item in raw.licenses or []}
-    by_image: dict[int | str, list[tuple[int, msgspec.Raw, RawAnnotation]]] = defaultdict(list)
-    rejected: list[Rejected] = []
-    for number, record in enumerate(raw.annotations):
+    names = category_names(raw)
+
+    def make(record: RawAnnotation, place: str, image: Image) -> Instance:
+        return instance(record, place, names, image.width, image.height)
+
+    for item in join(raw, source.annotations, source.images, _annotation):
+        if isinstance(item, Rejected):
+            yield item
+        else:
+            yield from annotate(item, source.annotations, names, source.exhaustive, make)
+
+
+def join(
+    raw: RawFile, file: str, folder: str, decoder: msgspec.json.Decoder[R]
+) -> Iterator[Joined[R] | Rejected]:
+    """Yield each image with its records in file order, and a rejection for each that is broken, double or an orphan.
+
+    Ids are compared as text: files mix 5 and "5".
+    """
+    licenses = _licenses(raw)
+    by_image: dict[str, list[tuple[str, R]]] = defaultdict(list)
+    torn = set[str]()
+    for number, data in enumerate(raw.annotations):
+        place = f"annotations[{number}]"
         try:
-            item = _annotation.decode(record)
-        except msgspec.ValidationError as error:
-            rejected.append(_reject(source, f"annotations[{number}]", "schema", str(error)))
-            continue
-        by_image[item.image_id].append((number, record, item))
-    for number, record in enumerate(raw.images):
+            record = decoder.decode(data)
+        except UNREADABLE as error:
+            torn.update(_image_of(data))
+            yield reject(file, place, "schema", str(error))
+        else:
+            by_image[str(record.image_id)].append((place, record))
+    seen = set[str]()
+    for number, data in enumerate(raw.images):
         place = f"images[{number}]"
         try:
-            image = _image.decode(record)
-        except msgspec.ValidationError as error:
-            yield _reject(source, place, "schema", str(error))
+            image = _image.decode(data)
+        except UNREADABLE as error:
+            yield reject(file, place, "schema", str(error))
             continue
+        key = str(image.id)
         name = image.file_name or "/".join((image.coco_url or "").split("/")[-2:])
-        if not name:
-            yield _reject(source, place, "schema", "no file_name and no coco_url")
-            continue
-        instances = []
-        for position, _, item in by_image.pop(image.id, []):
-            made = instance(item, f"annotations[{position}]", names, image.width, image.height)
-            if isinstance(made, Instance):
-                instances.append(made)
-            else:
-                rejected.append(_reject(source, f"annotations[{position}]", *made))
-        yield Annotation(
-            key=str(image.id),
-            images=(
-                Image(
-                    path=f"{source.images}/{name}" if source.images else name,
-                    width=image.width,
-                    height=image.height,
+        if key in seen:
+            yield reject(file, place, "id.duplicate", f"an image with id {key} came before")
+        elif not name:
+            yield reject(file, place, "schema", "no file_name and no coco_url, expected one of them")
+        else:
+            seen.add(key)
+            yield Joined(
+                place=place,
+                key=key,
+                image=Image(
+                    path=f"{folder}/{name}" if folder else name,
+                    width=image.width or None,
+                    height=image.height or None,
                     license=licenses.get(image.license),
                 ),
-            ),
-            instances=tuple(instances),
-            exhaustive=source.exhaustive,
-            origin=Origin(file=source.annotations, record=place),
-        )
+                records=by_image.pop(key, []),
+                whole=image.is_labeled and key not in torn,
+            )
+    for image_id, records in by_image.items():
+        for place, _ in records:
+            yield reject(file, place, "id.orphan", f"no image has id {image_id}")
+
+
+def annotate(
+    item: Joined[A],
+    file: str,
+    names: dict[int, str],
+    exhaustive: bool,
+    make: Callable[[A, str, Image], Instance],
+) -> Iterator[Annotation | Rejected]:
+    """Yield the image's annotation, its objects made by `make`, and a rejection for each record that is no object."""
+    instances, rejected, known = [], [], item.whole
+    for place, record in item.records:
+        try:
+            instances.append(make(record, place, item.image))
+        except Quarantine as error:
+            rejected.append(reject(file, place, error.reason, error.detail))
+            instances.append(_unusable(record, place, names))
+            known = known and record.category_id in names
+    yield Annotation(
+        key=item.key,
+        images=(item.image,),
+        instances=tuple(instances),
+        exhaustive=exhaustive and known,
+        origin=Origin(file=file, record=item.place),
+    )
     yield from rejected
-    for image_id, items in by_image.items():
-        for position, _, _ in items:
-            yield _reject(source, f"annotations[{position}]", "id.orphan", f"no image has id {image_id!r}")
 
 
 def instance(
-    item: RawAnnotation, place: str, names: dict[int, str], width: int | None, height: int | None
-) -> Instance | tuple[str, str]:
-    """Return one object, or (reason, detail) why it is none."""
-    if item.category_id is not None and item.category_id not in names:
-        return "category.unknown", f"category_id {item.category_id} is not among the categories"
-    if item.bbox is not None and len(item.bbox) != 4:
-        return "schema", f"bbox has {len(item.bbox)} numbers, expected 4 (x, y, width, height)"
-    try:
-        mask = _mask(item, width, height)
-    except (ValueError, msgspec.DecodeError) as error:
-        return ("rle.size_mismatch" if "runs add up" in str(error) else "polygon.invalid"), str(error)
+    record: RawAnnotation, place: str, names: dict[int, str], width: int | None, height: int | None
+) -> Instance:
+    """Return one object. Raises Quarantine with the reason why it is none."""
+    if record.category_id is not None and record.category_id not in names:
+        raise Quarantine("category.unknown", f"category_id {record.category_id} is not among the categories")
+    if record.bbox is not None and len(record.bbox) != 4:
+        raise Quarantine("schema", f"bbox has {len(record.bbox)} numbers, expected 4 (x, y, width, height)")
     return Instance(
-        id=str(item.id) if item.id is not None else place,
-        category=names[item.category_id] if item.category_id is not None else None,
-        box=from_xywh(item.bbox) if item.bbox is not None else None,
-        mask=mask,
-        crowd=bool(item.iscrowd),
-        ignore=bool(item.ignore) and not item.iscrowd,
+        id=str(record.id) if record.id is not None else place,
+        category=names[record.category_id] if record.category_id is not None else None,
+        box=from_xywh(record.bbox) if record.bbox is not None else None,
+        mask=_mask(record, width, height),
+        crowd=bool(record.iscrowd),
+        ignore=bool(record.ignore) and not record.iscrowd,
     )
 
 
-def _mask(item: RawAnnotation, width: int | None, height: int | None) -> Rle | None:
-    raw = bytes(item.segmentation)
-    if raw in (b"", b"null", b"[]", b"{}"):
+def _mask(record: RawAnnotation, width: int | None, height: int | None) -> Rle | None:
+    raw = bytes(record.segmentation)
+    if raw in (b"", b"null", b"[]", b"{}", b"[[]]"):
         return None
-    value = _segmentation.decode(raw)
+    try:
+        value = _segmentation.decode(raw)
+    except UNREADABLE as error:
+        raise Quarantine("polygon.invalid", f"segmentation: {error}") from error
     if isinstance(value, RawRle):
-        code = rle_from_counts(value.counts, value.size)
-        if width and height and code.size != (height, width):
-            raise ValueError(f"runs add up to size {list(code.size)}, but the image is [{height}, {width}]")
-        return code
+        if width and height and value.size != (height, width):
+            raise Quarantine(
+                "rle.size_mismatch", f"size is {list(value.size)}, but the image is [{height}, {width}]"
+            )
+        try:
+            return rle_from_counts(value.counts, value.size)
+        except (ValueError, OverflowError) as error:
+            raise Quarantine("rle.size_mismatch", str(error)) from error
     if not value or not width or not height:
         return None
-    return rle_from_polygons(value, width, height)
+    try:
+        return rle_from_polygons(value, width, height)
+    except ValueError as error:
+        raise Quarantine("polygon.invalid", str(error)) from error
 
 
-def _reject(source: Source, place: str, reason: str, detail: str) -> Rejected:
-    return Rejected(
-        key=place, reason=reason, detail=detail, origin=Origin(file=source.annotations, record=place)
+def _unusable(record: RawAnnotation, place: str, names: dict[int, str]) -> Instance:
+    """Return what is still known of a rejected object."""
+    return Instance(
+        id=str(record.id) if record.id is not None else place,
+        category=names.get(record.category_id) if record.category_id is not None else None,
+        box=from_xywh(record.bbox) if record.bbox is not None and len(record.bbox) == 4 else None,
+        ignore=True,
     )
+
+
+def _licenses(raw: RawFile) -> dict[Id | None, str | None]:
+    """Return the names by id; a file that fills the key with something else states no license."""
+    try:
+        return {item.id: item.name or item.url for item in _licenses_decoder.decode(raw.licenses)}
+    except UNREADABLE:
+        return {}
+
+
+def _image_of(data: msgspec.Raw) -> list[str]:
+    try:
+        return [str(_link.decode(data).image_id)]
+    except UNREADABLE:
+        return []
+
+
+def reject(file: str, place: str, reason: str, detail: str) -> Rejected:
+    """Return the rejection of the record at a place of a file."""
+    return Rejected(key=place, reason=reason, detail=detail, origin=Origin(file=file, record=place))

@@ -12,16 +12,18 @@ import random
 import msgspec
 
 from dataengine.annotation import Annotation, Turn
-from dataengine.errors import Skip
+from dataengine.errors import Quarantine, Skip
 from dataengine.geometry import box_area, rle_area
 from dataengine.prompts import choose
 from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetInstance
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import IMAGE
 
+NEEDS_BANK = True
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`max_classes` a prompt, `all_ratio`: the share of training prompts that name the whole label space."""
+    """`max_classes` a prompt; `all_ratio`: the share of training prompts that name the whole label space."""
 
     max_classes: int = 100
     all_ratio: float = 0.5
@@ -29,10 +31,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) -> Rendering:
     """Ask for all objects of some classes; the answer routes once a class."""
+    options: Options = task.options
     found = objects(annotation, task.spec.requires)
-    classes = choose_classes(annotation, task, rng)
+    order = class_order(annotation, task)
+    classes = choose_classes(
+        annotation,
+        order,
+        rng,
+        train=task.train,
+        max_classes=options.max_classes,
+        all_ratio=options.all_ratio,
+    )
     token = task.spec.routing[0]
-    named = ", ".join(classes)
     assert task.bank is not None
     question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
     answer = choose(task.bank.answers, rng, train=task.train, lang=task.lang)
@@ -50,36 +60,58 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
         for item in annotation.instances
         if item.category in classes and item.box is not None
     )
+    seen = {item.category for item in annotation.instances}
     return Rendering(
         conversation=(
-            Turn("user", f"{IMAGE}\n{question.fill(classes=named)}"),
+            Turn("user", f"{IMAGE}\n{question.fill(classes=', '.join(classes))}"),
             Turn("assistant", answer.fill(classes=routed)),
         ),
         routes=tuple(Route(token=token, kind="category", name=name) for name in classes),
         targets=InstanceTargets(
             instances=targets,
-            negatives=tuple(sorted(annotation.negatives)),
+            negatives=tuple(sorted(set(annotation.negatives) - seen)),
             exhaustive=annotation.exhaustive,
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=answer.id),
     )
 
 
-def choose_classes(annotation: Annotation, task: Task, rng: random.Random) -> list[str]:
-    """Return the classes to name, shuffled to train: those present, and some that are known to be absent.
+def class_order(annotation: Annotation, task: Task) -> list[str]:
+    """Return the classes that can be named, in the order of the label space.
 
-    A class that has only crowds, ignored or difficult objects is neither. Raises Skip where a present class would have
-    to be left out of an exhaustive answer's prompt, or where nothing could be asked truthfully.
+    Without a label space these are the classes of the annotation. Raises Quarantine for an object whose class the label
+    space lacks: a prompt that names "all classes" would be untrue.
     """
-    options: Options = task.options
+    named = {item.category for item in annotation.instances if item.category is not None}
+    if task.labels is None:
+        return sorted(named | set(annotation.negatives))
+    order = list(task.labels.names)
+    unknown = sorted(named - set(order))
+    if unknown:
+        raise Quarantine("category.unknown", f"{unknown[0]!r} is not in the label space {task.labels.id!r}")
+    return order
+
+
+def choose_classes(
+    annotation: Annotation,
+    order: list[str],
+    rng: random.Random,
+    *,
+    train: bool,
+    max_classes: int,
+    all_ratio: float,
+    max_absent: int | None = None,
+) -> list[str]:
+    """Return the classes of `order` to name: those present, and some that are known to be absent.
+
+    To train they are shuffled, and all of them with the chance `all_ratio`, or else at most `max_absent` absent ones;
+    to evaluate they are all, in order. Never more than `max_classes`, the present ones first. A class that has only
+    crowds, ignored or difficult objects is neither present nor absent. Raises Skip where nothing can truly be asked.
+    """
     present, unsure = set[str](), set[str]()
     for item in annotation.instances:
         if item.category is not None:
             (unsure if item.crowd or item.ignore or item.difficult else present).add(item.category)
-    unsure -= present
-    order = (
-        list(task.labels.names) if task.labels is not None else sorted(present | set(annotation.negatives))
-    )
     absent = [
         name
         for name in order
@@ -88,20 +120,21 @@ def choose_classes(annotation: Annotation, task: Task, rng: random.Random) -> li
         and (annotation.exhaustive or name in annotation.negatives)
     ]
     positives = [name for name in order if name in present]
-    if task.train:
+    if train:
         rng.shuffle(positives)
         rng.shuffle(absent)
-    positives = positives[: options.max_classes]
-    room = options.max_classes - len(positives)
-    if not task.train or rng.random() < options.all_ratio:
+    positives = positives[:max_classes]
+    room = max_classes - len(positives)
+    if not train or rng.random() < all_ratio:
         count = room
     else:
+        most = room if max_absent is None else min(room, max_absent)
         # With nothing there, at least one class is asked for: the sample teaches to answer "none".
-        count = rng.randint(0 if positives else 1, max(room, 1))
+        count = rng.randint(0 if positives else 1, max(min(most, len(absent)), 0 if positives else 1))
     chosen = positives + absent[:count]
     if not chosen:
         raise Skip("category.none", "no class is known to be present or absent")
-    if task.train:
+    if train:
         rng.shuffle(chosen)
     else:
         rank = {name: position for position, name in enumerate(order)}

@@ -35,6 +35,7 @@ from dataengine.stream import Pool
 
 Progress = Callable[[int, str], None]
 Sizes = list[tuple[int, int] | None]
+Pictures = dict[tuple[str, str], list[tuple[str, Hit]]]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,13 +215,15 @@ def audit(
 ) -> Report:
     """Audit manifests, shard sets, or foreign annotation files of a format. Raises SourceError or SpecError."""
     reports = []
+    # Several tasks show the same pictures: each is decoded once.
+    pictures: Pictures = {}
     for path in paths:
         if format_name is not None:
             reports.append(audit_foreign(path, format_name, root, options or {}, workers, progress))
         elif (path / SHARDS).is_file():
             reports.append(audit_shards(path, progress))
         elif path.is_dir():
-            reports += [audit_manifest(one, workers, progress) for one in manifests.find(path)]
+            reports += [audit_manifest(one, workers, progress, pictures) for one in manifests.find(path)]
         else:
             raise UsageError(
                 f"{path}: neither a folder of manifests nor of shards; name its layout with --format"
@@ -233,7 +236,7 @@ def audit(
     )
 
 
-def audit_manifest(directory: Path, workers: int, progress: Progress) -> Report:
+def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pictures) -> Report:
     """Audit one converted split: its account, its samples, its quarantine, its pictures, and the source again."""
     manifest = manifests.load(directory)
     ledger = ledgers.load(directory / manifests.LEDGER)
@@ -257,7 +260,7 @@ def audit_manifest(directory: Path, workers: int, progress: Progress) -> Report:
             )
     if Path(manifest.root).is_dir():
         _reread(state, manifest, progress)
-        _pictures(state, manifest.root, list(pictures), workers, progress)
+        _pictures(state, manifest.root, list(pictures), workers, progress, known)
     return _close(state, ledger)
 
 
@@ -308,10 +311,15 @@ def _sizes(item: Annotation) -> Sizes:
     ]
 
 
-def _pictures(state: Audit, root: str, paths: list[str], workers: int, progress: Progress) -> None:
-    for path, found in run(partial(_check_file, root), paths, runner="local", workers=workers):
-        state.picture(path, found)
+def _pictures(
+    state: Audit, root: str, paths: list[str], workers: int, progress: Progress, known: Pictures
+) -> None:
+    unseen = [path for path in paths if (root, path) not in known]
+    for path, found in run(partial(_check_file, root), unseen, runner="local", workers=workers):
+        known[root, path] = found
         progress(1, "")
+    for path in paths:
+        state.picture(path, known[root, path])
 
 
 def audit_shards(directory: Path, progress: Progress) -> Report:
@@ -412,7 +420,7 @@ def audit_foreign(
     if missing := state.licenses["none stated"]:
         state.add("license.missing", Hit(f"{missing} of {missing + stated} pictures have no license"))
     if root is not None:
-        _pictures(state, str(root), list(pictures), workers, progress)
+        _pictures(state, str(root), list(pictures), workers, progress, {})
     account = _close(state, None)
     first = msgspec.structs.replace(
         account.accounts[0],

@@ -46,10 +46,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     cells = [list(row) for row in rows]
     for position, column in enumerate(columns):
         numeric = bool(cells) and all(isinstance(row[position], int | float) for row in cells)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            column, justify="right" if numeric else "left", overflow="fold", no_wrap=position == 0
+        )
     for row in cells:
         table.add_row(*[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row])
-    Console(soft_wrap=False).print(table)
+    # A pipe has no width: rich would take 80 and cut what a log should hold.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 @contextmanager

@@ -1,0 +1,170 @@
+"""VQA v2: a file of questions, and a file of annotations with ten answers each, joined by `question_id`.
+
+Source: visualqa.org, data format; OK-VQA, TextVQA and VizWiz come in the same pair. The pictures are named by a rule,
+not by a file. `multiple_choice_answer` is the consensus in the original and merely the first answer in some
+conversions, so the answers themselves decide.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from converters.json_files import decode, load
+from dataengine.annotation import Annotation, Image, Origin, Question, Rejected
+from dataengine.errors import Quarantine, SpecError
+from dataengine.files import Root
+
+VERSION = "1"
+
+Id = int | str
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`questions` and `annotations` are the JSON files; without `annotations` no question has an answer (a test).
+
+    `media` names a picture in the folder `images` by its id: `COCO_val2014_{image_id:012d}.jpg`.
+    """
+
+    questions: str
+    media: str
+    annotations: str | None = None
+    images: str = ""
+
+
+class RawQuestion(msgspec.Struct):
+    question_id: Id
+    image_id: Id
+    question: str
+
+
+class RawAnswer(msgspec.Struct):
+    answer: str
+
+
+class RawAnnotation(msgspec.Struct):
+    question_id: Id
+    answers: list[RawAnswer | str]
+
+
+class RawQuestions(msgspec.Struct):
+    questions: list[msgspec.Raw]
+
+
+class RawAnnotations(msgspec.Struct):
+    annotations: list[msgspec.Raw]
+
+
+_question = msgspec.json.Decoder(RawQuestion)
+_annotation = msgspec.json.Decoder(RawAnnotation)
+_FORMAT = re.compile(r"(0?[1-9]\d?)?d?")
+
+
+def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
+    """Yield one annotation or rejection a question, in file order, then a rejection for every annotation without one.
+
+    Answers stand the most frequent first, in the order of the file where as many gave them. Raises SpecError for a
+    rule of names that is none, SourceError for a file that cannot be read.
+    """
+    check_media(source.media)
+    raw = load(source.questions, root, "questions", RawQuestions, "a VQA file with a list 'questions'")
+    answers: dict[str, tuple[str, ...]] | None = None
+    places: dict[str, Origin] = {}
+    if source.annotations is not None:
+        answers = {}
+        for item in _answers(source.annotations, root):
+            if isinstance(item, Rejected):
+                yield item
+            else:
+                key, places[key], answers[key] = item
+    seen = set[str]()
+    for number, data in enumerate(raw.questions):
+        origin = Origin(file=source.questions, record=f"questions[{number}]")
+        key = origin.record
+        try:
+            question = decode(data, _question)
+            key = str(question.question_id)
+            if key in seen:
+                raise Quarantine("id.duplicate", f"a question with id {key} came before")
+            seen.add(key)
+            yield _annotate(source, question, answers, origin)
+        except Quarantine as error:
+            yield Rejected(key=key, reason=error.reason, detail=error.detail, origin=origin)
+    for key, origin in places.items():
+        if key not in seen:
+            yield Rejected(key=key, reason="id.orphan", detail=f"no question has id {key}", origin=origin)
+
+
+def _answers(file: str, root: Root) -> Iterator[tuple[str, Origin, tuple[str, ...]] | Rejected]:
+    """Yield question id, place and answers of each annotation record, or its rejection."""
+    raw = load(file, root, "annotations", RawAnnotations, "a VQA file with a list 'annotations'")
+    seen = set[str]()
+    for number, data in enumerate(raw.annotations):
+        origin = Origin(file=file, record=f"annotations[{number}]")
+        try:
+            record = decode(data, _annotation)
+            key = str(record.question_id)
+            if key in seen:
+                raise Quarantine("id.duplicate", f"an annotation of question {key} came before")
+            seen.add(key)
+            yield key, origin, ranked(record.answers)
+        except Quarantine as error:
+            yield Rejected(
+                key=f"{file}: {origin.record}", reason=error.reason, detail=error.detail, origin=origin
+            )
+
+
+def ranked(answers: list[RawAnswer | str]) -> tuple[str, ...]:
+    """Return the different answers, the most frequent first, ties in their order; blanks are no answers."""
+    texts = (item.strip() if isinstance(item, str) else item.answer.strip() for item in answers)
+    return tuple(text for text, _ in Counter(text for text in texts if text).most_common())
+
+
+def _annotate(
+    source: Source, question: RawQuestion, answers: dict[str, tuple[str, ...]] | None, origin: Origin
+) -> Annotation:
+    key = str(question.question_id)
+    if answers is not None and key not in answers:
+        raise Quarantine("id.orphan", f"no annotation has question_id {key}")
+    text = " ".join(question.question.split())
+    if not text:
+        raise Quarantine("text.empty", "the question is empty")
+    name = media(source.media, question.image_id)
+    return Annotation(
+        key=key,
+        images=(Image(path=f"{source.images}/{name}" if source.images else name),),
+        questions=(Question(id="", text=text, answers=answers[key] if answers is not None else ()),),
+        exhaustive=False,
+        origin=origin,
+    )
+
+
+def check_media(rule: str) -> None:
+    """Raise SpecError unless a rule of names takes `image_id` alone, as it is or as a number of some width."""
+    try:
+        fields = [(field, spec, conversion) for _, field, spec, conversion in string.Formatter().parse(rule)]
+    except ValueError as error:
+        raise SpecError(f"source.media: {rule!r}: {error}") from error
+    used = [field for field in fields if field[0] is not None]
+    for field, spec, conversion in used:
+        if field != "image_id" or conversion or not _FORMAT.fullmatch(spec or ""):
+            raise SpecError(
+                f"source.media: {rule!r}: '{{{field}{':' + spec if spec else ''}}}' is not allowed; "
+                "expected {image_id} or {image_id:012d}"
+            )
+    if not used:
+        raise SpecError(f"source.media: {rule!r} names one picture for all; expected {{image_id}} in it")
+
+
+def media(rule: str, image_id: Id) -> str:
+    """Return the name of a picture. Raises Quarantine `schema` where the rule wants a number and the id is none."""
+    number = isinstance(image_id, str) and image_id.isascii() and image_id.isdigit()
+    try:
+        # A number in quotes is padded like a number.
+        return rule.format(image_id=int(image_id) if number and ":" in rule else image_id)
+    except ValueError as error:
+        raise Quarantine("schema", f"image_id {image_id!r} does not fit {rule!r}: {error}") from error

@@ -1,0 +1,81 @@
+"""Make a picture from words, or change one as told."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+
+from dataengine.annotation import Annotation, Caption, Edit, Turn
+from dataengine.errors import Quarantine, Skip
+from dataengine.prompts import choose
+from dataengine.sample import ImageTargets, Prompt, Rendering, Route
+from dataengine.task import Task, Unit
+from dataengine.tokens import IMAGE
+from dataengine.wording import one_line, phrase
+
+NEEDS_BANK = True
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`bare_ratio`: the share of training prompts that are the editing instruction alone, as the source words it."""
+
+    bare_ratio: float = 0.0
+
+
+def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) -> Rendering:
+    """Ask for the picture that a caption describes (unit: caption) or that an instruction leads to (unit: edit)."""
+    match unit:
+        case Caption():
+            return _make(annotation, unit, task, rng)
+        case Edit():
+            return _edit(annotation, unit, task, rng)
+    raise AssertionError(f"unit {type(unit).__name__} makes no picture")
+
+
+def _make(annotation: Annotation, unit: Caption, task: Task, rng: random.Random) -> Rendering:
+    words = phrase(unit.text)
+    if not words:
+        raise Skip("text.empty")
+    roles = [image.role for image in annotation.images]
+    if roles != ["target"]:
+        raise Quarantine("media.role", f"images are {', '.join(roles) or 'none'}, expected one target")
+    assert task.bank is not None
+    question = choose(task.bank.questions, rng, train=task.train, lang=unit.lang)
+    asked, prompt = question.fill(caption=words), Prompt(bank=task.bank.id, question=question.id)
+    return _render(asked, one_line(unit.text), 0, prompt, task, rng)
+
+
+def _edit(annotation: Annotation, unit: Edit, task: Task, rng: random.Random) -> Rendering:
+    options: Options = task.options
+    whole, words = one_line(unit.instruction), phrase(unit.instruction)
+    if not words:
+        raise Skip("text.empty")
+    roles = {number: image.role for number, image in enumerate(annotation.images)}
+    if roles != {unit.before: "input", unit.after: "target"}:
+        raise Quarantine(
+            "media.role",
+            f"images are {', '.join(roles.values())}, expected image {unit.before} as the only input "
+            f"and image {unit.after} as the only target",
+        )
+    assert task.bank is not None
+    if task.train and rng.random() < options.bare_ratio:
+        asked, prompt = whole, Prompt(bank=task.bank.id)
+    else:
+        question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
+        asked, prompt = question.fill(instruction=words), Prompt(bank=task.bank.id, question=question.id)
+    return _render(f"{IMAGE}\n{asked}", whole, unit.after, prompt, task, rng)
+
+
+def _render(
+    asked: str, caption: str, target: int, prompt: Prompt, task: Task, rng: random.Random
+) -> Rendering:
+    token = task.spec.routing[0]
+    assert task.bank is not None
+    answer = choose(task.bank.answers, rng, train=task.train, lang=task.lang)
+    return Rendering(
+        conversation=(Turn("user", asked), Turn("assistant", answer.fill(image=token))),
+        routes=(Route(token=token, kind="image", name=str(target)),),
+        targets=ImageTargets(image=target, caption=caption),
+        prompt=msgspec.structs.replace(prompt, answer=answer.id),
+    )

@@ -1,0 +1,106 @@
+"""Say what marked regions are: region captions, and region recognition in one round a region."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+import msgspec
+
+from converters.tasks.grounding import referents
+from dataengine.annotation import Annotation, Expression, Instance, Turn
+from dataengine.errors import Skip
+from dataengine.prompts import Choice, choose
+from dataengine.regions import box_region, mask_region
+from dataengine.sample import Prompt, Region, Rendering, TextTargets
+from dataengine.task import Task, Unit, objects
+from dataengine.tokens import region_text
+from dataengine.wording import pictures, sentence
+
+NEEDS_BANK = True
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`answer`: whether a region is captioned (unit: expression) or named by its category (unit: image).
+
+    `prompts` are the kinds of region, each as likely as the others to train; evaluation takes the first that an object
+    has. `min_words` of a caption and `max_objects` of an image hold in training only.
+    """
+
+    answer: Literal["caption", "category"]
+    prompts: tuple[Literal["box", "mask"], ...] = ("box", "mask")
+    min_words: int = 3
+    max_objects: int = 15
+
+
+def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) -> Rendering:
+    """Ask what one region shows, or for the category of each of several."""
+    options: Options = task.options
+    if options.answer == "caption":
+        assert isinstance(unit, Expression)
+        return _caption(annotation, unit, task, rng)
+    return _recognise(annotation, task, rng)
+
+
+def _caption(annotation: Annotation, unit: Expression, task: Task, rng: random.Random) -> Rendering:
+    options: Options = task.options
+    text = sentence(unit.text)
+    if not text:
+        raise Skip("text.empty")
+    if task.train and len(text.split()) < options.min_words:
+        raise Skip("text.too_short", f"{text!r} has fewer than {options.min_words} words")
+    found = referents(annotation, unit, task.spec.requires)
+    if len(found) > 1:
+        raise Skip("expression.many_objects", f"{unit.text!r} names {len(found)} objects")
+    region = _region(found[0], task, rng)
+    question = _question(task, rng)
+    return Rendering(
+        conversation=(
+            Turn("user", pictures(annotation) + question.fill(region=region_text(1))),
+            Turn("assistant", text),
+        ),
+        targets=TextTargets(answers=(text,)),
+        regions=(region,),
+        prompt=Prompt(bank=task.bank.id if task.bank else "", question=question.id),
+    )
+
+
+def _recognise(annotation: Annotation, task: Task, rng: random.Random) -> Rendering:
+    options: Options = task.options
+    found = [item for item in objects(annotation, task.spec.requires) if item.category]
+    if not found:
+        raise Skip("object.none", "no object with a category")
+    if task.train:
+        found = rng.sample(found, min(len(found), options.max_objects))
+    # One template for all rounds, so that the sample's record of it is whole.
+    question = _question(task, rng)
+    turns: list[Turn] = []
+    for number, item in enumerate(found, start=1):
+        shown = pictures(annotation) if number == 1 else ""
+        turns.append(Turn("user", shown + question.fill(region=region_text(number))))
+        turns.append(Turn("assistant", sentence(item.category or "")))
+    return Rendering(
+        conversation=tuple(turns),
+        targets=TextTargets(),
+        regions=tuple(_region(item, task, rng) for item in found),
+        prompt=Prompt(bank=task.bank.id if task.bank else "", question=question.id),
+    )
+
+
+def _question(task: Task, rng: random.Random) -> Choice:
+    assert task.bank is not None
+    return choose(task.bank.questions, rng, train=task.train, lang=task.lang)
+
+
+def _region(item: Instance, task: Task, rng: random.Random) -> Region:
+    """Return the object's region, of a kind that it has. Raises Skip where it has none of the kinds asked for."""
+    options: Options = task.options
+    kinds = [kind for kind in options.prompts if getattr(item, kind) is not None]
+    if not kinds:
+        raise Skip("object.incomplete", f"instance {item.id} has no {' or '.join(options.prompts)}")
+    kind = rng.choice(kinds) if task.train else kinds[0]
+    if kind == "mask":
+        assert item.mask is not None
+        return mask_region(item.mask, item.image)
+    assert item.box is not None
+    return box_region(item.box, item.image)

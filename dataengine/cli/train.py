@@ -1,0 +1,59 @@
+"""`dataengine train`: train the model on shards; the same command again resumes."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dataengine import yaml12
+from dataengine.cli.output import json_option, print_json, progress
+
+
+@click.command("train")
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Checkpoints, metrics and served samples."
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="A YAML file of settings; the options here win."
+)
+@click.option("--steps", type=click.IntRange(1), help="Steps in all.")
+@click.option("--global-batch", type=click.IntRange(1), help="Samples a step, over all ranks.")
+@click.option(
+    "--stage", type=click.Choice(["1a", "1b", "2", "3", "joint"]), help="What learns, and how fast."
+)
+@click.option("--seed", type=int)
+@click.option("--lr", type=float, help="One learning rate for all that learns.")
+@click.option("--device", help="cpu, cuda or auto.")
+@json_option
+def command(shards: Path, out: Path, config: Path | None, as_json: bool, **options: Any) -> None:
+    """Train on SHARDS into OUT. A run that was stopped goes on where it was, bit for bit on a CPU."""
+    fields: dict[str, Any] = yaml12.load(config) if config is not None else {}
+    fields |= {name: value for name, value in options.items() if value is not None}
+    fields["shards"] = str(shards)
+    fields.setdefault("steps", 1000)
+    fields.setdefault("global_batch", 8)
+    # The trainer is found by name: the engine must not import torch.
+    trainer, settings = (importlib.import_module(f"trainer.{name}") for name in ("train", "config"))
+    with progress("train", "steps") as update:
+        done: list[int] = []
+
+        def advance(step: int, total: int, text: str) -> None:
+            update(step - done[-1] if done else 1, f"{step} of {total}, {text}")
+            done.append(step)
+
+        result = trainer.train(settings.make_config(fields, str(config or "train")), out, progress=advance)
+    summary = {
+        "step": result.step,
+        "stopped": result.stopped,
+        "checkpoint": str(result.checkpoint),
+        "skipped": result.skipped,
+        "nonfinite": list(result.nonfinite),
+    }
+    if as_json:
+        print_json(summary)
+    else:
+        click.echo(", ".join(f"{key} {value}" for key, value in summary.items()))

@@ -1,0 +1,1 @@
+"""Tables as data: the parts of the `records` format, each a few pure functions."""

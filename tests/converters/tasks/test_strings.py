@@ -1,0 +1,137 @@
+"""The exact words of every shipped task, as evaluation asks them: a change of one is a change of what models learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from dataengine.annotation import (
+    Annotation,
+    Caption,
+    Dialog,
+    Edit,
+    Expression,
+    Image,
+    Instance,
+    Label,
+    LabelSpace,
+    Origin,
+    Question,
+    Turn,
+)
+from dataengine.catalog import Catalog
+from dataengine.geometry import rle_of_box
+from dataengine.sample import Rendering
+from dataengine.task import Task
+
+MakeTask = Callable[..., Task]
+Build = Callable[..., Rendering]
+
+LABELS = LabelSpace(
+    id="two", labels=(Label(name="person", keypoints=("nose", "left_eye")), Label(name="dog"))
+)
+SCENE = Annotation(
+    key="1",
+    images=(Image(path="a.jpg"),),
+    origin=Origin(file="f", record="r"),
+    instances=(
+        Instance(
+            id="1",
+            category="person",
+            box=(0.0, 0.0, 20.0, 40.0),
+            mask=rle_of_box((0.0, 0.0, 20.0, 40.0), 100, 80),
+            keypoints=((5.0, 5.0, 2), (7.0, 4.0, 1)),
+        ),
+        Instance(
+            id="2",
+            category="dog",
+            box=(50.0, 40.0, 90.0, 70.0),
+            mask=rle_of_box((50.0, 40.0, 90.0, 70.0), 100, 80),
+        ),
+    ),
+    captions=(Caption(id="1", text="A man and his dog."),),
+    expressions=(Expression(id="1", text="The tall man.", instances=(0,)),),
+    questions=(
+        Question(id="1", text="What is it?", answers=("dog",), choices=("cat", "dog"), answer_index=1),
+    ),
+    dialogs=(Dialog(id="1", turns=(Turn("user", "<image>\nHello."), Turn("assistant", "Hello!"))),),
+)
+DRAWN = Annotation(
+    key="2",
+    images=(Image(path="a.jpg", role="target"),),
+    origin=Origin(file="f", record="r"),
+    captions=(Caption(id="1", text="A man and his dog."),),
+)
+EDITED = Annotation(
+    key="3",
+    images=(Image(path="a.jpg"), Image(path="b.jpg", role="target")),
+    origin=Origin(file="f", record="r"),
+    edits=(Edit(id="1", instruction="Remove the dog", before=0, after=1),),
+)
+
+R1, R2 = "<reg>region1<region></reg>", "<reg>region2<region></reg>"
+EXPECTED = {
+    "detection": (
+        "<image>\nCan you find every object of these classes in the picture: person, dog?",
+        "Here is what I found: person[DET], dog[DET].",
+    ),
+    "instance_segmentation": (
+        "<image>\nCan you outline every single object of these classes: person, dog?",
+        "Here are the masks for each class: person[DET], dog[DET].",
+    ),
+    "grounding": ("<image>\nWhere in the picture is this: the tall man?", "Yes, it is [GRD]."),
+    "grounding_mask": ("<image>\nWhere in the picture is this: the tall man?", "Yes, it is [GRD]."),
+    "reasoning_segmentation": ("<image>\nThe tall man.", "Sure, it is [GRD]."),
+    "keypoints": (
+        "<image>\nCan you find every object of these classes: person? "
+        "For each one, where are these keypoints: nose, left eye?",
+        "Here is what I found: person[DET]. The keypoints are nose[POSE], left eye[POSE].",
+    ),
+    "interactive_segmentation": (
+        f"<image>\nCan you segment the objects that are marked by {R1}, {R2}?",
+        "Here are the masks of the marked objects: region1[DET], region2[DET].",
+    ),
+    "region_caption": (f"<image>\nCan you describe {R1} briefly?", "The tall man."),
+    "region_recognition": (
+        f"<image>\nWhat is the category of {R1}? Reply with a single word or phrase.",
+        "Person.",
+        f"What is the category of {R2}? Reply with a single word or phrase.",
+        "Dog.",
+    ),
+    "caption": ("<image>\nWhat does this picture show?", "A man and his dog."),
+    "vqa": ("<image>\nWhat is it?\nAnswer with a single word or a short phrase.", "dog"),
+    "multiple_choice_vqa": (
+        "<image>\nWhat is it?\nA. cat\nB. dog\nAnswer with the letter of the right option.",
+        "B",
+    ),
+    "conversation": ("<image>\nHello.", "Hello!"),
+    "text_to_image": ("Please make a picture of this: a man and his dog.", "Here it is [GEN]."),
+    "image_edit": (
+        "<image>\nPlease change the picture as follows: remove the dog.",
+        "Sure, here you go [EDIT].",
+    ),
+}
+
+
+def test_every_shipped_task_has_its_words_here() -> None:
+    assert set(EXPECTED) == set(Catalog().tasks)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_words_of_a_task_are_these(make_task: MakeTask, build: Build, name: str) -> None:
+    annotation = {"text_to_image": DRAWN, "image_edit": EDITED}.get(name, SCENE)
+
+    rendering = build(annotation, make_task(name, LABELS, train=False))
+
+    assert tuple(turn.text for turn in rendering.conversation) == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_task_uses_its_own_routing_tokens_alone(make_task: MakeTask, build: Build, name: str) -> None:
+    annotation = {"text_to_image": DRAWN, "image_edit": EDITED}.get(name, SCENE)
+    task = make_task(name, LABELS)
+
+    tokens = {route.token for seed in range(5) for route in build(annotation, task, seed).routes}
+
+    assert tokens == set(task.spec.routing)

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import io
+import random
+import struct
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from dataengine.errors import Quarantine
+from dataengine.images import MAX_PIXELS, Pixels, decode, probe
+
+RED, GREEN, BLUE, WHITE = (220, 20, 20), (20, 200, 20), (20, 20, 220), (255, 255, 255)
+
+
+def corners(width: int = 24, height: int = 16) -> Pixels:
+    """A picture whose four quarters tell every turn and mirror apart."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2] = RED
+    pixels[: height // 2, width // 2 :] = GREEN
+    pixels[height // 2 :, : width // 2] = BLUE
+    pixels[height // 2 :, width // 2 :] = WHITE
+    return pixels
+
+
+def encode(picture: Image.Image, file_format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def exif(orientation: int) -> Image.Exif:
+    found = Image.Exif()
+    found[0x0112] = orientation
+    return found
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def refused(data: bytes | Path) -> str:
+    """Return the reason for which a picture is refused."""
+    with pytest.raises(Quarantine) as caught:
+        decode(data) if isinstance(data, bytes) else probe(data)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("file_format", "name", "options"),
+    [
+        ("JPEG", "jpeg", {"quality": 95, "subsampling": 0}),
+        ("JPEG", "jpeg", {"quality": 95, "progressive": True, "subsampling": 0}),
+        ("PNG", "png", {}),
+        ("WEBP", "webp", {"lossless": True}),
+        ("BMP", "bmp", {}),
+        ("TIFF", "tiff", {"compression": "tiff_lzw"}),
+        ("GIF", "gif", {}),
+    ],
+)
+def test_every_format_gives_its_size_and_its_pixels(
+    file_format: str, name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    pixels = corners()
+    data = encode(Image.fromarray(pixels), file_format, **options)
+    (tmp_path / "picture").write_bytes(data)
+
+    found = decode(data)
+
+    assert (probe(data).width, probe(data).height, probe(data).format) == (24, 16, name)
+    assert probe(tmp_path / "picture") == probe(data)
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - pixels).max() <= (12 if name == "jpeg" else 0)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_seen_as_its_orientation_says(file_format: str, orientation: int) -> None:
+    pixels = corners()
+    # EXIF 2.3, tag 0x0112: where row 0 and column 0 of the stored picture stand in the one to be seen.
+    upright = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: pixels.transpose(1, 0, 2)[:, ::-1],
+        7: pixels.transpose(1, 0, 2)[::-1, ::-1],
+        8: pixels.transpose(1, 0, 2)[::-1],
+    }[orientation]
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if file_format == "JPEG" else {}
+    options |= {"lossless": True} if file_format == "WEBP" else {}
+
+    data = encode(Image.fromarray(pixels), file_format, exif=exif(orientation), **options)
+
+    header, found = probe(data), decode(data)
+    assert header.orientation == orientation
+    assert found.shape == (header.height, header.width, 3) == upright.shape
+    assert np.abs(found.astype(int) - upright).max() <= 12
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 77])
+def test_an_orientation_that_does_not_exist_is_upright(orientation: int) -> None:
+    data = encode(Image.fromarray(corners()), "JPEG", exif=exif(orientation), quality=95, subsampling=0)
+
+    assert probe(data).orientation == 1
+    assert np.abs(decode(data).astype(int) - corners()).max() <= 12
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_header_and_pixels_agree_wherever_a_png_keeps_its_orientation(late: bool) -> None:
+    data = encode(Image.fromarray(corners()), "PNG")
+    told = chunk(b"eXIf", exif(6).tobytes().removeprefix(b"Exif\0\0"))
+    cut = data.index(b"IEND" if late else b"IDAT") - 4
+
+    turned = data[:cut] + told + data[cut:]
+
+    assert (probe(turned).width, probe(turned).height, probe(turned).orientation) == (16, 24, 6)
+    assert (decode(turned) == corners().transpose(1, 0, 2)[:, ::-1]).all()
+
+
+def test_the_header_of_a_png_is_read_without_its_pixels() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1800, 1800, 3), np.uint8)
+    data = encode(Image.fromarray(noise), "PNG", compress_level=1)
+
+    start = time.process_time()
+    for _ in range(10):
+        probe(data)
+    ten_probes_s = time.process_time() - start
+    start = time.process_time()
+    decode(data)
+    one_decode_s = time.process_time() - start
+
+    assert ten_probes_s < one_decode_s
+
+
+def test_what_is_transparent_stands_on_white() -> None:
+    rgba = np.dstack([corners(), np.full((16, 24), 255, np.uint8)])
+    rgba[:8, :12, 3] = 0
+    rgba[:8, 12:, 3] = 128
+    palette = Image.fromarray(corners()).quantize(4)
+    red = palette.getpixel((0, 0))
+
+    found = decode(encode(Image.fromarray(rgba), "PNG"))
+    indexed = decode(encode(palette, "PNG", transparency=red))
+
+    assert (found[:8, :12] == WHITE).all()
+    assert np.abs(found[0, 20].astype(int) - (np.array(GREEN) + 255) // 2).max() <= 2
+    assert (found[8:] == corners()[8:]).all()
+    assert (indexed[:8, :12] == WHITE).all()
+    assert (indexed[8:, :12] == BLUE).all()
+
+
+def test_gray_and_deep_pictures_keep_their_brightness() -> None:
+    ramp = np.linspace(0, 255, 24).astype(np.uint8)[None, :].repeat(16, axis=0)
+    deep = Image.fromarray(ramp.astype(np.uint16) * 257)
+
+    for data in (encode(Image.fromarray(ramp), "PNG"), encode(deep, "PNG"), encode(deep, "TIFF")):
+        assert np.abs(decode(data).astype(int) - ramp[:, :, None]).max() <= 1
+
+
+def test_floating_point_pixels_are_scaled_to_their_brightest_even_where_one_is_no_number() -> None:
+    values = np.full((4, 4), 0.25, np.float32)
+    values[0, 0] = 0.5
+
+    found = decode(encode(Image.fromarray(values), "TIFF"))
+
+    assert found[0, 0].tolist() == [255] * 3
+    assert found[3, 3].tolist() == [127] * 3
+
+
+def test_a_print_jpeg_is_decoded_to_rgb() -> None:
+    data = encode(Image.fromarray(corners()).convert("CMYK"), "JPEG", quality=95)
+
+    assert np.abs(decode(data).astype(int) - corners()).mean() < 12
+
+
+def test_the_first_picture_of_an_animation_is_taken() -> None:
+    first, second = Image.fromarray(corners()), Image.new("RGB", (24, 16), BLUE)
+
+    data = encode(first, "GIF", save_all=True, append_images=[second])
+
+    assert (decode(data) == corners()).all()
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"])
+def test_what_is_no_picture_is_corrupt(data: bytes) -> None:
+    assert refused(data) == "image.corrupt"
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_a_picture_that_ends_early_is_corrupt(file_format: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    data = encode(Image.fromarray(noise), file_format)
+
+    assert refused(data[: len(data) // 2]) == "image.corrupt"
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    assert refused(tmp_path / "none.jpg") == "image.missing"
+    assert refused(tmp_path) == "image.corrupt"
+
+
+def test_a_format_that_pillow_knows_but_we_do_not_is_refused() -> None:
+    assert refused(encode(Image.fromarray(corners()), "PPM")) == "image.format"
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (MAX_PIXELS + 1, 1)])
+def test_a_bomb_is_refused_by_its_header(width: int, height: int) -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+
+    assert refused(data) == "image.too_large"
+
+
+def test_a_text_chunk_that_unpacks_without_end_is_refused() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "a" * (80 * 2**20), zip=True)
+    data = encode(Image.new("RGB", (4, 4)), "PNG", pnginfo=info)
+
+    assert len(data) < 2**20
+    assert refused(data) == "image.corrupt"
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_damaged_bytes_give_pixels_or_a_reason_and_never_a_crash(
+    file_format: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(5)
+    whole = encode(Image.fromarray(corners(40, 30)), file_format)
+    reasons = set()
+
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 3, 12))):
+            place = rng.randrange(min(len(data), rng.choice((40, 300, len(data)))))
+            match rng.randrange(3):
+                case 0:
+                    data[place] = rng.randrange(256)
+                case 1:
+                    del data[place : place + 3]
+                case 2:
+                    data[place:place] = rng.randbytes(4)
+        try:
+            header = probe(bytes(data))
+            if header.width * header.height < 1_000_000:
+                assert decode(bytes(data)).shape == (header.height, header.width, 3)
+        except Quarantine as error:
+            reasons.add(error.reason)
+
+    assert reasons <= {"image.corrupt", "image.too_large", "image.format"}
+    assert "image.corrupt" in reasons

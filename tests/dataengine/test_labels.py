@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dataengine.catalog import Catalog
+from dataengine.errors import SpecError
+from dataengine.spec import load_labels
+
+SPACES = Catalog().labels
+
+
+def test_the_classes_of_coco_stand_in_the_order_of_their_ids() -> None:
+    names = SPACES["coco80"].names
+
+    assert len(names) == 80
+    assert (names[0], names[11], names[26], names[62], names[79]) == (
+        "person",
+        "stop sign",
+        "handbag",
+        "tv",
+        "toothbrush",
+    )
+
+
+def test_the_classes_of_pascal_voc_stand_in_the_order_of_the_alphabet() -> None:
+    names = SPACES["voc20"].names
+
+    assert len(names) == 20
+    assert list(names) == sorted(names)
+
+
+def test_the_person_of_coco_is_symmetric() -> None:
+    (person,) = SPACES["coco_person"].labels
+    partner = {a: b for pair in person.flip_pairs for a, b in (pair, pair[::-1])}
+
+    assert len(person.keypoints) == len(person.sigmas) == 17
+    assert set(partner) == set(range(1, 17))
+    for left, right in person.flip_pairs:
+        assert person.keypoints[left].replace("left", "right") == person.keypoints[right]
+        assert person.sigmas[left] == person.sigmas[right]
+    bones = {frozenset(bone) for bone in person.skeleton}
+    assert len(bones) == 19
+    assert {frozenset(partner.get(end, end) for end in bone) for bone in bones} == bones
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("labels: [{name: cat}, {name: cat}]", "'cat' stands twice"),
+        ("labels: [{name: cat, keypoints: [a, b], skeleton: [[0, 2]]}]", r"leaves 0\.\.1"),
+        ("labels: [{name: cat, keypoints: [a, b], flip_pairs: [[1, 1]]}]", "its own mirror partner"),
+        ("labels: [{name: cat, colour: red}]", "unknown key 'colour'"),
+    ],
+)
+def test_a_faulty_label_space_is_refused(tmp_path: Path, body: str, message: str) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(f"id: space\n{body}\n")
+
+    with pytest.raises(SpecError, match=message):
+        load_labels(path)

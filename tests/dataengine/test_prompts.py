@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import random
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataengine.catalog import Catalog
+from dataengine.errors import SpecError
+from dataengine.prompts import Choice, PromptBank, choose, load_bank
+from dataengine.tokens import placeholders, special_tokens
+
+# How many templates of questions and of answers each bank has, as VisionLLM v2 has them where it has the task.
+COUNTS = {
+    "caption": (20, 0),
+    "detection": (30, 10),
+    "grounded_caption": (10, 0),
+    "grounding": (30, 10),
+    "image_edit": (21, 15),
+    "instance_segmentation": (30, 10),
+    "interactive_segmentation": (10, 5),
+    "keypoints": (10, 10),
+    "multiple_choice": (10, 0),
+    "region_caption": (20, 0),
+    "region_caption_detailed": (10, 0),
+    "region_caption_multi": (30, 0),
+    "region_recognition": (10, 0),
+    "semantic_segmentation": (30, 10),
+    "text_to_image": (20, 15),
+    "vqa": (10, 0),
+}
+BANKS = Catalog().banks
+
+
+def english(bank: PromptBank, kind: str) -> list[str]:
+    templates = bank.questions if kind == "questions" else bank.answers
+    return [text for name, text in templates.items() if name.startswith("en")]
+
+
+def test_the_shipped_banks_have_their_counts() -> None:
+    found = {
+        name: (len(english(bank, "questions")), len(english(bank, "answers"))) for name, bank in BANKS.items()
+    }
+
+    assert {name: found[name] for name in COUNTS} == COUNTS
+
+
+@pytest.mark.parametrize("name", sorted(BANKS))
+def test_ids_count_up_from_one_in_each_language(name: str) -> None:
+    bank = BANKS[name]
+
+    for templates in (bank.questions, bank.answers):
+        for lang in {key[:2] for key in templates}:
+            keys = [key for key in templates if key.startswith(lang)]
+            assert keys == [f"{lang}{number:02d}" for number in range(1, len(keys) + 1)]
+
+
+@pytest.mark.parametrize("name", sorted(BANKS))
+def test_templates_are_whole_sentences_without_tokens(name: str) -> None:
+    bank = BANKS[name]
+
+    for text in (*bank.questions.values(), *bank.answers.values()):
+        assert not placeholders(text) and not special_tokens(text)
+        assert text == text.strip() and "  " not in text
+        assert text[0] == "{" or text[0] in string.ascii_uppercase
+        assert text[-1] in ".?:}"
+
+
+@pytest.mark.parametrize("name", sorted(BANKS))
+def test_no_two_templates_differ_in_case_and_punctuation_alone(name: str) -> None:
+    strip = str.maketrans("", "", string.punctuation + string.whitespace)
+
+    for templates in (BANKS[name].questions, BANKS[name].answers):
+        plain = [text.lower().translate(strip) for text in templates.values()]
+        assert len(set(plain)) == len(plain)
+
+
+def test_evaluation_takes_the_first_template_whatever_the_chance() -> None:
+    templates = {f"en{number:02d}": f"text {number}" for number in range(1, 9)}
+
+    found = {choose(templates, random.Random(seed), train=False) for seed in range(20)}
+
+    assert found == {Choice("en01", "text 1")}
+
+
+def test_training_takes_every_template_and_the_same_one_for_the_same_chance() -> None:
+    templates = {f"en{number:02d}": f"text {number}" for number in range(1, 9)}
+
+    found = [choose(templates, random.Random(seed), train=True) for seed in range(200)]
+
+    assert {one.id for one in found} == set(templates)
+    assert found == [choose(templates, random.Random(seed), train=True) for seed in range(200)]
+
+
+def test_a_language_is_followed_and_english_stands_in_for_one_that_is_missing() -> None:
+    templates = {"en01": "one", "de01": "eins", "en02": "two", "de02": "zwei"}
+
+    german = {choose(templates, random.Random(seed), train=True, lang="de").id for seed in range(30)}
+    french = {choose(templates, random.Random(seed), train=True, lang="fr").id for seed in range(30)}
+
+    assert german == {"de01", "de02"}
+    assert french == {"en01", "en02"}
+    assert choose(templates, random.Random(0), train=False, lang="de").id == "de01"
+
+
+@given(first=st.text(), second=st.text())
+def test_what_fills_a_slot_is_not_read_again(first: str, second: str) -> None:
+    choice = Choice("en01", "<{a}|{b}>")
+
+    assert choice.fill(a=first, b=second) == f"<{first}|{second}>"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('questions: {en01: "Where?"}', r"questions\.en01: has slots \[\], expected each of \['x'\]"),
+        ('questions: {en01: "{x} {x}?"}', r"has slots \['x', 'x'\]"),
+        ('questions: {en01: "{x} {y}?"}', r"has slots \['x', 'y'\]"),
+        ('questions: {first: "{x}?"}', r"questions\.first: id must be a language and a number"),
+        ('questions: {de01: "{x}?"}', "none is English"),
+        ('questions: {en01: "{x}?", en02: "{x}?"}', "stands twice"),
+        ('questions: {en01: "{x}?"}\nanswers: {en01: "{x}."}', r"answers\.en01: has slots \['x'\]"),
+        ('question: {en01: "{x}?"}', "unknown key 'question'; did you mean 'questions'"),
+    ],
+)
+def test_a_faulty_bank_is_refused_with_its_place(tmp_path: Path, body: str, message: str) -> None:
+    path = tmp_path / "bank.yaml"
+    path.write_text(f"id: bank\nquestion_slots: [x]\n{body}\n")
+
+    with pytest.raises(SpecError, match=message) as caught:
+        load_bank(path)
+
+    assert str(caught.value).startswith(str(path))

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from trainer.model.config import LanguageConfig
+from trainer.model.language import LanguageModel, resize_vocabulary
+
+SMALL = LanguageConfig(
+    vocab_size=40, hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, max_length=64
+)
+
+
+def build(config: LanguageConfig = SMALL) -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(config)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ids = torch.randint(0, 40, (2, 12), generator=torch.Generator().manual_seed(3))
+    labels = ids.clone()
+    labels[:, :5] = -100
+    labels[1, 9:] = -100
+    attention = torch.ones_like(ids, dtype=torch.bool)
+    attention[1, 9:] = False
+    return ids, labels, attention
+
+
+def test_text_loss_is_that_of_the_packaged_model() -> None:
+    language = build()
+    ids, labels, attention = batch()
+
+    output = language(language.embeddings(ids), attention, labels)
+
+    expected = language.model(input_ids=ids, attention_mask=attention, labels=labels).loss
+    torch.testing.assert_close(output.text.loss, expected)
+    assert output.text.num_tokens_B.tolist() == [7, 4]
+
+
+def test_hidden_states_are_taken_after_the_final_norm() -> None:
+    language = build()
+    ids, labels, attention = batch()
+
+    output = language(language.embeddings(ids), attention, labels)
+
+    logits = language.model(input_ids=ids, attention_mask=attention).logits
+    torch.testing.assert_close(language.head(output.hidden_BLC), logits)
+
+
+def test_new_rows_are_the_mean_of_the_old_rows() -> None:
+    language = build()
+    old_input = language.embeddings.weight.detach().clone()
+    old_output = language.head.weight.detach().clone()
+
+    resize_vocabulary(language.model, 66)
+
+    assert language.embeddings.weight.shape == (66, 16)
+    torch.testing.assert_close(language.embeddings.weight[:40], old_input)
+    torch.testing.assert_close(language.embeddings.weight[40:], old_input.mean(0).expand(26, -1))
+    torch.testing.assert_close(language.head.weight[40:], old_output.mean(0).expand(26, -1))
+
+
+def test_a_vocabulary_that_is_large_enough_is_left_alone() -> None:
+    language = build()
+
+    resize_vocabulary(language.model, 30)
+
+    assert language.embeddings.num_embeddings == 40
+
+
+def test_weights_load_from_a_folder_and_grow(tmp_path: Path) -> None:
+    original = build()
+    original.model.save_pretrained(tmp_path)
+
+    loaded = build(LanguageConfig(vocab_size=66, pretrained=str(tmp_path)))
+
+    ids, labels, attention = batch()
+    expected = original(original.embeddings(ids), attention, labels).hidden_BLC
+    torch.testing.assert_close(loaded(loaded.embeddings(ids), attention, labels).hidden_BLC, expected)
+    assert loaded.head.weight.shape[0] == 66
+
+
+def test_recomputed_activations_give_the_same_gradient() -> None:
+    ids, labels, attention = batch()
+    gradients = []
+    for checkpointing in (False, True):
+        language = build(replace(SMALL, gradient_checkpointing=checkpointing)).train()
+        language(language.embeddings(ids), attention, labels).text.loss.backward()
+        gradients.append(language.embeddings.weight.grad)
+
+    torch.testing.assert_close(gradients[0], gradients[1])

@@ -1,0 +1,159 @@
+"""What a model is worth is measured without showing it the answer's objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from dataengine.annotation import Turn
+from dataengine.sample import InstanceTargets, Route, Sample
+from trainer.checkpoint import load_model
+from trainer.collate import collate
+from trainer.config import TrainConfig, encode_settings
+from trainer.encode import encode
+from trainer.evaluate import blind, evaluate, read_samples
+from trainer.train import train
+
+MakeSample = Callable[[int, str], tuple[Sample, list[bytes]]]
+
+
+@pytest.fixture
+def loaded(straight: Path) -> tuple[Any, Any, Any]:
+    """The model of a short run, its tokenizer and settings."""
+    model, tokenizer, config = load_model(straight)
+    return model, tokenizer, encode_settings(config, model.config)
+
+
+def grounded(sample: Sample) -> Sample:
+    """Return the toy sample as an expression that names its first object."""
+    assert isinstance(sample.targets, InstanceTargets)
+    name = sample.targets.instances[0].label
+    return msgspec.structs.replace(
+        sample,
+        task="grounding",
+        conversation=(Turn("user", f"<image>\nWhere is the {name}?"), Turn("assistant", "It is [GRD].")),
+        routes=(Route(token="[GRD]", kind="expression", name=name),),
+        targets=InstanceTargets(instances=sample.targets.instances[:1]),
+    )
+
+
+def test_each_task_gets_its_measures_and_a_file(
+    loaded: tuple[Any, Any, Any], make_sample: MakeSample, tmp_path: Path
+) -> None:
+    samples = [make_sample(n, "detection") for n in (1, 3, 5)] + [make_sample(n, "vqa") for n in (7, 8)]
+    expression, pictures = make_sample(9, "detection")
+    broken = (make_sample(11, "vqa")[0], [b"no picture"])
+
+    found = evaluate(*loaded, [*samples, (grounded(expression), pictures), broken], tmp_path, batch_size=2)
+
+    assert found == json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["samples"] == 6
+    assert found["skipped"] == {"image.corrupt": 1}
+    tasks = found["tasks"]
+    assert {name: task["samples"] for name, task in tasks.items()} == {
+        "toy/detection": 3, "toy/grounding": 1, "toy/vqa": 2,
+    }  # fmt: skip
+    always = {"samples", "text_loss", "exact_match"}
+    assert set(tasks["toy/vqa"]) == always
+    assert set(tasks["toy/detection"]) == always | {
+        f"{kind}_{name}" for kind in ("box", "mask") for name in ("ap", "ap50", "ap75")
+    }
+    assert set(tasks["toy/grounding"]) == always | {"precision_at_50", "mean_mask_iou"}
+    assert all(task["text_loss"] > 0 for task in tasks.values())
+
+
+def test_masks_that_some_objects_lack_are_not_measured(
+    loaded: tuple[Any, Any, Any], make_sample: MakeSample, tmp_path: Path
+) -> None:
+    found = evaluate(*loaded, [make_sample(1, "detection"), make_sample(2, "detection")], tmp_path)
+
+    assert "box_ap" in found["tasks"]["toy/detection"]
+    assert "mask_ap" not in found["tasks"]["toy/detection"]
+
+
+def test_predictions_do_not_depend_on_the_true_boxes(
+    loaded: tuple[Any, Any, Any], make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model, tokenizer, settings = loaded
+    batches, whole = [], model.predict_objects
+    monkeypatch.setattr(
+        model, "predict_objects", lambda batch, **s: batches.append(batch) or whole(batch, **s)
+    )
+    sample, pictures = make_sample(1, "detection")
+    assert isinstance(sample.targets, InstanceTargets)
+    moved = [msgspec.structs.replace(item, box=(0, 0, 9, 9)) for item in sample.targets.instances]
+    other = msgspec.structs.replace(sample, targets=InstanceTargets(instances=tuple(moved)))
+
+    for one in (sample, other):
+        evaluate(model, tokenizer, settings, [(one, pictures)], tmp_path)
+
+    predicted = [whole(batch)[0] for batch in batches]
+    assert torch.equal(predicted[0].boxes_K4, predicted[1].boxes_K4)
+    assert all(
+        len(target.boxes_n4) == len(target.masks_nHW) == 0 for batch in batches for target in batch.targets
+    )
+
+
+def test_a_blind_batch_keeps_all_but_the_targets(
+    loaded: tuple[Any, Any, Any], make_sample: MakeSample
+) -> None:
+    from dataengine import images
+
+    _, tokenizer, settings = loaded
+    sample, pictures = make_sample(1, "detection")
+    encoded = encode(sample, [images.decode(data) for data in pictures], tokenizer, settings, None)
+    batch = collate([encoded], tokenizer.pad_token_id)
+
+    hidden = blind(batch)
+
+    assert len(batch.targets[0].labels_n) > 0 and len(hidden.targets[0].labels_n) == 0
+    assert torch.equal(hidden.input_ids_BL, batch.input_ids_BL)
+    assert hidden.images_B3HW is batch.images_B3HW
+
+
+@pytest.mark.slow
+def test_training_on_a_few_pictures_is_measured_as_success(
+    make_run: Callable[..., TrainConfig], make_sample: MakeSample, tmp_path: Path
+) -> None:
+    samples = [make_sample(n, task) for n in (1, 3) for task in ("detection", "vqa")]
+    asked = [samples[0], samples[2], samples[1], samples[3]]
+
+    class Few:
+        digest = "few"
+
+        def read(self, position: int) -> tuple[Sample, list[bytes]]:
+            return asked[position % 4]
+
+    config = make_run(steps=200, flip_ratio=0.0)
+
+    before, after = [], []
+    for steps, results in ((1, before), (200, after)):
+        out = tmp_path / str(steps)
+        train(msgspec.structs.replace(config, steps=steps), out, reader=Few())
+        model, tokenizer, saved = load_model(out)
+        results.append(evaluate(model, tokenizer, encode_settings(saved, model.config), samples, out))
+
+    untrained, trained = before[0]["tasks"], after[0]["tasks"]
+    assert trained["toy/vqa"]["exact_match"] == 1.0 > untrained["toy/vqa"]["exact_match"]
+    assert trained["toy/detection"]["text_loss"] < 0.5 * untrained["toy/detection"]["text_loss"]
+    for measure in ("box_ap50", "mask_ap50"):
+        assert trained["toy/detection"][measure] > 0.8 > untrained["toy/detection"][measure]
+
+
+def test_a_manifest_and_the_shards_made_of_it_are_read_alike(tiny: Any, tmp_path: Path) -> None:
+    from dataengine.shard import shard
+
+    directory, ledger = tiny.convert("val")
+    shard([directory], tmp_path / "shards")
+
+    direct, packed = list(read_samples(tiny.out)), list(read_samples(tmp_path / "shards"))
+
+    assert len(direct) == ledger.samples == 3
+    assert [pictures for _, pictures in direct] == [pictures for _, pictures in packed]
+    assert [sample.id for sample, _ in direct] == [sample.id for sample, _ in packed]

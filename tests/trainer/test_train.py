@@ -1,0 +1,195 @@
+"""A run is a function of its configuration and its stream, however often it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from dataengine.cli.trace import steps_of
+from dataengine.errors import ModelError
+from trainer.checkpoint import find_all, load_model
+from trainer.config import TrainConfig
+from trainer.train import METRICS, SERVED, train
+
+MakeRun = Callable[..., TrainConfig]
+MakeReader = Callable[..., Any]
+EXACT = (
+    "step",
+    "loss",
+    "family",
+    "terms",
+    "tasks",
+    "ids",
+    "positions",
+    "lr",
+    "grad_norm",
+    "skipped",
+    "shortened",
+)
+
+
+def lines(run: Path, name: str = METRICS) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def exact(run: Path) -> list[dict[str, Any]]:
+    return [{key: line[key] for key in EXACT} for line in lines(run)]
+
+
+def killer(at: int) -> Callable[[int, int, str], None]:
+    """Return a progress report that stands for a machine that goes away after a step."""
+
+    def report(step: int, total: int, text: str) -> None:
+        if step == at:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_a_killed_run_goes_on_bit_for_bit(
+    straight: Path, tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    config = make_run(checkpoint_every=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path, reader=make_reader(), progress=killer(5))
+
+    # What may change: threads decide when a sample is ready, not what it is.
+    changed = msgspec.structs.replace(config, num_workers=2, checkpoint_every=6)
+    result = train(changed, tmp_path, reader=make_reader())
+
+    assert result.step == 6
+    assert exact(tmp_path) == exact(straight)
+    one, other = (torch.load(run / "checkpoints/step-00000006/weights.pt") for run in (straight, tmp_path))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [line["ids"] for line in lines(tmp_path, SERVED)] == [
+        line["ids"] for line in lines(straight, SERVED)
+    ]
+
+
+def test_sigterm_saves_and_the_run_goes_on(
+    straight: Path, tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    def report(step: int, total: int, text: str) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = train(make_run(), tmp_path, reader=make_reader(), progress=report)
+    finished = train(make_run(), tmp_path, reader=make_reader())
+
+    assert (stopped.step, stopped.stopped, stopped.checkpoint.name) == (2, True, "step-00000002")
+    assert (finished.step, finished.stopped) == (6, False)
+    assert exact(tmp_path) == exact(straight)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_run_tells_its_terms_tasks_and_samples(straight: Path) -> None:
+    metrics, served = lines(straight), lines(straight, SERVED)
+
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
+    assert [line["positions"] for line in metrics] == [[2 * step, 2 * step + 2] for step in range(6)]
+    assert [line["family"] for line in metrics] == ["detection", "detection", "text"] * 2
+    assert set(metrics[2]["terms"]) == {"text"} and set(metrics[2]["tasks"]) == {"vqa"}
+    assert {"text", "detection/cls", "detection/l1", "detection/giou"} <= set(metrics[0]["terms"])
+    assert all(line["loss"] == pytest.approx(sum(line["terms"].values()), rel=1e-4) for line in metrics)
+    assert all(0 <= line["stall_share"] <= 1 and line["samples_per_s"] > 0 for line in metrics)
+    assert [line["ids"] for line in metrics] == [line["ids"] for line in served]
+    assert steps_of(straight, "toy/train/5#vqa") == [3]
+
+
+def test_a_bad_sample_is_left_out_counted_and_not_replaced(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    reader = make_reader(broken=frozenset({1, 4, 5}))
+
+    result = train(make_run(steps=3), tmp_path, reader=reader)
+
+    metrics, served = lines(tmp_path), lines(tmp_path, SERVED)
+    assert result.skipped == {"image.corrupt": 3}
+    assert [line["ids"] for line in served] == [
+        ["toy/train/0#detection"],
+        ["toy/train/2#detection", "toy/train/3#detection"],
+        [],
+    ]
+    assert served[0]["skipped"] == {"toy/train/1#detection": "image.corrupt"}
+    assert metrics[2]["loss"] is None and metrics[2]["skipped"] == {"image.corrupt": 2}
+    assert sorted(reader.reads) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_loss_that_is_not_finite_changes_no_weight(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer import data
+
+    whole = data.collate
+
+    def poisoned(samples: Any, pad_id: int) -> Any:
+        batch = whole(samples, pad_id)
+        if batch.sample_ids[0] == "toy/train/2#detection":
+            batch.tiles_T3SS.fill_(float("nan"))
+        return batch
+
+    monkeypatch.setattr(data, "collate", poisoned)
+    texts: list[str] = []
+
+    result = train(
+        make_run(steps=2, checkpoint_every=1),
+        tmp_path,
+        reader=make_reader(),
+        progress=lambda *a: texts.append(a[2]),
+    )
+
+    assert result.nonfinite == (1,)
+    assert "not finite, no update: toy/train/2#detection, toy/train/3#detection" in texts[1]
+    assert [line["updated"] for line in lines(tmp_path)] == [True, False]
+    one, other = (torch.load(path / "weights.pt") for path in find_all(tmp_path / "checkpoints"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_that_is_not_the_same_is_refused(
+    straight: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    config = make_run(checkpoint_every=6)
+
+    with pytest.raises(ModelError, match="its plan 'toy' is not the stream's 'other'"):
+        train(config, straight, reader=make_reader(digest="other"))
+    with pytest.raises(ModelError, match=r"flip_ratio was 0\.5 and is now 0\.1"):
+        train(msgspec.structs.replace(config, flip_ratio=0.1), straight, reader=make_reader())
+
+
+def test_a_stage_trains_its_parts_and_nothing_else(
+    straight: Path, tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    train(make_run(stage="3", steps=2), tmp_path, reader=make_reader())
+
+    model, _, _ = load_model(tmp_path)
+    before = type(model)(model.config)
+    changed = {
+        part
+        for part, parameters in model.parts().items()
+        if any(not torch.equal(p, q) for p, q in zip(parameters, before.parts()[part], strict=True))
+    }
+    assert changed == {"superlink", "decoders.detection", "decoders.detection.backbone"}
+
+
+def test_training_outside_the_main_thread_needs_no_signals(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    results: list[Any] = []
+
+    thread = threading.Thread(
+        target=lambda: results.append(train(make_run(steps=1), tmp_path, reader=make_reader()))
+    )
+    thread.start()
+    thread.join()
+
+    assert results[0].step == 1

@@ -1,0 +1,250 @@
+"""What a training run is told: one strict YAML file, and the stage presets of the paper (table A13, section A.11)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from dataengine import stream
+from dataengine.errors import ModelError, SpecError, nearest
+from dataengine.mix import Recipe
+from dataengine.strict import convert, load_struct
+from trainer.encode import EncodeSettings
+from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, TokenIds, tiny
+from trainer.model.decoders import find_decoder
+
+Stage = Literal["1a", "1b", "2", "3", "joint"]
+
+# Learning rate by part of the model (`VisionLLM.parts`); a part that is not named is frozen. "decoders" are all
+# decoders but their picture backbones, which are "backbones". The paper gives no rate for the projector in 1a; it
+# learns with the region encoder. Backbones learn at a tenth of their decoder's rate, as in the paper's code.
+STAGES: dict[Stage, dict[str, float]] = {
+    "1a": {"projector": 1e-3, "region": 1e-3},
+    "1b": {"projector": 2.5e-5, "region": 2.5e-5, "language": 2.5e-5, "embeddings": 2.5e-5},
+    "2": {
+        "projector": 1e-5,
+        "region": 1e-5,
+        "embeddings": 1e-5,
+        "superlink": 1e-4,
+        "decoders": 1e-4,
+        "backbones": 1e-5,
+    },
+    "3": {"superlink": 1e-4, "decoders": 1e-4, "backbones": 1e-5},
+    # Everything at once, from random weights: not one of the paper's stages, but its one-stage ablation's freeze map.
+    "joint": dict.fromkeys(
+        ("vision", "projector", "region", "language", "embeddings", "superlink", "decoders", "backbones"),
+        1e-3,
+    ),
+}
+
+# Sides of the decoder picture that fit the model: DETR's test size, and one for two processor cores.
+_DECODER_SIZES = {"tiny": ((128,), 128), "": ((800,), 1333)}
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A training run.
+
+    `model` is "tiny", or a mapping `{preset: tiny, detection: {...}, superlink: {...}}`, or the fields of
+    `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
+    `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
+    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is always "unmixed".
+
+    A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
+    over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
+    """
+
+    shards: str
+    steps: int
+    global_batch: int
+    seed: int = 0
+    mixture: dict[str, Any] = {}
+    model: str | dict[str, Any] = "tiny"
+    tokenizer: str | None = None
+    stage: Stage = "joint"
+    lr: float | None = None
+    learning_rates: dict[str, float | None] = {}
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = "auto"
+    max_length: int = 2048
+    max_tiles: int = 4
+    decoder_short: tuple[int, ...] = ()
+    decoder_longest: int | None = None
+    flip_ratio: float = 0.0
+    num_workers: int = 2
+    prefetch: int = 4
+    log_every: int = 1
+    checkpoint_every: int = 500
+    keep: int = 2
+
+
+# What may change when a run goes on: none of it changes a number that the model sees.
+FREE_TO_CHANGE = frozenset(
+    {"shards", "device", "num_workers", "prefetch", "log_every", "checkpoint_every", "keep", "tokenizer"}
+)
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a training run's YAML file. Raises SpecError with file, line and nearest known key."""
+    config = load_struct(path, TrainConfig)
+    check_config(config, str(path))
+    return config
+
+
+def make_config(fields: Mapping[str, Any], place: str = "train") -> TrainConfig:
+    """Read a training run from plain data, as strictly as from a file. Raises SpecError."""
+    config = convert(dict(fields), TrainConfig, place, [])
+    check_config(config, place)
+    return config
+
+
+def check_config(config: TrainConfig, place: str) -> None:
+    """Raise SpecError for a value that no run can have."""
+    for name in (
+        "steps",
+        "global_batch",
+        "max_length",
+        "max_tiles",
+        "prefetch",
+        "log_every",
+        "checkpoint_every",
+        "keep",
+    ):
+        if getattr(config, name) < 1:
+            raise SpecError(
+                f"{place}: {name} is {getattr(config, name)!r}, expected at least 1; give a larger number"
+            )
+    for name in ("flip_ratio", "warmup_ratio"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 to 1; it is a share")
+    if config.num_workers < 0:
+        raise SpecError(
+            f"{place}: num_workers is {config.num_workers!r}, expected 0 or more; 0 reads in the main thread"
+        )
+    rates = [config.lr, *config.learning_rates.values()]
+    wrong = [rate for rate in rates if rate is not None and not (rate > 0 and math.isfinite(rate))]
+    if wrong:
+        raise SpecError(
+            f"{place}: a learning rate is {wrong[0]!r}, expected a positive number; null freezes a part"
+        )
+    if isinstance(config.model, str) and config.model != "tiny":
+        raise SpecError(
+            f"{place}: model is {config.model!r}, expected 'tiny' or a mapping; write the sizes out"
+        )
+    recipe_of(config, place)
+
+
+def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:
+    """Return the mixture's recipe. Raises SpecError where it says what the run itself says."""
+    for name in ("seed", "global_batch"):
+        if name in config.mixture:
+            raise SpecError(
+                f"{place}: mixture.{name} stands apart from {name}, expected one; remove mixture.{name}"
+            )
+    if config.mixture.get("mode", "unmixed") != "unmixed":
+        raise SpecError(
+            f"{place}: mixture.mode is {config.mixture['mode']!r}, expected 'unmixed': a step trains one"
+            " decoder family; remove it"
+        )
+    known = set(Recipe.__struct_fields__)
+    unknown = sorted(set(config.mixture) - known)
+    if unknown:
+        raise SpecError(f"{place}: mixture: unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
+    fields = {**config.mixture, "mode": "unmixed", "seed": config.seed, "global_batch": config.global_batch}
+    return stream.recipe(**fields)
+
+
+def model_config(config: TrainConfig, vocabulary: Mapping[str, int]) -> ModelConfig:
+    """Return the model to build for a tokenizer's vocabulary (token -> id). Raises ModelError for unknown sizes."""
+    options: dict[str, Any] = {"preset": "tiny"} if config.model == "tiny" else dict(config.model)  # type: ignore[arg-type]
+    try:
+        if options.pop("preset", None) == "tiny":
+            detection = DetectionConfig.tiny(**options.pop("detection", {}))
+            superlink = SuperLinkConfig(**options.pop("superlink", {}))
+            if options:
+                raise TypeError(f"unknown key {next(iter(options))!r}; known: detection, superlink")
+            return tiny(vocabulary, detection=detection, superlink=superlink, seed=config.seed)
+        filled = {
+            "region": {},
+            "superlink": {},
+            "seed": config.seed,
+            **options,
+            "language": {**options.get("language", {}), "vocab_size": max(vocabulary.values()) + 1},
+            "token_ids": msgspec.to_builtins(TokenIds.of(vocabulary)),
+        }
+        return msgspec.convert(filled, ModelConfig)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise ModelError(
+            f"model: {error}, expected the fields of ModelConfig; see trainer/model/config.py"
+        ) from error
+
+
+def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
+    """Return how samples are encoded for a model: its tile, queries and tokens, and the run's choices."""
+    preset = (
+        "tiny"
+        if config.model == "tiny" or (isinstance(config.model, dict) and "preset" in config.model)
+        else ""
+    )
+    short, longest = _DECODER_SIZES[preset]
+    defaults = EncodeSettings(tile_side=model.vision.image_size, tokens_per_tile=model.vision.tokens_per_tile)
+    num_queries = dict.fromkeys(defaults.num_queries, 0)
+    readers: dict[str, tuple[str, ...]] = {}
+    # The first decoder that reads a token owns its queries; later ones must not change their number.
+    for name, options in reversed(model.decoders.items()):
+        decoder = find_decoder(name)
+        num_queries |= dict.fromkeys(decoder.tokens, _num_queries(name, options))
+        readers[decoder.family] = tuple(decoder.tokens)
+    return EncodeSettings(
+        tile_side=defaults.tile_side,
+        tokens_per_tile=defaults.tokens_per_tile,
+        max_tiles=config.max_tiles,
+        max_length=config.max_length,
+        decoder_short=config.decoder_short or short,
+        decoder_longest=config.decoder_longest or longest,
+        flip_ratio=config.flip_ratio,
+        num_queries=num_queries,
+        readers=readers,
+    )
+
+
+def _num_queries(name: str, options: Mapping[str, Any]) -> int:
+    found = options.get("num_queries", getattr(find_decoder(name), "num_queries", None))
+    return DetectionConfig.num_queries if found is None else int(found)
+
+
+def learning_rates(config: TrainConfig, parts: Mapping[str, object]) -> dict[str, float]:
+    """Return the learning rate of each part that is trained, by the names of `VisionLLM.parts`.
+
+    Raises ModelError for a name that is no part (and neither "decoders" nor "backbones").
+    """
+    unknown = sorted(set(config.learning_rates) - set(parts) - {"decoders", "backbones"})
+    if unknown:
+        raise ModelError(f"learning_rates: no part is called {unknown[0]!r}{nearest(unknown[0], parts)}")
+    preset: dict[str, float | None] = dict(STAGES[config.stage])
+    if config.lr is not None:
+        preset = dict.fromkeys(preset, config.lr)
+    chosen = preset | config.learning_rates
+    rates = {part: chosen[part] if part in chosen else chosen.get(_kind(part)) for part in parts}
+    return {part: rate for part, rate in rates.items() if rate is not None}
+
+
+def _kind(part: str) -> str:
+    """Return the name under which a stage speaks of a part: decoders are named as a whole."""
+    if not part.startswith("decoders."):
+        return part
+    return "backbones" if part.endswith(".backbone") else "decoders"
+
+
+def rate_factor(step: int, steps: int, warmup_ratio: float) -> float:
+    """Return the factor on every learning rate at a step (from 0): linear warm-up, then a cosine to zero."""
+    warmup = math.ceil(steps * warmup_ratio)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))

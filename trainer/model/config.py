@@ -1,0 +1,261 @@
+"""What a model is made of, as plain frozen data: sizes for random weights, or a folder or hub id to load
+weights from.
+
+A configuration holds only strings, numbers and mappings, so that it can stand in a YAML file and in a
+checkpoint; `msgspec.convert(mapping, ModelConfig)` reads one back, strictly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from dataengine import tokens
+from dataengine.errors import ModelError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenIds:
+    """The ids that the model looks for in `input_ids`; `emb` are the placeholders of super-link queries, in
+    order.
+    """
+
+    image_patch: int
+    region: int
+    routing: dict[str, int]
+    emb: tuple[int, ...]
+
+    @classmethod
+    def of(cls, vocabulary: Mapping[str, int]) -> TokenIds:
+        """Return the ids of our added tokens in a tokenizer's vocabulary (token -> id).
+
+        Raises ModelError if one is missing or if the placeholders' ids are not consecutive.
+        """
+        missing = [token for token in tokens.ADDED_TOKENS if token not in vocabulary]
+        if missing:
+            raise ModelError(
+                f"vocabulary: token {missing[0]!r} is missing, expected all {len(tokens.ADDED_TOKENS)} added tokens; "
+                "add them to the tokenizer first"
+            )
+        emb = tuple(vocabulary[token] for token in tokens.EMB_TOKENS)
+        if emb != tuple(range(emb[0], emb[0] + len(emb))):
+            raise ModelError(
+                f"vocabulary: placeholder ids are {emb!r}, expected consecutive ids; add [EMB*] in order"
+            )
+        return cls(
+            image_patch=vocabulary["<im_patch>"],
+            region=vocabulary[tokens.REGION],
+            routing={token: vocabulary[token] for token in tokens.ROUTING_TOKENS},
+            emb=emb,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """The image encoder (CLIP's vision transformer) and its projector to the language model's width.
+
+    `pretrained` is a local folder or hub id; then `image_size` and `patch_size` must be those of the loaded
+    weights and the other sizes are not used. `feature_layer` counts hidden states as transformers does.
+    `pixel_shuffle` merges squares of n x n patches into one token.
+    """
+
+    pretrained: str | None = None
+    image_size: int = 336
+    patch_size: int = 14
+    hidden_size: int = 1024
+    intermediate_size: int = 4096
+    num_layers: int = 24
+    num_heads: int = 16
+    feature_layer: int = -2
+    pixel_shuffle: int = 1
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Return how many `<im_patch>` tokens stand for one tile."""
+        return (self.image_size // self.patch_size // self.pixel_shuffle) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionConfig:
+    """The region encoder: channels of the two first stem convolutions, ViT levels fused, points sampled per
+    mask.
+    """
+
+    stem_channels: tuple[int, int] = (64, 256)
+    num_levels: int = 3
+    max_points: int = 2304
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfig:
+    """The language model. With `pretrained` the sizes are not used; `vocab_size` is the tokenizer's, added
+    tokens included.
+
+    `gradient_checkpointing` recomputes activations in the backward pass.
+    """
+
+    vocab_size: int
+    pretrained: str | None = None
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_layers: int = 32
+    num_heads: int = 32
+    max_length: int = 4096
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperLinkConfig:
+    """What stands at the query positions after a routing token.
+
+    `mode` "superlink": a learned table, one per decoder, or a single one where `shared`; "token": the
+    vocabulary's own embeddings of the placeholders (the ablation of the paper's tables 5 and A10).
+    """
+
+    mode: Literal["superlink", "token"] = "superlink"
+    shared: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Factors of the detection losses."""
+
+    cls: float = 2.0
+    l1: float = 5.0
+    giou: float = 2.0
+    mask: float = 5.0
+    dice: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchCosts:
+    """Factors of the matching costs; mask costs are off unless set."""
+
+    cls: float = 2.0
+    l1: float = 5.0
+    giou: float = 2.0
+    mask: float = 0.0
+    dice: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionConfig:
+    """The object decoder: Grounding DINO with injected class vectors, and a mask head.
+
+    `pretrained` (folder or hub id of a Grounding DINO checkpoint) overrides every size and the backbone; else
+    `backbone` is "conv" (a small plain one) or "swin". `num_queries` are super-link queries per routing
+    token, `num_objects` the decoder's object queries. `calibrated` divides class logits by sqrt(d_model) and
+    adds a learned bias that starts at the prior .01, which random weights need and pretrained ones do not
+    have. `denoising` is the number of positive denoising queries (as many negative ones come with them; 0:
+    none).
+    """
+
+    pretrained: str | None = None
+    num_queries: int = 4
+    max_groups: int = 256
+    backbone: Literal["conv", "swin"] = "swin"
+    backbone_width: int = 96
+    swin_depths: tuple[int, int, int, int] = (2, 2, 6, 2)
+    swin_heads: tuple[int, int, int, int] = (3, 6, 12, 24)
+    swin_window: int = 7
+    d_model: int = 256
+    ffn_dim: int = 2048
+    num_heads: int = 8
+    num_levels: int = 4
+    num_points: int = 4
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    num_objects: int = 900
+    dropout: float = 0.1
+    drop_path: float = 0.1
+    calibrated: bool = False
+    link_width: int = 256
+    mask_width: int = 256
+    mask_points: int = 12544
+    denoising: int = 100
+    label_noise: float = 0.5
+    box_noise: float = 1.0
+    costs: MatchCosts = field(default_factory=MatchCosts)
+    weights: LossWeights = field(default_factory=LossWeights)
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> DetectionConfig:
+        """Return sizes that train on two processor cores."""
+        sizes: dict[str, Any] = {
+            "backbone": "conv",
+            "backbone_width": 32,
+            "d_model": 64,
+            "ffn_dim": 128,
+            "num_heads": 4,
+            "num_levels": 3,
+            "num_points": 2,
+            "encoder_layers": 2,
+            "decoder_layers": 3,
+            "num_objects": 40,
+            "dropout": 0.0,
+            "drop_path": 0.0,
+            "calibrated": True,
+            "link_width": 64,
+            "mask_width": 32,
+            "mask_points": 112,
+            "denoising": 10,
+        }
+        return cls(**{**sizes, **changes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The whole model. `decoders` maps a name of `trainer.model.decoders.DECODERS`, or `package.module:Class`
+    for a decoder of one's own, to that decoder's options (for "detection": the fields of DetectionConfig).
+
+    `seed` seeds the random weights.
+    """
+
+    vision: VisionConfig
+    region: RegionConfig
+    language: LanguageConfig
+    superlink: SuperLinkConfig
+    decoders: dict[str, dict[str, Any]]
+    token_ids: TokenIds
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain mappings, sequences, strings and numbers."""
+        return _plain(self)
+
+
+def tiny(
+    vocabulary: Mapping[str, int],
+    *,
+    detection: DetectionConfig | None = None,
+    superlink: SuperLinkConfig | None = None,
+    seed: int = 0,
+) -> ModelConfig:
+    """Return a whole model of random weights that trains on two processor cores, for a tokenizer's
+    vocabulary.
+    """
+    return ModelConfig(
+        vision=VisionConfig(
+            image_size=112, hidden_size=64, intermediate_size=128, num_layers=4, num_heads=4, pixel_shuffle=2
+        ),
+        region=RegionConfig(stem_channels=(16, 32), max_points=256),
+        language=LanguageConfig(
+            vocab_size=max(vocabulary.values()) + 1,
+            hidden_size=128,
+            intermediate_size=256,
+            num_layers=3,
+            num_heads=4,
+            max_length=2048,
+        ),
+        superlink=superlink or SuperLinkConfig(),
+        decoders={"detection": _plain(detection or DetectionConfig.tiny())},
+        token_ids=TokenIds.of(vocabulary),
+        seed=seed,
+    )
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return msgspec.json.decode(msgspec.json.encode(config))

@@ -1,0 +1,96 @@
+"""The language model: embeddings in, last hidden states and the text loss out.
+
+Shape suffixes: B samples, L text positions, C width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from trainer.losses import TextLoss, text_loss
+from trainer.model.config import LanguageConfig
+
+
+@dataclass(frozen=True)
+class LanguageOutput:
+    """`hidden_BLC` are the last hidden states, after the final norm."""
+
+    hidden_BLC: torch.Tensor
+    text: TextLoss
+
+
+class LanguageModel(nn.Module):
+    """A causal language model with room for our added tokens."""
+
+    def __init__(self, config: LanguageConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model: PreTrainedModel = _build(config)
+        self.width: int = self.model.config.hidden_size
+        if config.gradient_checkpointing:
+            # The method was renamed within transformers 5.
+            renamed = getattr(self.model, "activation_checkpointing_enable", None)
+            (renamed or self.model.gradient_checkpointing_enable)()
+
+    @property
+    def embeddings(self) -> nn.Embedding:
+        """Return the input embeddings."""
+        return self.model.get_input_embeddings()
+
+    @property
+    def head(self) -> nn.Linear:
+        """Return the output embeddings."""
+        return self.model.get_output_embeddings()
+
+    def forward(
+        self, embeds_BLC: torch.Tensor, attention_mask_BL: torch.Tensor, labels_BL: torch.Tensor
+    ) -> LanguageOutput:
+        """Run causal attention over right-padded embeddings; a label is predicted from the position before."""
+        hidden_BLC = self.model.base_model(
+            inputs_embeds=embeds_BLC, attention_mask=attention_mask_BL, use_cache=False
+        ).last_hidden_state
+        # Most positions carry no label (pictures, questions, queries): the vocabulary is only scored where
+        # one does.
+        next_BL = labels_BL[:, 1:]
+        scored = next_BL != -100
+        logits = self.head(hidden_BLC[:, :-1][scored])
+        sample = torch.arange(labels_BL.shape[0], device=labels_BL.device)[:, None].expand_as(next_BL)[scored]
+        return LanguageOutput(hidden_BLC, text_loss(logits, next_BL[scored], sample, labels_BL.shape[0]))
+
+
+def resize_vocabulary(model: PreTrainedModel, vocab_size: int) -> None:
+    """Grow the input and output embeddings to `vocab_size` rows; each new row is the mean of the old rows."""
+    old = model.get_input_embeddings().num_embeddings
+    if vocab_size <= old:
+        return
+    model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    with torch.no_grad():
+        for table in {
+            id(t): t for t in (model.get_input_embeddings(), model.get_output_embeddings())
+        }.values():
+            table.weight[old:] = table.weight[:old].mean(0)
+
+
+def _build(config: LanguageConfig) -> PreTrainedModel:
+    if config.pretrained is None:
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=config.vocab_size,
+                hidden_size=config.hidden_size,
+                intermediate_size=config.intermediate_size,
+                num_hidden_layers=config.num_layers,
+                num_attention_heads=config.num_heads,
+                num_key_value_heads=config.num_heads,
+                max_position_embeddings=config.max_length,
+                bos_token_id=None,
+                eos_token_id=None,
+                pad_token_id=None,
+            )
+        )
+    model = AutoModelForCausalLM.from_pretrained(config.pretrained)
+    resize_vocabulary(model, config.vocab_size)
+    return model

@@ -1,0 +1,254 @@
+"""The whole model: pictures, regions and text in; text loss and decoder losses out.
+
+Shape suffixes: B samples, L text positions, C width of the language model, T tiles, K tokens of a tile, R
+regions, G groups, N super-link queries of a group.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from dataengine.errors import ModelError, nearest
+from trainer.batch import Batch
+from trainer.model.config import ModelConfig
+from trainer.model.decoders import Decoder, find_decoder
+from trainer.model.decoders.detection import ObjectPredictions
+from trainer.model.language import LanguageModel, LanguageOutput
+from trainer.model.region import RegionEncoder
+from trainer.model.superlink import SuperLink, check_placeholders, gather_queries
+from trainer.model.vision import VisionEncoder
+
+TEXT = "text"
+
+
+@dataclass(frozen=True)
+class Output:
+    """`loss` carries the gradient; it is the sum of `losses`: "text" and `<family>/<term>`. All but `loss` is
+    for the log.
+
+    `detail` holds `<family>/<term>_<layer>`; `text_loss_B` the mean text loss of each sample over its
+    `text_tokens_B`.
+    """
+
+    loss: torch.Tensor
+    losses: dict[str, torch.Tensor]
+    detail: dict[str, torch.Tensor]
+    text_loss_B: torch.Tensor
+    text_tokens_B: torch.Tensor
+
+
+class VisionLLM(nn.Module):
+    """An image encoder, a region encoder, a language model, super-link queries, and decoders that read them.
+
+    Random weights are drawn from `config.seed` and leave the global random state as it was.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.language = LanguageModel(config.language)
+            self.vision = VisionEncoder(config.vision, self.language.width, config.region.num_levels)
+            self.region = RegionEncoder(
+                config.region,
+                patch_size=config.vision.patch_size,
+                vision_width=self.vision.width,
+                language_width=self.language.width,
+            )
+            decoders = [
+                find_decoder(name).build(options, self.language.width)
+                for name, options in config.decoders.items()
+            ]
+            self.decoders = nn.ModuleDict({decoder.family: decoder for decoder in decoders})
+            self.superlink = SuperLink(
+                config.superlink, {d.family: d.num_queries for d in decoders}, self.language.width
+            )
+        self.owner_of_id = _token_owners(config, decoders)
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return every parameter once, under the name of the part that it belongs to.
+
+        The parts: "vision", "projector", "region", "language" (the body), "embeddings" (input and output),
+        "superlink" and `decoders.<family>`, of which the picture backbone is `decoders.<family>.backbone`
+        where a decoder has one. Stages freeze parts and give them learning rates by these names.
+        """
+        embeddings = [*self.language.embeddings.parameters(), *self.language.head.parameters()]
+        named: list[tuple[str, list[nn.Parameter]]] = [
+            ("projector", list(self.vision.projector.parameters())),
+            ("vision", list(self.vision.encoder.parameters())),
+            ("region", list(self.region.parameters())),
+            ("embeddings", embeddings),
+            ("language", list(self.language.parameters())),
+            ("superlink", list(self.superlink.parameters())),
+        ]
+        for family, decoder in self.decoders.items():
+            backbone = getattr(getattr(decoder, "transformer", None), "backbone", None)
+            if backbone is not None:
+                named.append((f"decoders.{family}.backbone", list(backbone.parameters())))
+            named.append((f"decoders.{family}", list(decoder.parameters())))
+        seen: set[int] = set()
+        result: dict[str, list[nn.Parameter]] = {}
+        for name, parameters in named:
+            result[name] = [p for p in dict.fromkeys(parameters) if id(p) not in seen]
+            seen.update(id(p) for p in parameters)
+        return result
+
+    def train_only(self, names: set[str]) -> None:
+        """Let only the named parts be trained (see `parts`); raises ModelError for an unknown name.
+
+        Gradients still flow through frozen parts to what lies before them, so queries learn through a frozen
+        language model.
+        """
+        parts = self.parts()
+        unknown = sorted(names - set(parts))
+        if unknown:
+            raise ModelError(f"model: no part is called {unknown[0]!r}{nearest(unknown[0], parts)}")
+        for name, parameters in parts.items():
+            for parameter in parameters:
+                parameter.requires_grad_(name in names)
+        self.vision.freeze_unused()
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Output:
+        """Return the losses of a batch.
+
+        `generator` (on the CPU or the batch's device) draws points and noise; without one it is seeded by the
+        sample ids and the model's seed, so that a step is a function of its batch. Raises ModelError, naming
+        the sample, where text and pictures, regions, queries or targets do not fit each other.
+        """
+        if generator is None:
+            generator = _generator_of(batch.sample_ids, self.config.seed)
+        language = self._language(batch, generator if self.training else None)
+        losses = {TEXT: language.text.loss}
+        detail: dict[str, torch.Tensor] = {}
+        if batch.family != TEXT:
+            decoder = self._decoder(batch)
+            hidden_GNC = gather_queries(language.hidden_BLC, batch.groups_G2, decoder.num_queries)
+            found = decoder(hidden_GNC, batch, generator)
+            losses |= {f"{batch.family}/{term}": value for term, value in found.terms.items()}
+            detail |= {f"{batch.family}/{term}": value for term, value in found.detail.items()}
+        return Output(
+            loss=torch.stack(list(losses.values())).sum(),
+            losses={name: value.detach() for name, value in losses.items()},
+            detail=detail,
+            text_loss_B=language.text.sample_loss_B,
+            text_tokens_B=language.text.num_tokens_B,
+        )
+
+    @torch.no_grad()
+    def predict_objects(self, batch: Batch, **settings: Any) -> list[ObjectPredictions]:
+        """Return the objects of each sample, with the answer's routing tokens given (teacher forcing).
+
+        `settings` are the decoder's (`top_k`, `with_masks`). The targets of the batch are not looked at.
+        """
+        decoder = self._decoder(batch)
+        hidden_BLC = self._language(batch, None).hidden_BLC
+        return decoder.predict(
+            gather_queries(hidden_BLC, batch.groups_G2, decoder.num_queries), batch, **settings
+        )
+
+    def _decoder(self, batch: Batch) -> Decoder:
+        if batch.family not in self.decoders:
+            raise ModelError(
+                f"{batch.sample_ids[0]}: batch is for decoder family {batch.family!r}, which the model does not have"
+                f"{nearest(batch.family, self.decoders.keys())}"
+            )
+        return self.decoders[batch.family]
+
+    def _language(self, batch: Batch, generator: torch.Generator | None) -> LanguageOutput:
+        embeds_BLC = self._embed(batch, generator)
+        return self.language(embeds_BLC, batch.attention_mask_BL, batch.labels_BL)
+
+    def _embed(self, batch: Batch, generator: torch.Generator | None) -> torch.Tensor:
+        """Return the text's embeddings with pictures, regions and queries in their places."""
+        ids = self.config.token_ids
+        embeds_BLC = self.language.embeddings(batch.input_ids_BL)
+        is_patch_BL = batch.input_ids_BL == ids.image_patch
+        is_region_BL = batch.input_ids_BL == ids.region
+        self._check_pictures(batch, is_patch_BL, is_region_BL)
+        if batch.tiles_T3SS.shape[0]:
+            features = self.vision(batch.tiles_T3SS)
+            embeds_BLC = _place(embeds_BLC, is_patch_BL, features.tokens_TKC)
+            if batch.regions_RSS.shape[0]:
+                rows = is_region_BL.nonzero()[:, 0].tolist()
+                regions_RC = self.region(
+                    batch.tiles_T3SS,
+                    features.levels_TPD,
+                    batch.regions_RSS,
+                    batch.region_tile_R,
+                    [batch.sample_ids[row] for row in rows],
+                    generator,
+                )
+                embeds_BLC = _place(embeds_BLC, is_region_BL, regions_RC)
+        return self.superlink.insert(embeds_BLC, batch.groups_G2, self._owners(batch))
+
+    def _check_pictures(self, batch: Batch, is_patch_BL: torch.Tensor, is_region_BL: torch.Tensor) -> None:
+        per_tile = self.config.vision.tokens_per_tile
+        num_patches_B = is_patch_BL.sum(1).tolist()
+        for sample_id, tiles, count in zip(
+            batch.sample_ids, batch.tiles_per_image, num_patches_B, strict=True
+        ):
+            if sum(tiles) * per_tile != count:
+                raise ModelError(
+                    f"{sample_id}: text has {count} <im_patch>, expected {sum(tiles)} tiles x {per_tile} tokens; "
+                    "encode the text with the model's tokens per tile"
+                )
+        num_tiles = sum(map(sum, batch.tiles_per_image))
+        if num_tiles != batch.tiles_T3SS.shape[0]:
+            raise ModelError(
+                f"{batch.sample_ids[0]}: batch has {batch.tiles_T3SS.shape[0]} tiles, tiles_per_image says "
+                f"{num_tiles}; collate the tiles of every picture"
+            )
+        if int(is_region_BL.sum()) != batch.regions_RSS.shape[0]:
+            counts = dict(zip(batch.sample_ids, is_region_BL.sum(1).tolist(), strict=True))
+            raise ModelError(
+                f"{batch.sample_ids[0]}: batch has {batch.regions_RSS.shape[0]} region masks, its text has {counts!r} "
+                "<region>; collate one mask for each"
+            )
+
+    def _owners(self, batch: Batch) -> list[str]:
+        """Return the family whose queries follow each group's routing token, after checking the
+        placeholders.
+        """
+        sample_G, position_G = batch.groups_G2.unbind(1)
+        token_ids = batch.input_ids_BL[sample_G, position_G].tolist()
+        for row, token_id in zip(sample_G.tolist(), token_ids, strict=True):
+            if token_id not in self.owner_of_id:
+                raise ModelError(
+                    f"{batch.sample_ids[row]}: a group points to token id {token_id!r}, expected a routing "
+                    "token that a decoder reads; check groups_G2"
+                )
+        owners = [self.owner_of_id[token_id] for token_id in token_ids]
+        counts = [self.superlink.num_queries[owner] for owner in owners]
+        check_placeholders(
+            batch.input_ids_BL, batch.groups_G2, counts, self.config.token_ids.emb, batch.sample_ids
+        )
+        return owners
+
+
+def _token_owners(config: ModelConfig, decoders: list[Decoder]) -> dict[int, str]:
+    owners: dict[int, str] = {}
+    for decoder in decoders:
+        for token in decoder.tokens:
+            if token not in config.token_ids.routing:
+                raise ModelError(
+                    f"model: decoder {decoder.family!r} reads {token!r}, which token_ids.routing does not list"
+                    f"{nearest(token, config.token_ids.routing)}"
+                )
+            owners.setdefault(config.token_ids.routing[token], decoder.family)
+    return owners
+
+
+def _place(embeds_BLC: torch.Tensor, where_BL: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Put `values`, flattened to [positions, C], at the marked positions, row by row."""
+    return embeds_BLC.masked_scatter(where_BL[..., None], values.to(embeds_BLC.dtype))
+
+
+def _generator_of(sample_ids: tuple[str, ...], seed: int) -> torch.Generator:
+    digest = hashlib.sha256(repr((seed, sample_ids)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
