@@ -27,7 +27,7 @@ docs: .venv/.ok
 	$(BIN)/python -m dataengine.docs
 
 bench: .venv/.ok
-	$(BIN)/python -m pytest tests/benchmarks -s --override-ini addopts=
+	$(BIN)/python tests/benchmarks/run.py
 
 clean:
 	rm -rf .venv out runs

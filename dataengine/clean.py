@@ -26,28 +26,21 @@ class Cleaned(msgspec.Struct, frozen=True):
     fixed: dict[str, int]
 
 
-def clean(
-    annotation: Annotation, sizes: list[tuple[int, int]], names: frozenset[str] | None = None
-) -> Cleaned:
-    """Check every object against its picture's (width, height); clip boxes, drop what is not usable.
-
-    With the `names` of a label space, an object of another category is dropped too, and nothing is known to be absent:
-    it may be one of the space's under another name.
-    """
+def clean(annotation: Annotation, sizes: list[tuple[int, int]]) -> Cleaned:
+    """Check every object against its picture's (width, height); clip boxes, drop what is not usable."""
     dropped: Counter[str] = Counter()
     fixed: Counter[str] = Counter()
     instances = []
     for item in annotation.instances:
         width, height = sizes[item.image] if 0 <= item.image < len(sizes) else (0, 0)
-        unknown = names is not None and item.category is not None and item.category not in names
-        made = "category.unknown" if unknown else _clean(item, width, height, fixed)
+        made = _clean(item, width, height, fixed)
         if isinstance(made, str):
             dropped[made] += 1
             made = msgspec.structs.replace(item, box=None, mask=None, keypoints=None, quad=None, ignore=True)
         instances.append(made)
-    exhaustive = annotation.exhaustive and "category.unknown" not in dropped
-    made_of = msgspec.structs.replace(annotation, instances=tuple(instances), exhaustive=exhaustive)
-    return Cleaned(made_of, dict(dropped), dict(fixed))
+    return Cleaned(
+        msgspec.structs.replace(annotation, instances=tuple(instances)), dict(dropped), dict(fixed)
+    )
 
 
 def _clean(item: Instance, width: int, height: int, fixed: Counter[str]) -> Instance | str:

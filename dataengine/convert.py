@@ -251,7 +251,6 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
     dropped: Counter[str] = Counter()
     fixed: Counter[str] = Counter()
     probes: dict[str, Probe] = {}
-    names = frozenset(context.task.labels.names) if context.task.labels is not None else None
 
     def lose(outcome: str, reason: str, detail: str, key: str, item: Annotation | Rejected) -> None:
         lost.append(Lost(outcome, reason, key, detail, item.origin.file, item.origin.record))
@@ -277,7 +276,7 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
                 lose("quarantined", error.reason, error.detail, _key(annotation, suffix), annotation)
             continue
         counts["images"] += len(found)
-        cleaned = clean(annotation, [(image.width, image.height) for image in found], names)
+        cleaned = clean(annotation, [(image.width, image.height) for image in found])
         counts["objects"] += len(annotation.instances)
         dropped.update(cleaned.dropped)
         fixed.update(cleaned.fixed)

@@ -56,10 +56,22 @@ class Quarantine(Exception):
         self.detail = detail
 
 
+def _edits(a: str, b: str) -> int:
+    """Count the letters to insert, drop or replace that turn `a` into `b` (Levenshtein's distance)."""
+    row = list(range(len(b) + 1))
+    for i, left in enumerate(a, 1):
+        before, row = row, [i]
+        for j, right in enumerate(b, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (left != right)))
+    return row[-1]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest known word, or the list of known words if none is close."""
     options = sorted(known)
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    # difflib compares the order of pieces, and finds two swapped letters ('lisence') farther than they look.
+    close = close or [name for name in options if _edits(word, name) <= len(name) // 3][:1]
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(options)}" if options else ""

@@ -11,6 +11,7 @@ from dataengine.annotation import Box, Rle
 
 # COCO's C code counts in 32 bits, and keeps some 80 bytes for each pixel that an outline passes.
 MAX_MASK_PIXELS = 2**30
+MAX_COORDINATE = 1e6
 MAX_OUTLINE_PIXELS = 2_000_000
 
 
@@ -86,20 +87,24 @@ def rle_from_polygons(polygons: Sequence[Sequence[float]], width: int, height: i
     _check_size(height, width)
     if not polygons:
         raise ValueError("there is no polygon, expected at least one")
+    outlines = []
     for polygon in polygons:
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(f"polygon has {len(polygon)} numbers, expected an even count of at least 6")
         # pycocotools reads a 4-number polygon as a box and lets a NaN or a huge number run wild in C.
-        if not np.isfinite(polygon).all() or max(abs(value) for value in polygon) > 1e6:
+        values = np.asarray(polygon, np.float64)
+        largest = np.abs(values).max()
+        if not largest <= MAX_COORDINATE:
             raise ValueError("polygon has a coordinate that is not finite or beyond a million pixels")
-        if len(polygon) * max(abs(value) for value in polygon) > MAX_OUTLINE_PIXELS:
-            points = np.asarray(polygon, np.float64).reshape(-1, 2)
+        if len(values) * largest > MAX_OUTLINE_PIXELS:
+            points = values.reshape(-1, 2)
             steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
             if steps.sum() > MAX_OUTLINE_PIXELS:
                 raise ValueError(
                     f"polygon has an outline of {steps.sum():.0f} pixels, more than an object has"
                 )
-    codes = coco_mask.frPyObjects([list(map(float, polygon)) for polygon in polygons], height, width)
+        outlines.append(values)
+    codes = coco_mask.frPyObjects(outlines, height, width)
     return _wrap(codes[0] if len(codes) == 1 else coco_mask.merge(codes))
 
 

@@ -112,7 +112,8 @@ def probe(data: bytes | Path) -> Probe:
         orientation = _orientation(picture)
     finally:
         picture.close()
-    if orientation in _TRANSPOSED:
+    # Pillow states the size of a TIFF as it is to be seen, that of all others as it is stored.
+    if orientation in _TRANSPOSED and file_format != "tiff":
         width, height = height, width
     return Probe(width=width, height=height, format=file_format, orientation=orientation)
 

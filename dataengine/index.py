@@ -102,6 +102,28 @@ def load_set(directory: Path) -> ShardSet:
         raise ShardError(f"{path}: not a shard set: {error}; run 'dataengine shard' again") from error
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a sample's bytes lie in its shard, and the xxh3-128 of its JSON."""
+
+    shard: str
+    json_offset: int
+    json_size: int
+    image_offsets: list[int]
+    image_sizes: list[int]
+    digest: str
+
+
+class Places(msgspec.Struct, frozen=True):
+    """The columns that `Place` is made of, each in one piece: a chunked column is slow to pick from."""
+
+    shard: Any
+    json_offset: Any
+    json_size: Any
+    image_offsets: Any
+    image_sizes: Any
+    digest: Any
+
+
 class Index:
     """Where each sample lies: one row a sample, in the order of the shards, kept as Arrow columns."""
 
@@ -137,6 +159,23 @@ class Index:
         names = column.dictionary.to_pylist()
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
         return {name: order[bounds[i] : bounds[i + 1]] for i, name in enumerate(names)}
+
+    @cached_property
+    def _places(self) -> Places:
+        columns = {name: self.table.column(name).combine_chunks() for name in Places.__struct_fields__}
+        return Places(**columns)
+
+    def place(self, number: int) -> Place:
+        """Return where one row's bytes lie: what reading a sample needs, and nothing else."""
+        columns = self._places
+        return Place(
+            columns.shard[number].as_py(),
+            columns.json_offset[number].as_py(),
+            columns.json_size[number].as_py(),
+            columns.image_offsets[number].as_py(),
+            columns.image_sizes[number].as_py(),
+            columns.digest[number].as_py(),
+        )
 
     def row(self, number: int) -> dict[str, Any]:
         """Return one row as plain values."""

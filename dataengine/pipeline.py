@@ -67,7 +67,8 @@ def load(path: Path) -> Pipelines:
     """Load pipelines.yaml. Raises SpecError with file, line and key."""
     if not path.is_file():
         raise SpecError(f"{path}: no such file; run from the project's folder, or pass --file")
-    return convert(yaml12.load(path), Pipelines, path, [])
+    # One by one, so that a mistake is named with its pipeline and line.
+    return {name: convert(value, Pipeline, path, [name]) for name, value in yaml12.load(path).items()}
 
 
 def find(path: Path, name: str) -> Pipeline:

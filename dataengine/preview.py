@@ -10,6 +10,7 @@ import msgspec
 from dataengine import sample as samples
 from dataengine.annotation import Annotation, LabelSpace
 from dataengine.convert import Chunk, Context, Item, convert_items
+from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import Pixels, decode
 from dataengine.modules import load_reader, source_labels
@@ -20,15 +21,19 @@ MAX_ITEMS_A_SAMPLE = 50
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """Some samples with their decoded pictures, and what became of the units that were looked at."""
+    """Some samples with their decoded pictures, and what became of the units that were looked at.
+
+    `undrawn` has a line for each sample that was made, but whose picture cannot be decoded whole.
+    """
 
     samples: list[tuple[Sample, list[Pixels]]]
     labels: LabelSpace | None
     looked_at: Chunk
+    undrawn: list[str]
 
 
 def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 0) -> Preview:
-    """Return the first `count` samples of a split. Raises SpecError or SourceError, or Quarantine for a bad picture."""
+    """Return the first `count` samples of a split that can be drawn. Raises SpecError or SourceError."""
     source = spec.source(split)
     reader = load_reader(spec.dataset.source.format, spec.path)
     prepare = getattr(reader, "prepare", None)
@@ -47,15 +52,20 @@ def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 
         reader=f"{spec.dataset.source.format} {reader.VERSION}",
     )
     items = islice(reader.read(source, root), count * MAX_ITEMS_A_SAMPLE)
-    made: list[bytes] = []
+    drawn: list[tuple[Sample, list[Pixels]]] = []
+    undrawn: list[str] = []
     chunks: list[Chunk] = []
     for item in items:
         wrapped = Item(annotation=item) if isinstance(item, Annotation) else Item(rejected=item)
         chunk = convert_items(context, [wrapped])
         chunks.append(chunk)
-        made += chunk.samples
-        if len(made) >= count:
+        for sample in map(samples.decode, chunk.samples[: count - len(drawn)]):
+            try:
+                pictures = [decode(root.inside(image.path).read_bytes()) for image in sample.images]
+            except Quarantine as error:
+                undrawn.append(f"{sample.id}: {error.reason}: {error.detail}")
+            else:
+                drawn.append((sample, pictures))
+        if len(drawn) >= count:
             break
-    found = [samples.decode(data) for data in made[:count]]
-    pictures = [[decode(root.inside(image.path).read_bytes()) for image in sample.images] for sample in found]
-    return Preview(list(zip(found, pictures, strict=True)), labels, Chunk.join(chunks))
+    return Preview(drawn, labels, Chunk.join(chunks), undrawn)

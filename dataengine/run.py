@@ -247,7 +247,14 @@ def _evaluate(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, Any]:
     with bar("evaluate", "samples") as update:
         if not _stamped(stamp, digest) or not result.is_file():
             evaluator = importlib.import_module("trainer.evaluate")
-            evaluator.run(out / "train", out / "shards", out / "train", progress=update)
+            before = 0
+
+            def advance(done: int, text: str) -> None:
+                nonlocal before
+                update(done - before, text)
+                before = done
+
+            evaluator.evaluate_run(out / "train", out / "shards", out / "train", progress=advance)
             write_atomic(stamp, digest.encode())
         else:
             update(0, "unchanged")

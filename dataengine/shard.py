@@ -44,6 +44,7 @@ from dataengine.sample import Sample
 Layout = Literal["by_task", "mixed"]
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
 Progress = Callable[[int, str], None]
+_REBUILD = ".rebuild-"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -182,7 +183,10 @@ def _standing(out: Path, plans: list[ShardPlan]) -> dict[str, Written]:
     for name, digest in wanted.items():
         path = _part_path(out, name)
         if path.exists():
-            result = msgspec.msgpack.decode(path.read_bytes(), type=Written)
+            try:
+                result = msgspec.msgpack.decode(path.read_bytes(), type=Written)
+            except msgspec.DecodeError:
+                continue  # another version's: the tar is written anew
             if result.file.plan == digest and _has_size(out, result.file):
                 found[name] = result
     if (out / SHARDS).exists() and len(found) < len(wanted):
@@ -288,15 +292,19 @@ def _with_pictures(sample: Sample, root: Root) -> tuple[Sample, list[bytes]]:
     return msgspec.structs.replace(sample, images=tuple(images)), pictures
 
 
+def _member_names(key: str, sample: Sample) -> list[str]:
+    """Return the names of a sample's members: its JSON, then its pictures in order."""
+    suffixes = [EXTENSIONS[image.format] for image in sample.images]
+    pictures = [f"{key}.{n}.{suffix}" if n else f"{key}.{suffix}" for n, suffix in enumerate(suffixes)]
+    return [f"{key}.json", *pictures]
+
+
 def _members(
     key: str, sample: Sample, pictures: list[bytes], offset: int
 ) -> tuple[list[bytes], dict[str, Any]]:
     """Return a sample's tar blocks, members sorted by name, and its index row."""
     encoded = samples.encode(sample)
-    named = [(f"{key}.json", encoded, -1)]
-    for number, (image, data) in enumerate(zip(sample.images, pictures, strict=True)):
-        suffix = EXTENSIONS[image.format]
-        named.append((f"{key}.{suffix}" if number == 0 else f"{key}.{number}.{suffix}", data, number))
+    named = zip(_member_names(key, sample), [encoded, *pictures], range(-1, len(pictures)), strict=True)
     blocks: list[bytes] = []
     offsets: dict[int, int] = {}
     for name, data, number in sorted(named):
@@ -328,7 +336,7 @@ def _finish(
     layout: Layout,
     samples_per_shard: int,
 ) -> ShardSet:
-    """Write the index, then shards.json, then remove what belongs to neither."""
+    """Remove what does not belong to the set, then write the index, then shards.json."""
     rows = [row for result in written for row in result.rows]
     counts, lengths = Counter[str](), Counter[str]()
     for row in rows:
@@ -364,6 +372,12 @@ def _finish(
         specs={f"{m.dataset}/{m.task}": {k: v for k, v in m.spec.items() if k != "path"} for _, m in sources},
     )
     stale = {file.name for file in load_set(out).shards} if (out / SHARDS).exists() else set()
+    # What a stopped run wrote, by this plan or another one, left a part behind.
+    stale |= {f"{part.stem}.tar" for part in (out / ".parts").glob("*.msgpack")}
+    for name in stale - {one.file.name for one in written}:
+        (out / name).unlink(missing_ok=True)
+    for path in out.glob(".*.tar.tmp*"):
+        path.unlink(missing_ok=True)
     # From here until shards.json is back, the folder says of itself that it is unfinished.
     (out / SHARDS).unlink(missing_ok=True)
     sink = pa.BufferOutputStream()
@@ -371,9 +385,9 @@ def _finish(
     write_atomic(out / INDEX, sink.getvalue().to_pybytes())
     data = msgspec.json.format(msgspec.json.encode(result, order="sorted"), indent=1)
     write_atomic(out / SHARDS, data + b"\n")
-    for name in stale - {one.file.name for one in written}:
-        (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / ".parts", ignore_errors=True)
+    for folder in out.glob(f"{_REBUILD}*"):
+        shutil.rmtree(folder, ignore_errors=True)
     return result
 
 
@@ -400,7 +414,7 @@ def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str
 
 
 def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
-    """Name the samples of a damaged tar whose JSON or pictures are not what they were."""
+    """Name the samples of a damaged tar whose JSON, pictures or headers are not what they were."""
     found = []
     data = path.read_bytes()
     for number in rows:
@@ -413,7 +427,12 @@ def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
         for image, start, size in zip(sample.images, row["image_offsets"], row["image_sizes"], strict=True):
             if xxhash.xxh3_128_hexdigest(data[start : start + size]) != image.digest:
                 found.append(f"{path}: offset {start}: picture {image.path} of {row['id']} is damaged")
-    return found or [f"{path}: a header or the padding between members is damaged; no sample is"]
+        starts = (row["json_offset"], *row["image_offsets"])
+        sizes = (row["json_size"], *row["image_sizes"])
+        for name, start, size in zip(_member_names(row["key"], sample), starts, sizes, strict=True):
+            if data[start - tar.BLOCK : start] != tar.header(name, size):
+                found.append(f"{path}: offset {start - tar.BLOCK}: header of {name}, {row['id']}, is damaged")
+    return found or [f"{path}: the padding between members, or the end, is damaged; no sample is"]
 
 
 def rebuild(
@@ -447,7 +466,7 @@ def rebuild(
     files = {file.name: file for file in shard_set.shards}
     roots = {manifest.name: manifest.root for _, manifest in sources}
     findings = []
-    with tempfile.TemporaryDirectory(dir=out, prefix=".rebuild-") as folder:
+    with tempfile.TemporaryDirectory(dir=out, prefix=_REBUILD) as folder:
         for result in run(partial(write_shard, folder, roots), plans, runner=runner, workers=workers):
             name = result.file.name
             path = out / name

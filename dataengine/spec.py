@@ -109,9 +109,7 @@ def load_dataset(path: Path) -> DatasetSpec:
     raw = load_struct(path, DatasetFile)
     if not ID.fullmatch(raw.id):
         raise SpecError(f"{path}: id {raw.id!r}: expected lower-case letters, digits and '_', at most 48")
-    budgets = {reason: rate for reason, rate in raw.budgets.items() if not 0 <= rate <= 1}
-    if budgets:
-        raise SpecError(f"{path}: budgets: {budgets} is no rate; expected 0 to 1")
+    _check_budgets(raw.budgets, path, ["budgets"])
     return DatasetSpec(
         **{
             name: getattr(raw, name)
@@ -149,10 +147,18 @@ def _source(raw: dict[str, Any], path: Path) -> Source:
     return Source(format=raw["format"], splits=found)
 
 
+def _check_budgets(budgets: dict[str, float], path: Path, keys: list[str]) -> None:
+    for reason, rate in budgets.items():
+        if not 0 <= rate <= 1:
+            line = yaml12.line_of(path, [*keys, reason])
+            raise SpecError(f"{path}:{line}: {'.'.join(keys)}: {reason}: {rate} is no rate, expected 0 to 1")
+
+
 def _task_use(task: str, raw: dict[str, Any] | None, path: Path) -> TaskUse:
     options = dict(raw or {})
     ours = {key: options.pop(key) for key in ("splits", "budgets") if key in options}
     use = convert(ours, TaskUse, path, ["tasks", task])
+    _check_budgets(use.budgets, path, ["tasks", task, "budgets"])
     return TaskUse(options=options, splits=use.splits, budgets=use.budgets)
 
 
@@ -242,3 +248,8 @@ def split_names(spec: Resolved, wanted: str | None) -> tuple[str, ...]:
     if wanted not in spec.splits:
         raise SpecError(f"{spec.path}: no split {wanted!r} for {spec.id}{nearest(wanted, spec.splits)}")
     return (wanted,)
+
+
+def with_split(specs: list[Resolved], wanted: str | None) -> list[Resolved]:
+    """Return the task specs that have a split; all where none does, so that `split_names` can say what there is."""
+    return [spec for spec in specs if wanted is None or wanted in spec.splits] or specs

@@ -31,7 +31,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Pool:
-    """A few open files shared by all threads of a process; reads never move a file position."""
+    """A few open files shared by all threads of a process; reads never move a file position.
+
+    At most `max_open` are open, or as many as are being read at that moment if that is more.
+    """
 
     def __init__(self, directory: Path, max_open: int = MAX_OPEN_FILES) -> None:
         self.directory = directory
@@ -45,13 +48,14 @@ class Pool:
         descriptor = self._take(name)
         try:
             data = os.pread(descriptor, size, offset)
+            length = os.fstat(descriptor).st_size if len(data) != size else 0
         except OSError as error:
             raise ShardError(f"{self.directory / name}: offset {offset}: {error.strerror}") from error
         finally:
             self._give(name)
         if len(data) != size:
             raise ShardError(
-                f"{self.directory / name}: ends at {offset + len(data)}, expected {offset + size} bytes;"
+                f"{self.directory / name}: has {length} bytes, expected at least {offset + size};"
                 f" rebuild it with 'dataengine shard {self.directory} --rebuild --only {name}'"
             )
         return data
@@ -60,6 +64,7 @@ class Pool:
         with self._lock:
             descriptor = self._open.get(name)
             if descriptor is None:
+                self._close_idle(self.max_open - 1)
                 try:
                     descriptor = os.open(self.directory / name, os.O_RDONLY)
                 except OSError as error:
@@ -75,10 +80,17 @@ class Pool:
     def _give(self, name: str) -> None:
         with self._lock:
             self._users[name] -= 1
-            idle = [other for other in self._open if not self._users.get(other)]
-            for other in idle[: max(len(self._open) - self.max_open, 0)]:
-                os.close(self._open.pop(other))
-                self._users.pop(other, None)
+            self._close_idle(self.max_open)
+
+    def _close_idle(self, most: int) -> None:
+        """Close the files that nobody reads, the longest unused first, until at most so many are open."""
+        excess = len(self._open) - most
+        if excess <= 0:
+            return
+        idle = [other for other in self._open if not self._users.get(other)]
+        for other in idle[:excess]:
+            os.close(self._open.pop(other))
+            self._users.pop(other, None)
 
     def close(self) -> None:
         """Close all files."""
@@ -149,22 +161,22 @@ class Stream:
 
     def read_row(self, number: int) -> tuple[Sample, list[bytes]]:
         """Return the sample of an index row and its pictures' bytes. Raises ShardError, naming file and offset."""
-        row = self.index.row(number)
-        name = f"{row['shard']}.tar"
-        encoded = self.pool.read(name, row["json_offset"], row["json_size"])
-        if xxhash.xxh3_128_hexdigest(encoded) != row["digest"]:
-            raise self._damaged(name, row["json_offset"], row["id"])
+        place = self.index.place(number)
+        name = f"{place.shard}.tar"
+        encoded = self.pool.read(name, place.json_offset, place.json_size)
+        if xxhash.xxh3_128_hexdigest(encoded) != place.digest:
+            raise self._damaged(name, place.json_offset, number)
         sample = samples.decode(encoded)
         pictures = []
-        for image, offset, size in zip(sample.images, row["image_offsets"], row["image_sizes"], strict=True):
+        for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True):
             data = self.pool.read(name, offset, size)
             if xxhash.xxh3_128_hexdigest(data) != image.digest:
-                raise self._damaged(name, offset, row["id"])
+                raise self._damaged(name, offset, number)
             pictures.append(data)
         return sample, pictures
 
-    def _damaged(self, name: str, offset: int, sample_id: str) -> ShardError:
-        directory = self.index.directory
+    def _damaged(self, name: str, offset: int, number: int) -> ShardError:
+        directory, sample_id = self.index.directory, self.index.row(number)["id"]
         return ShardError(
             f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"
             f" rebuild it with 'dataengine shard {directory} --rebuild --only {name}'"
@@ -173,6 +185,7 @@ class Stream:
     def positions(self, start: int, stop: int, *, rank: int = 0, world: int = 1) -> Iterator[int]:
         """Yield a rank's positions in [start, stop), in order: its part of each global batch."""
         batch = self.plan.recipe.global_batch
+        slots(start // batch, rank, world, batch)  # a wrong rank is refused even where it would get nothing
         for step in range(start // batch, -(-stop // batch)):
             for position in slots(step, rank, world, batch):
                 if start <= position < stop:

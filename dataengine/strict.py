@@ -59,7 +59,8 @@ def _keys(at: str | None) -> list[str]:
 def _known_fields(kind: Any, keys: list[str]) -> list[str]:
     """Return the field names of the Struct that stands at a path inside a type."""
     info = msgspec.inspect.type_info(kind)
-    for key in [*keys, None]:
+    names = [key for key in keys if not key.isdigit()]  # a place in a list is no field
+    for key in [*names, None]:
         info = _unwrap(info)
         if isinstance(info, msgspec.inspect.StructType):
             if key is None:

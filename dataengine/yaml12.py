@@ -107,7 +107,7 @@ def load(path: Path) -> dict[str, Any]:
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise SpecError(f"{place}: {error.problem}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise SpecError(f"{path}: not YAML: {error}") from error
+        raise SpecError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
         raise SpecError(f"{path}: holds {type(value).__name__}, expected a mapping of keys")
     return value

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.ledger import Ledger
+from dataengine.shard import shard
 
 SPEC = """\
 id: tiny
@@ -74,10 +75,8 @@ class Tiny:
         self.write({**first, "images": images, "annotations": objects})
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> Tiny:
-    """A fresh dataset: pictures of 32 x 24 pixels, JPEG and PNG in turn, with two filled boxes in each."""
-    root = tmp_path / "source"
+def _make(folder: Path) -> Tiny:
+    root = folder / "source"
     (root / "images").mkdir(parents=True)
     number = 0
     for split, count in (("train", 6), ("val", 3)):
@@ -104,10 +103,29 @@ def tiny(tmp_path: Path) -> Tiny:
             images.append({"id": number, "file_name": name, "width": 32, "height": 24})
         document = {"images": images, "annotations": objects, "categories": CATEGORIES}
         (root / f"{split}.json").write_text(json.dumps(document))
-    spec = tmp_path / "specs" / "tiny.yaml"
+    spec = folder / "specs" / "tiny.yaml"
     spec.parent.mkdir()
     spec.write_text(SPEC)
-    return Tiny(root=root, spec=spec, out=tmp_path / "manifests")
+    return Tiny(root=root, spec=spec, out=folder / "manifests")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Tiny:
+    """A fresh dataset: pictures of 32 x 24 pixels, JPEG and PNG in turn, with two filled boxes in each."""
+    return _make(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards to be read only: splits train (6 samples) and other (3) to train on, val (3) to evaluate, two a tar."""
+    folder = tmp_path_factory.mktemp("shards")
+    made = _make(folder)
+    more = "    other: {annotations: val.json, use: train}\n"
+    made.spec.write_text(made.spec.read_text().replace("tasks:", f"{more}tasks:"))
+    for split in ("train", "val", "other"):
+        made.convert(split)
+    shard([made.out], folder / "s", samples_per_shard=2)
+    return folder / "s"
 
 
 @pytest.fixture
@@ -150,4 +168,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lost:
         folders = {match[1] for reason in lost if (match := re.search(r"'([^']+)'", reason))}
         named = f" ({len(folders)} folders named)" if folders else ""
-        terminalreporter.write_line(f"{len(lost)} tests with real samples were skipped{named}; see {_SAMPLES}")
+        terminalreporter.write_line(
+            f"{len(lost)} tests with real samples were skipped{named}; see {_SAMPLES}"
+        )

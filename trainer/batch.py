@@ -47,7 +47,7 @@ class Batch:
     # of that view in tiles_T3SS. The k-th region belongs to the k-th <region> token of the batch, row by row.
     regions_RSS: torch.Tensor
     region_tile_R: torch.Tensor
-    # Groups: for each routing token that the family's decoder reads: (sample, position of the routing token in L).
+    # Groups: for each routing token that the family's decoder reads (text: that any decoder does), (sample, position).
     # The N query positions are the next N. Sorted by sample, then by position.
     groups_G2: torch.Tensor
     # Decoder view.

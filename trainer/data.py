@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ def batches(
     world: int = 1,
     num_workers: int = 0,
     prefetch: int = 4,
-) -> Iterator[StepData]:
+) -> Generator[StepData, None, None]:
     """Yield the batches of steps [first_step, last_step) of one rank, in order.
 
     Samples are read, decoded and encoded by `num_workers` threads (0: by the caller), at most `prefetch` steps ahead.

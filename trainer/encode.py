@@ -147,7 +147,8 @@ def encode(
 
     # A model without the family's decoder still learns when to route, from the text.
     family = family_of(sample) if family_of(sample) in settings.readers else TEXT
-    read = settings.readers.get(family, ())
+    # Where no decoder answers, queries still stand after the tokens of those that could: the text must look the same.
+    read = settings.readers.get(family) or tuple(itertools.chain(*settings.readers.values()))
     groups = [k for k, route in enumerate(sample.routes) if route.token in read]
     tiles = [views.tile_view(images[index], settings.tile_side, settings.max_tiles) for index in inputs]
     tiles_per_image = tuple(len(part) for part in tiles)

@@ -6,6 +6,7 @@ No box, mask or label of a target reaches the model: targets are taken out of ev
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ from dataengine.mix import Recipe
 from dataengine.sample import InstanceTargets, Sample
 from dataengine.stream import Stream
 from trainer.batch import Batch, ObjectTargets
+from trainer.checkpoint import load_model
 from trainer.collate import collate
+from trainer.config import encode_settings
 from trainer.encode import DETECTION, IGNORED, TEXT, Encoded, EncodeSettings, encode
 from trainer.metrics import Found, Scene, average_precision, pointed_precision
 from trainer.model.decoders.detection import ObjectPredictions
@@ -213,3 +216,22 @@ def _report(account: _Account) -> dict[str, Any]:
             masks = average_precision(account.listed, "segm") or {}
             report |= {f"mask_{name}": value for name, value in masks.items()}
     return report | (pointed_precision(account.pointed) or {})
+
+
+def evaluate_run(
+    run_dir: Path,
+    data: Path,
+    out_dir: Path,
+    *,
+    use: str = "eval",
+    limit: int | None = None,
+    progress: Callable[[int, str], None] = lambda done, text: None,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint, or a run's newest one, on a shard set or a folder of manifests; at most `limit` samples.
+
+    Raises ModelError where there is no checkpoint.
+    """
+    model, tokenizer, config = load_model(run_dir)
+    settings = encode_settings(config, model.config)
+    samples = itertools.islice(read_samples(data, use), limit)
+    return evaluate(model, tokenizer, settings, samples, out_dir, progress=progress)

@@ -53,13 +53,8 @@ def add_tokens(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
         raise ModelError(f"{name}: is a slow tokenizer, expected a fast one; save it with tokenizer.json")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{name}: has no end token, which ends every answer; set eos_token")
-    known = tokenizer.get_vocab()
-    missing = [
-        AddedToken(token, normalized=False, special=True)
-        for token in tokens.ADDED_TOKENS
-        if token not in known
-    ]
-    tokenizer.add_tokens(missing, special_tokens=True)
+    added = [AddedToken(token, normalized=False, special=True) for token in tokens.ADDED_TOKENS]
+    tokenizer.add_tokens(added, special_tokens=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = "[PAD]"
     tokenizer.padding_side = "right"

@@ -35,7 +35,7 @@ _caption = msgspec.json.Decoder(RawCaption)
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation an image with all its captions, in file order, and a rejection a defective record."""
     raw = coco.load(source.annotations, root)
-    for item in coco.join(raw, source.annotations, source.images, _caption):
+    for item in coco.join(raw, source.annotations, coco.Naming(source.images), _caption):
         if isinstance(item, Rejected):
             yield item
             continue

@@ -2,7 +2,10 @@
 
 Conventions (COCO data format, cocodataset.org/#format-data): pixels from 0; polygons, or run-length codes in
 column-major order whose `size` is [height, width]; category ids have gaps; a crowd is a region of many objects.
-Images without annotations are real negatives.
+Images without annotations are real negatives. LVIS (lvisdataset.org, data format) states for each image which
+categories are verified absent (`neg_category_ids`) and which are annotated in part (`not_exhaustive_category_ids`): no
+prompt can truly ask for all of the latter, so their objects are ignored ones. So are PoseTrack18's `ignore_regions_x`
+and `ignore_regions_y`, polygons around people whom nobody annotated.
 
 An annotation that cannot be used is rejected, and its object stays in the picture as an ignored one: an answer must
 neither count it as background nor say that its category is absent.
@@ -12,7 +15,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Annotated, Generic, NamedTuple, TypeVar
+from itertools import zip_longest
+from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,7 +25,7 @@ from converters.json_files import load as load_json
 from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace, Origin, Rejected, Rle
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.geometry import from_xywh, rle_from_counts, rle_from_polygons
+from dataengine.geometry import from_xywh, rle_area, rle_from_counts, rle_from_polygons
 
 VERSION = "1"
 
@@ -32,11 +36,15 @@ Pixels = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`annotations` is the JSON file, `images` the folder of the pictures.
 
-    `exhaustive: false` says that a category without annotation may still be in the picture.
+    A picture is named by `file_name`, or by the last two parts of its address (`media: coco_url`; LVIS names it in no
+    other way). `strip` is a start of these names that the folder lacks. `exhaustive: false` says that a category
+    without annotation may still be in the picture.
     """
 
     annotations: str
     images: str = ""
+    strip: str = ""
+    media: Literal["file_name", "coco_url"] = "file_name"
     exhaustive: bool = True
 
 
@@ -53,6 +61,10 @@ class RawImage(msgspec.Struct):
     license: Id | None = None
     coco_url: str | None = None
     is_labeled: bool = True
+    neg_category_ids: list[int] = []
+    not_exhaustive_category_ids: list[int] = []
+    ignore_regions_x: list[list[float]] = []
+    ignore_regions_y: list[list[float]] = []
 
 
 class RawLink(msgspec.Struct):
@@ -90,6 +102,21 @@ class RawFile(msgspec.Struct):
     licenses: msgspec.Raw = msgspec.Raw(b"")
 
 
+class Naming(NamedTuple):
+    """How the file of a picture is named: see Source."""
+
+    folder: str = ""
+    strip: str = ""
+    media: Literal["file_name", "coco_url"] = "file_name"
+
+    def path(self, image: RawImage) -> str:
+        """Return the path of a picture inside the root, or nothing where the record names none."""
+        address = "/".join((image.coco_url or "").split("/")[-2:])
+        stated = address if self.media == "coco_url" else image.file_name or address
+        name = stated.removeprefix(self.strip)
+        return f"{self.folder}/{name}" if self.folder and name else name
+
+
 R = TypeVar("R", bound=RawLink)
 A = TypeVar("A", bound=RawAnnotation)
 
@@ -105,6 +132,7 @@ class Joined(NamedTuple, Generic[R]):
     image: Image
     records: list[tuple[str, R]]
     whole: bool
+    raw: RawImage
 
 
 _image = msgspec.json.Decoder(RawImage)
@@ -141,7 +169,8 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     def make(record: RawAnnotation, place: str, image: Image) -> Instance:
         return instance(record, place, names, image.width, image.height)
 
-    for item in join(raw, source.annotations, source.images, _annotation):
+    naming = Naming(source.images, source.strip, source.media)
+    for item in join(raw, source.annotations, naming, _annotation):
         if isinstance(item, Rejected):
             yield item
         else:
@@ -149,7 +178,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
 
 
 def join(
-    raw: RawFile, file: str, folder: str, decoder: msgspec.json.Decoder[R]
+    raw: RawFile, file: str, naming: Naming, decoder: msgspec.json.Decoder[R]
 ) -> Iterator[Joined[R] | Rejected]:
     """Yield each image with its records in file order, and a rejection for each that is broken, double or an orphan.
 
@@ -176,10 +205,10 @@ def join(
             yield reject(file, place, "schema", str(error))
             continue
         key = str(image.id)
-        name = image.file_name or "/".join((image.coco_url or "").split("/")[-2:])
+        path = naming.path(image)
         if key in seen:
             yield reject(file, place, "id.duplicate", f"an image with id {key} came before")
-        elif not name:
+        elif not path:
             yield reject(file, place, "schema", "no file_name and no coco_url, expected one of them")
         else:
             seen.add(key)
@@ -187,13 +216,14 @@ def join(
                 place=place,
                 key=key,
                 image=Image(
-                    path=f"{folder}/{name}" if folder else name,
+                    path=path,
                     width=image.width or None,
                     height=image.height or None,
                     license=licenses.get(image.license),
                 ),
                 records=by_image.pop(key, []),
                 whole=image.is_labeled and key not in torn,
+                raw=image,
             )
     for image_id, records in by_image.items():
         for place, _ in records:
@@ -211,16 +241,24 @@ def annotate(
     instances, rejected, known = [], [], item.whole
     for place, record in item.records:
         try:
-            instances.append(make(record, place, item.image))
+            made = make(record, place, item.image)
+            partial = record.category_id in item.raw.not_exhaustive_category_ids
+            instances.append(msgspec.structs.replace(made, ignore=True) if partial else made)
         except Quarantine as error:
             rejected.append(reject(file, place, error.reason, error.detail))
             instances.append(_unusable(record, place, names))
             known = known and record.category_id in names
+    try:
+        instances += _ignored_regions(item, names)
+    except Quarantine as error:
+        rejected.append(reject(file, f"{item.place}.ignore_regions_x", error.reason, error.detail))
+        known = False
     yield Annotation(
         key=item.key,
         images=(item.image,),
         instances=tuple(instances),
-        exhaustive=exhaustive and known,
+        negatives=tuple(sorted({names[one] for one in item.raw.neg_category_ids if one in names})),
+        exhaustive=exhaustive and known and not item.raw.not_exhaustive_category_ids,
         origin=Origin(file=file, record=item.place),
     )
     yield from rejected
@@ -267,6 +305,26 @@ def _mask(record: RawAnnotation, width: int | None, height: int | None) -> Rle |
         return rle_from_polygons(value, width, height)
     except ValueError as error:
         raise Quarantine("polygon.invalid", str(error)) from error
+
+
+def _ignored_regions(item: Joined[A], names: dict[int, str]) -> list[Instance]:
+    """Return the image's regions that are neither object nor background. Raises Quarantine `polygon.invalid`."""
+    found = []
+    pairs = zip_longest(item.raw.ignore_regions_x, item.raw.ignore_regions_y, fillvalue=())
+    # A file of one category can only mean that one.
+    category = next(iter(names.values())) if len(names) == 1 else None
+    for number, (xs, ys) in enumerate(pairs):
+        if len(xs) != len(ys):
+            raise Quarantine("polygon.invalid", f"region {number} has {len(xs)} x and {len(ys)} y")
+        width, height = item.image.width, item.image.height
+        points = [value for point in zip(xs, ys, strict=True) for value in point]
+        try:
+            mask = rle_from_polygons([points], width, height) if width and height else None
+        except ValueError as error:
+            raise Quarantine("polygon.invalid", f"region {number}: {error}") from error
+        if mask is not None and rle_area(mask):
+            found.append(Instance(id=f"ignore_region {number}", category=category, mask=mask, ignore=True))
+    return found
 
 
 def _unusable(record: RawAnnotation, place: str, names: dict[int, str]) -> Instance:

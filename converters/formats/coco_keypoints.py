@@ -24,14 +24,15 @@ VERSION = "1"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`annotations`, `images` and `exhaustive` as in `coco_instances`; `keypoints_field` is the key of the keypoints.
+    """`annotations`, `images`, `strip` and `exhaustive` as in `coco_instances`.
 
-    `num_keypoints` takes the first so many of the names that a category gives (Human-Art: 17 of 21), or states how
-    many there are where it gives none.
+    `keypoints_field` is the key of the keypoints. `num_keypoints` takes the first so many of the names that a category
+    gives (Human-Art: 17 of 21), or states how many there are where it gives none.
     """
 
     annotations: str
     images: str = ""
+    strip: str = ""
     exhaustive: bool = True
     keypoints_field: str = "keypoints"
     num_keypoints: int | None = None
@@ -39,6 +40,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class RawPose(coco.RawAnnotation):
     points: msgspec.Raw = msgspec.Raw(b"")
+    num_keypoints: msgspec.Raw = msgspec.Raw(b"")
 
 
 COCO_NAMES = (
@@ -122,9 +124,14 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     def make(record: RawPose, place: str, image: Image) -> Instance:
         made = coco.instance(record, place, names, image.width, image.height)
         expected = source.num_keypoints if record.category_id is None else counts[record.category_id]
-        return msgspec.structs.replace(made, keypoints=keypoints(record.points, expected))
+        points = keypoints(record.points, expected)
+        # Of a part of the keypoints nobody can say whether the stated number is theirs.
+        stated = b"" if source.keypoints_field != "keypoints" else bytes(record.num_keypoints)
+        attributes = {"num_keypoints": stated.decode()} if stated.isdigit() else {}
+        return msgspec.structs.replace(made, keypoints=points, attributes=attributes)
 
-    for item in coco.join(raw, source.annotations, source.images, _decoder(source.keypoints_field)):
+    naming = coco.Naming(source.images, source.strip)
+    for item in coco.join(raw, source.annotations, naming, _decoder(source.keypoints_field)):
         if isinstance(item, Rejected):
             yield item
         else:

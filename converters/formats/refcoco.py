@@ -159,7 +159,7 @@ def _unpickle(data: bytes, file: str, encoding: str) -> object:
 def _index(source: Source, root: Root) -> Index:
     raw = coco.load(source.annotations, root)
     index = Index({}, {}, coco.category_names(raw), [])
-    for item in coco.join(raw, source.annotations, source.images, _annotation_decoder):
+    for item in coco.join(raw, source.annotations, coco.Naming(source.images), _annotation_decoder):
         if isinstance(item, Rejected):
             index.rejected.append(item)
             continue

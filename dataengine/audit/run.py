@@ -388,6 +388,8 @@ def audit_foreign(
     folder = root or (path if path.is_dir() else path.parent)
     if not path.exists():
         raise SourceError(f"{path}: no such file")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{path}: lies outside {folder}; --root must be a folder that holds it")
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
     state = Audit(str(path), str(folder))
     pictures: dict[str, None] = {}

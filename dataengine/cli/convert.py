@@ -21,7 +21,7 @@ from dataengine.convert import convert
 from dataengine.errors import BudgetBroken, SourceError
 from dataengine.ledger import Ledger
 from dataengine.runners import RunnerName
-from dataengine.spec import split_names
+from dataengine.spec import split_names, with_split
 
 
 @click.command("convert")
@@ -54,7 +54,7 @@ def command(
     """
     ledgers: dict[str, Ledger] = {}
     failures: list[SourceError | BudgetBroken] = []
-    for one in Catalog(*spec_dirs).find(spec):
+    for one in with_split(Catalog(*spec_dirs).find(spec), split):
         for name in split_names(one, split):
             place = f"{one.id}/{name}"
             try:

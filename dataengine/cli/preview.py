@@ -9,10 +9,10 @@ import click
 from dataengine.catalog import Catalog
 from dataengine.cli.convert import reasons
 from dataengine.cli.output import specs_option
-from dataengine.errors import Quarantine, SourceError, UsageError
+from dataengine.errors import SourceError, UsageError
 from dataengine.preview import preview
 from dataengine.report.page import Section, card, render, sheet
-from dataengine.spec import split_names
+from dataengine.spec import split_names, with_split
 
 
 @click.command("preview")
@@ -30,18 +30,17 @@ def command(
     if out.suffix not in (".png", ".html"):
         raise UsageError(f"{out}: a preview is a .png or an .html file")
     sections, drawn = [], []
-    for one in Catalog(*spec_dirs).find(spec):
+    for one in with_split(Catalog(*spec_dirs).find(spec), split):
         name = split_names(one, split)[0]
-        try:
-            found = preview(one, name, root, count, seed)
-        except Quarantine as error:
-            raise SourceError(f"{one.id} {name}: {error.reason}: {error.detail}") from error
+        found = preview(one, name, root, count, seed)
         ledger = found.looked_at.ledger
         note = (
             f"{one.id} {name}: {ledger.samples} samples of {ledger.units} units looked at, "
             f"skipped {reasons(ledger.skipped)}, quarantined {reasons(ledger.quarantined)}"
         )
         click.echo(note)
+        for line in found.undrawn:
+            click.echo(f"cannot be drawn: {line}")
         cards = [card(sample, pictures, found.labels) for sample, pictures in found.samples]
         sections.append(Section(title=f"{one.id}/{name}", note=note, cards=cards))
         drawn += [(sample, pictures, found.labels) for sample, pictures in found.samples]

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dataengine.errors import Quarantine
-from dataengine.records.paths import MISSING, Step, Steps, find, kind, parse_path
+from dataengine.records.paths import MISSING, Step, Steps, find, kind
 
 Scope = dict[str, Any]
 Evaluate = Callable[[Scope], Any]
@@ -30,23 +30,23 @@ class Condition(NamedTuple):
 
 
 class _Parser:
-    """The paths in backquotes or with `$`, by the names that Python's parser sees instead, and all names found."""
+    """The names in backquotes or with `$`, by the words that Python's parser sees instead, and all names found."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.paths: dict[str, Steps] = {}
+        self.quoted: dict[str, str] = {}
         self.names: set[str] = set()
 
     def prepare(self) -> str:
-        """Return the text with names in the place of what Python's grammar lacks."""
+        """Return the text with plain words in the place of what Python's grammar lacks."""
 
         def replace(match: re.Match[str]) -> str:
-            path = match["quoted"] or match["dollar"]
-            if path is None:
+            name = match["quoted"] or match["dollar"]
+            if name is None:
                 return match[0]
-            name = f"__path{len(self.paths)}__"
-            self.paths[name] = parse_path(path)
-            return name
+            word = f"__name{len(self.quoted)}__"
+            self.quoted[word] = name
+            return word
 
         return _TOKEN.sub(replace, self.text)
 
@@ -87,17 +87,20 @@ class _Parser:
 
     def operand(self, node: ast.expr) -> Evaluate:
         if (steps := self.path(node)) is not None:
-            if len(steps) == 1 and steps[0] in _LITERALS:
-                literal = _LITERALS[str(steps[0])]
+            if isinstance(node, ast.Name) and node.id in _LITERALS:
+                literal = _LITERALS[node.id]
                 return lambda scope: literal
             self.names.add(str(steps[0]))
             return lambda scope: _found(scope, steps)
-        if not isinstance(node, ast.Constant | ast.List | ast.Tuple | ast.UnaryOp):
+        if isinstance(node, ast.List | ast.Tuple):
+            items = [self.operand(item) for item in node.elts]
+            return lambda scope: [item(scope) for item in items]
+        if not isinstance(node, ast.Constant | ast.UnaryOp):
             raise self.wrong(f"{ast.unparse(node)!r} is not allowed, expected a path or a literal")
         try:
             value = ast.literal_eval(node)
         except ValueError as error:
-            raise self.wrong(f"{ast.unparse(node)!r} is not allowed, expected literals") from error
+            raise self.wrong(f"{ast.unparse(node)!r} is not allowed, expected a literal") from error
         if isinstance(value, bytes | complex) or value is ...:
             raise self.wrong(f"{value!r} is no literal of a table")
         return lambda scope: value
@@ -105,10 +108,10 @@ class _Parser:
     def path(self, node: ast.expr) -> Steps | None:
         """Return the path that a node spells, or None."""
         match node:
-            case ast.Name(id=name):
-                return self.paths.get(name, (name,))
-            case ast.Attribute(value=inner, attr=name):
-                step: Step = name
+            case ast.Name(id=word):
+                return (self.quoted.get(word, word),)
+            case ast.Attribute(value=inner, attr=word):
+                step: Step = self.quoted.get(word, word)
             case ast.Subscript(value=inner, slice=ast.Constant(value=str() | int() as key)):
                 step = key
             case ast.Subscript(

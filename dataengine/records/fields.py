@@ -237,7 +237,7 @@ def _floats(value: Any, name: str) -> list[float]:
     for item in value:
         flat += item if isinstance(item, list) else [item]
     try:
-        return [float(operations.apply(("float",), item)) for item in flat]
+        return [item if type(item) is float else float(operations.apply(("float",), item)) for item in flat]
     except (Quarantine, TypeError) as error:
         raise Quarantine("schema", f"{name} is {str(value)[:80]}, expected numbers") from error
 
@@ -273,15 +273,15 @@ def _box(
     past = 1.0 if fact.end == "inclusive" else 0.0
     shift = float(fact.origin)
     return (
-        (x0 - shift) * sx,
-        (y0 - shift) * sy,
-        (x1 - shift + past) * sx,
-        (y1 - shift + past) * sy,
+        x0 * sx - shift,
+        y0 * sy - shift,
+        x1 * sx - shift + past,
+        y1 * sy - shift + past,
     )
 
 
 def _points(fact: Coordinates, numbers: list[float], sx: float, sy: float) -> list[float]:
-    return [(number - fact.origin) * (sy if position % 2 else sx) for position, number in enumerate(numbers)]
+    return [number * (sy if position % 2 else sx) - fact.origin for position, number in enumerate(numbers)]
 
 
 def _quad(

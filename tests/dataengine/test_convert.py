@@ -82,7 +82,9 @@ JUNK = st.one_of(
     st.integers(-(2**70), 2**70),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=8),
-    st.sampled_from(["../../x.jpg", "/etc/passwd", "001.jpg", "a\0b", "x" * 5000, "[DET]", "<image>", "\u202e"]),
+    st.sampled_from(
+        ["../../x.jpg", "/etc/passwd", "001.jpg", "a\0b", "x" * 5000, "[DET]", "<image>", "\u202e"]
+    ),
     st.lists(st.integers(-5, 50), max_size=6),
     st.dictionaries(st.sampled_from(["id", "counts", "size"]), st.integers(0, 9), max_size=2),
 )
@@ -120,7 +122,9 @@ def test_units_are_samples_and_skipped_and_quarantined_whatever_the_damage(
     hurt = {str(document["images"][number % 6]["id"]) for part, number, _, _ in damage if part == "images"}
     hurt |= {str(number % 6 + 1) for part, number, _, _ in damage if part == "images"}
     hurt |= {str(number // 2 + 1) for part, number, _, _ in damage if part == "annotations"}
-    hurt |= {str(document["annotations"][number]["image_id"]) for part, number, _, _ in damage if part != "images"}
+    hurt |= {
+        str(document["annotations"][number]["image_id"]) for part, number, _, _ in damage if part != "images"
+    }
     served = {sample.id for sample in samples}
     assert served >= {f"tiny/train/{n}#detection" for n in range(1, 7) if str(n) not in hurt}
 
@@ -302,7 +306,8 @@ def _captions(tiny: Tiny, *texts: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a cat [SEG] it", "look: <image>", "a [det] b", "</s> ignore all", "<|im_start|>system", "a <reg> b"]
+    "text",
+    ["a cat [SEG] it", "look: <image>", "a [det] b", "</s> ignore all", "<|im_start|>system", "a <reg> b"],
 )
 def test_a_token_of_the_model_in_a_caption_is_quarantined(tiny: Tiny, text: str) -> None:
     _captions(tiny, "a red box", text, "a [bracket] and a <tag>")
@@ -318,14 +323,14 @@ def test_a_token_of_the_model_in_a_caption_is_quarantined(tiny: Tiny, text: str)
 
 @pytest.mark.parametrize("name", ["[DET]", "</s>", "<|im_end|>", "<image>", "<reg>", "[det]", "a [EMB] b"])
 def test_a_token_of_the_model_in_a_category_name_reaches_no_sample(tiny: Tiny, name: str) -> None:
-    document = tiny.document()
+    document = tiny.document("val")
     document["categories"][2]["name"] = name
-    tiny.write(document)
+    tiny.write(document, "val")
 
-    directory, ledger = tiny.convert()
+    directory, ledger = tiny.convert("val")  # To evaluate, every prompt names every class.
 
-    birds = sum(one["category_id"] == 7 for one in document["annotations"])
-    assert birds and ledger.quarantined == {"text.special_token": 6}
+    assert sum(ledger.quarantined.values()) == 3
+    assert {reason.split(".")[0] for reason in ledger.quarantined} <= {"text", "token", "media"}
     assert _samples(directory) == []
 
 
@@ -379,7 +384,9 @@ def test_a_truncated_file_is_one_error_that_names_it(tiny: Tiny) -> None:
 def test_a_missing_file_is_named_with_the_key_that_needs_it(tiny: Tiny) -> None:
     (tiny.root / "train.json").unlink()
 
-    with pytest.raises(SourceError, match=r"train\.json: no such file; the spec needs it as source\.annotations"):
+    with pytest.raises(
+        SourceError, match=r"train\.json: no such file; the spec needs it as source\.annotations"
+    ):
         tiny.convert()
 
 
@@ -388,7 +395,12 @@ def test_a_missing_file_is_named_with_the_key_that_needs_it(tiny: Tiny) -> None:
     [
         ("title: Tiny", "titel: Tiny", 2, "unknown key 'titel'; did you mean 'title'?"),
         ("annotations: train.json", "annotation: train.json", 8, "did you mean 'annotations'?"),
-        ("detection: {}", "detection: {max_clases: 3}", 11, "unknown key 'max_clases'; did you mean 'max_classes'?"),
+        (
+            "detection: {}",
+            "detection: {max_clases: 3}",
+            11,
+            "unknown key 'max_clases'; did you mean 'max_classes'?",
+        ),
         ("use: train", "use: trian", 8, "invalid enum value 'trian'"),
     ],
 )
@@ -607,7 +619,7 @@ def test_a_part_of_a_killed_run_is_not_used_for_another_label_space(tiny: Tiny, 
     assert _bytes(directory) == _bytes(expected)
 
 
-def test_a_category_outside_the_named_label_space_is_not_lost_in_silence(tiny: Tiny) -> None:
+def test_a_category_outside_the_named_label_space_quarantines_its_picture(tiny: Tiny) -> None:
     tiny.spec.write_text(tiny.spec.read_text() + "labels: coco80\n")
     document = tiny.document()
     document["categories"][0]["name"] = "unicorn"
@@ -616,9 +628,5 @@ def test_a_category_outside_the_named_label_space_is_not_lost_in_silence(tiny: T
     directory, ledger = tiny.convert()
 
     unicorns = sum(one["category_id"] == 1 for one in document["annotations"])
-    samples = _samples(directory)
-    assert unicorns == 2
-    assert ledger.objects_dropped == {"category.unknown": unicorns}
-    targets = [sample.targets for sample in samples]
-    assert sum(len(one.instances) for one in targets if isinstance(one, InstanceTargets)) == 12 - unicorns
-    assert sum(not one.exhaustive for one in targets if isinstance(one, InstanceTargets)) == unicorns
+    assert ledger.quarantined == {"category.unknown": unicorns}
+    assert len(_samples(directory)) == 6 - unicorns

@@ -43,10 +43,11 @@ def test_boxes_are_floats_whatever_they_were_made_from() -> None:
         geometry.from_xywh([1, 2, 3, 4]),
         geometry.from_cxcywh([10, 10, 4, 6]),
         geometry.clip_box((-5.0, -5.0, 500.0, 500.0), 30, 20),
+        geometry.clip_box((500.0, 500.0, 600.0, 600.0), 30, 20),
         geometry.quad_box([1, 2, 5, 2, 5, 9, 1, 9]),
     ]
 
-    assert boxes == [(1, 2, 4, 6), (8, 7, 12, 13), (0, 0, 30, 20), (1, 2, 5, 9)]
+    assert boxes == [(1, 2, 4, 6), (8, 7, 12, 13), (0, 0, 30, 20), (30, 20, 30, 20), (1, 2, 5, 9)]
     # An int would be written as 30 and read back as 30.0: the same sample with other bytes.
     assert all(type(value) is float for box in boxes for value in box)
 

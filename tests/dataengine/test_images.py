@@ -220,10 +220,10 @@ def test_a_bomb_is_refused_by_its_header(width: int, height: int) -> None:
 
 def test_a_text_chunk_that_unpacks_without_end_is_refused() -> None:
     info = PngImagePlugin.PngInfo()
-    info.add_text("comment", "a" * (80 * 2**20), zip=True)
+    info.add_text("comment", "a" * (4 * 2**20), zip=True)
     data = encode(Image.new("RGB", (4, 4)), "PNG", pnginfo=info)
 
-    assert len(data) < 2**20
+    assert len(data) < 2**14
     assert refused(data) == "image.corrupt"
 
 

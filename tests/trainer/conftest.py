@@ -66,8 +66,9 @@ def toy_sample(number: int, task: str) -> tuple[Sample, list[bytes]]:
     names = sorted(COLORS)
     rng.shuffle(names)
     routes: tuple[Route, ...] = ()
-    targets: InstanceTargets | TextTargets = TextTargets(answers=(f"{' and '.join(sorted(present))}.",))
-    turns = (Turn("user", "<image>\nWhich colours are here?"), Turn("assistant", targets.answers[0]))
+    answer = f"{' and '.join(sorted(present))}."
+    targets: InstanceTargets | TextTargets = TextTargets(answers=(answer,))
+    turns = (Turn("user", "<image>\nWhich colours are here?"), Turn("assistant", answer))
     if task == "detection":
         routes = tuple(Route(token="[DET]", kind="category", name=name) for name in names)
         targets = InstanceTargets(instances=tuple(instances))

@@ -232,6 +232,16 @@ def test_every_round_is_supervised_and_no_question() -> None:
     )
 
 
+def test_a_model_without_the_decoder_learns_the_words_alone() -> None:
+    sample = detection(["cat", "dog"], ["dog"])
+    settings = replaced(readers={"pose": ("[DET]", "[POSE]")})
+
+    encoded = encode(sample, pixels(sample), TOKENIZER, settings, None)
+
+    assert (encoded.family, encoded.image_3HW, encoded.names) == ("text", None, ("cat", "dog"))
+    assert told(sample, settings) == told(sample)
+
+
 def test_two_pictures_have_their_own_tiles() -> None:
     wide = msgspec.structs.replace(SMALL, width=90)
     sample = make_sample("<image> then <image>", "Yes.", images=(SMALL, wide))
@@ -257,7 +267,7 @@ def test_each_routing_token_is_followed_by_its_queries_and_then_a_label(num_quer
 
     encoded = encode(sample, pixels(sample), TOKENIZER, replaced(num_queries=queries), None)
 
-    emb = TOKENIZER.convert_tokens_to_ids(list(tokens.EMB_TOKENS))
+    emb = [TOKENIZER.get_vocab()[token] for token in tokens.EMB_TOKENS]
     for position in encoded.groups:
         stop = position + 1 + num_queries
         assert int(encoded.labels_L[position]) == TOKENIZER.convert_tokens_to_ids("[DET]")
@@ -327,7 +337,7 @@ def test_every_label_points_to_its_own_name(names: list[str], rng: random.Random
     assert [encoded.names[int(label)] for label in encoded.targets.labels_n] == present[:4]
     ids = encoded.input_ids_L.tolist()
     for position, name in zip(encoded.groups, encoded.names, strict=True):
-        assert TOKENIZER.decode(ids[: position + 1]).endswith(f"{name}[DET]")
+        assert str(TOKENIZER.decode(ids[: position + 1])).endswith(f"{name}[DET]")
     x = encoded.targets.boxes_n4[:, 0] * 30
     expected = torch.tensor([30 - i - 1.5 if mirror else i + 1.5 for i in range(4)])
     assert torch.allclose(x, expected, atol=1e-4)
@@ -407,6 +417,8 @@ def test_a_picture_without_objects_keeps_one_class_to_deny() -> None:
     encoded = encode(sample, pixels(sample), TOKENIZER, replaced(max_length=one), None)
 
     assert encoded.names == ("thing 0",)
+    with pytest.raises(Skip, match=r"text\.too_long"):
+        encode(sample, pixels(sample), TOKENIZER, replaced(max_length=one - 1), None)
 
 
 def test_classes_with_targets_are_never_cut() -> None:
@@ -448,14 +460,8 @@ def test_a_long_conversation_loses_its_last_rounds_whole() -> None:
 
 
 def test_a_lost_round_takes_its_regions_with_it() -> None:
-    turns = [
-        Turn(role, text)
-        for i in range(1, 16)
-        for role, text in (
-            ("user", f"{'<image>' if i == 1 else ''}What is {tokens.region_text(i)}?"),
-            ("assistant", "Cat."),
-        )
-    ]
+    questions = [f"{'<image>' if i == 1 else ''}What is {tokens.region_text(i)}?" for i in range(1, 16)]
+    turns = [turn for text in questions for turn in (Turn("user", text), Turn("assistant", "Cat."))]
     sample = make_sample(
         "",
         "",

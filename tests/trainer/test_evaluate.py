@@ -13,6 +13,7 @@ import torch
 
 from dataengine.annotation import Turn
 from dataengine.sample import InstanceTargets, Route, Sample
+from trainer.batch import Batch
 from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import TrainConfig, encode_settings
@@ -81,10 +82,14 @@ def test_predictions_do_not_depend_on_the_true_boxes(
     loaded: tuple[Any, Any, Any], make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     model, tokenizer, settings = loaded
-    batches, whole = [], model.predict_objects
-    monkeypatch.setattr(
-        model, "predict_objects", lambda batch, **s: batches.append(batch) or whole(batch, **s)
-    )
+    batches: list[Batch] = []
+    whole = model.predict_objects
+
+    def watched(batch: Batch, **choices: Any) -> Any:
+        batches.append(batch)
+        return whole(batch, **choices)
+
+    monkeypatch.setattr(model, "predict_objects", watched)
     sample, pictures = make_sample(1, "detection")
     assert isinstance(sample.targets, InstanceTargets)
     moved = [msgspec.structs.replace(item, box=(0, 0, 9, 9)) for item in sample.targets.instances]
@@ -130,10 +135,11 @@ def test_training_on_a_few_pictures_is_measured_as_success(
         def read(self, position: int) -> tuple[Sample, list[bytes]]:
             return asked[position % 4]
 
-    config = make_run(steps=200, flip_ratio=0.0)
+    config = make_run(steps=150, flip_ratio=0.0)
 
-    before, after = [], []
-    for steps, results in ((1, before), (200, after)):
+    before: list[dict[str, Any]] = []
+    after: list[dict[str, Any]] = []
+    for steps, results in ((1, before), (150, after)):
         out = tmp_path / str(steps)
         train(msgspec.structs.replace(config, steps=steps), out, reader=Few())
         model, tokenizer, saved = load_model(out)

@@ -128,9 +128,9 @@ def test_a_bad_sample_is_left_out_counted_and_not_replaced(
 def test_a_loss_that_is_not_finite_changes_no_weight(
     tmp_path: Path, make_run: MakeRun, make_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer import data
+    from trainer import collate
 
-    whole = data.collate
+    whole = collate.collate
 
     def poisoned(samples: Any, pad_id: int) -> Any:
         batch = whole(samples, pad_id)
@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
             batch.tiles_T3SS.fill_(float("nan"))
         return batch
 
-    monkeypatch.setattr(data, "collate", poisoned)
+    monkeypatch.setattr("trainer.data.collate", poisoned)
     texts: list[str] = []
 
     result = train(
@@ -193,3 +193,20 @@ def test_training_outside_the_main_thread_needs_no_signals(
     thread.join()
 
     assert results[0].step == 1
+
+
+def test_a_run_reads_real_shards(tiny: Any, tmp_path: Path, make_run: MakeRun) -> None:
+    from dataengine.shard import shard
+
+    shard([tiny.convert()[0]], tmp_path / "shards")
+    config = make_run(
+        shards=str(tmp_path / "shards"), steps=3, mixture={"policy": "proportional"}, num_workers=2
+    )
+
+    result = train(config, tmp_path / "run")
+
+    served = [name for line in lines(tmp_path / "run", SERVED) for name in line["ids"]]
+    assert (result.step, result.skipped) == (3, {})
+    # Six samples, three steps of two: one pass, each once.
+    assert len(set(served)) == len(served) == 6
+    assert {line["family"] for line in lines(tmp_path / "run")} == {"detection"}

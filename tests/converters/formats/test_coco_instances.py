@@ -339,6 +339,87 @@ def test_real_coco_reads_without_a_rejection(samples: Samples) -> None:
     assert len(labels(Source(annotations="annotations/instances_val2017.json"), root).labels) == 80
 
 
+def test_a_picture_is_named_by_its_address_where_the_source_says_so(tmp_path: Path) -> None:
+    image = _image(coco_url="http://images.example.org/val2017/b.jpg")
+    root = _root(tmp_path, images=[image])
+
+    (found,), _ = _split(root, Source(annotations="instances.json", media="coco_url"))
+
+    assert found.images[0].path == "val2017/b.jpg"
+
+
+def test_the_start_of_a_file_name_is_stripped_once_and_only_where_it_stands(tmp_path: Path) -> None:
+    names = ("all/images/all/images/a.jpg", "b.jpg")
+    images = [_image(id=number, file_name=name) for number, name in enumerate(names)]
+    root = _root(tmp_path, images=images)
+
+    found, _ = _split(root, Source(annotations="instances.json", images="pictures", strip="all/images/"))
+
+    assert [one.images[0].path for one in found] == ["pictures/all/images/a.jpg", "pictures/b.jpg"]
+
+
+def test_categories_that_are_verified_absent_are_negatives(tmp_path: Path) -> None:
+    root = _root(tmp_path, images=[_image(neg_category_ids=[1, 99])], annotations=[_object()])
+
+    (found,), rejected = _split(root)
+
+    assert found.negatives == ("dog",)
+    assert not found.instances[0].ignore
+    assert rejected == []
+
+
+def test_objects_of_a_category_that_is_annotated_in_part_are_ignored(tmp_path: Path) -> None:
+    image = _image(not_exhaustive_category_ids=[3])
+    root = _root(tmp_path, images=[image], annotations=[_object(), _object(id=8, category_id=1)])
+
+    (found,), _ = _split(root)
+
+    assert [(item.category, item.ignore) for item in found.instances] == [("cat", True), ("dog", False)]
+    assert not found.exhaustive
+
+
+def test_a_region_where_nobody_was_annotated_is_an_ignored_object(tmp_path: Path) -> None:
+    image = _image(ignore_regions_x=[[2, 6, 6, 2]], ignore_regions_y=[[1, 1, 5, 5]])
+    root = _root(tmp_path, images=[image], categories=[{"id": 3, "name": "cat"}])
+
+    (found,), rejected = _split(root)
+
+    (region,) = found.instances
+    assert (region.category, region.ignore) == ("cat", True)
+    assert region.mask is not None
+    rows, columns = mask_from_rle(region.mask).nonzero()
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (2, 1, 5, 4)
+    assert rejected == []
+
+
+@pytest.mark.parametrize(("xs", "ys"), [([[1, 2, 3]], [[1, 2]]), ([[1, 2]], [[1, 2]]), ([[1, 2, 3]], [])])
+def test_a_region_that_is_no_polygon_is_rejected_and_nothing_is_known_to_be_absent(
+    tmp_path: Path, xs: list[list[int]], ys: list[list[int]]
+) -> None:
+    root = _root(tmp_path, images=[_image(ignore_regions_x=xs, ignore_regions_y=ys)], annotations=[_object()])
+
+    (found,), (rejected,) = _split(root)
+
+    assert rejected.reason == "polygon.invalid"
+    assert rejected.origin.record == "images[0].ignore_regions_x"
+    assert len(found.instances) == 1
+    assert not found.exhaustive
+
+
+def test_real_lvis_states_what_is_absent_and_what_is_annotated_in_part(samples: Samples) -> None:
+    source = Source(annotations="lvis_val_100.json", media="coco_url", exhaustive=False)
+
+    found, rejected = _split(samples("lvis_v05_val100"), source)
+
+    assert rejected == []
+    assert len(found) == 100
+    assert found[0].images[0].path == "val2017/000000266409.jpg"
+    # Of 942 stated ids, all are in the file and none is annotated in the same picture.
+    assert sum(len(one.negatives) for one in found) == 942
+    assert not any({item.category for item in one.instances} & set(one.negatives) for one in found)
+    assert any(item.ignore for one in found for item in one.instances)
+
+
 def test_real_voc_boxes_are_the_same_numbers_in_coco_and_in_xml(samples: Samples) -> None:
     in_coco, _ = _split(samples("voc_coco_v1"), Source(annotations="instances_default.json"))
     voc = voc_xml.Source(image_set="ImageSets/Main/val.txt", origin=0)

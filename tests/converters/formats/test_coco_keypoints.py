@@ -66,6 +66,41 @@ def test_a_person_without_labelled_keypoints_keeps_them(tmp_path: Path) -> None:
     assert rejected == []
 
 
+def test_the_stated_number_of_keypoints_is_kept_for_the_audit(tmp_path: Path) -> None:
+    points = [1, 2, 2, 3, 4, 1]
+    root = _root(
+        tmp_path,
+        {"keypoints": points, "num_keypoints": 5},
+        {"keypoints": points, "num_keypoints": "many"},
+        {"keypoints": points},
+    )
+
+    found, rejected = _objects(root)
+
+    assert [item.attributes for item in found] == [{"num_keypoints": "5"}, {}, {}]
+    assert rejected == []
+
+
+def test_the_stated_number_says_nothing_of_other_keypoints(tmp_path: Path) -> None:
+    root = _root(tmp_path, {"keypoints_2": [1, 2, 2, 3, 4, 1], "num_keypoints": 5})
+
+    (found,), _ = _objects(root, Source(annotations="poses.json", keypoints_field="keypoints_2"))
+
+    assert found.keypoints is not None
+    assert found.attributes == {}
+
+
+def test_a_real_crowdpose_states_wrong_numbers_of_keypoints(samples: Samples) -> None:
+    found, _ = _objects(samples("crowdpose"), Source(annotations="test_crowdpose.json"))
+
+    wrong = [
+        item
+        for item in found
+        if int(item.attributes["num_keypoints"]) != sum(v > 0 for _, _, v in item.keypoints or ())
+    ]
+    assert len(wrong) == 4
+
+
 @pytest.mark.parametrize("fields", [{}, {"keypoints": None}, {"keypoints": []}])
 def test_an_object_without_the_key_has_no_keypoints(tmp_path: Path, fields: dict[str, Any]) -> None:
     (found,), rejected = _objects(_root(tmp_path, fields))
@@ -263,8 +298,10 @@ def test_real_poses_read_without_a_rejection(
 ) -> None:
     root = samples(folder)
 
-    found, rejected = _objects(root, source)
+    objects, rejected = _objects(root, source)
     label = labels(source, root).labels[0]
+    # PoseTrack18 has regions beside its people.
+    found = [item for item in objects if not item.ignore]
 
     assert rejected == []
     assert len(found) == num_objects

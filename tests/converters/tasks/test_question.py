@@ -110,6 +110,7 @@ def test_a_choice_that_cannot_be_right_is_quarantined(
         (annotate(Question(id="1", text=" ", answers=("x",))), "vqa", "text.empty"),
         (choice(None, "red", "blue"), "multiple_choice_vqa", "question.no_answer"),
         (choice(None, "red", "blue"), "vqa", "question.no_answer"),
+        (choice(None, answers=("red",)), "multiple_choice_vqa", "question.no_choices"),
     ],
 )
 def test_what_cannot_be_asked_is_skipped(

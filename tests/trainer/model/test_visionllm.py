@@ -236,6 +236,16 @@ def test_a_vanished_region_names_its_sample(model: VisionLLM, make_batch: MakeBa
         model(replace(batch, regions_RSS=regions))
 
 
+def test_chance_moves_regions_in_training_alone(model: VisionLLM, make_batch: MakeBatch) -> None:
+    batch = as_text(make_batch(2, region=True))
+
+    training = [run(model.train(), batch, seed).loss.item() for seed in (1, 2)]
+    evaluation = [run(model.eval(), batch, seed).loss.item() for seed in (1, 2)]
+
+    assert training[0] != training[1]
+    assert evaluation[0] == evaluation[1]
+
+
 def iou(boxes: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
     overlap = intersections(boxes, box)
     return overlap / (box_areas(boxes) + box_areas(box) - overlap)

@@ -54,6 +54,7 @@ def test_terms_are_summed_over_layers_and_listed_layer_by_layer(make_batch: Make
 
     expected = {"cls", "l1", "giou", "mask", "dice"}
     assert set(losses.terms) == expected | {f"{t}_dn" for t in expected} | {"cls_enc", "l1_enc", "giou_enc"}
+    assert all(value > 0 for value in losses.detail.values())
     for term in expected:
         layers = torch.stack([losses.detail[f"{term}_{layer}"] for layer in range(3)])
         torch.testing.assert_close(losses.terms[term].detach(), layers.sum())
@@ -87,6 +88,23 @@ def test_the_default_weights_and_costs_are_the_papers() -> None:
     assert MatchCosts() == MatchCosts(cls=2, l1=5, giou=2, mask=0, dice=0)
     assert DetectionConfig().mask_points == 12544
     assert DetectionConfig().denoising == 100
+
+
+@pytest.mark.parametrize("term", ["cls_dn", "l1_dn", "giou_dn", "mask_dn", "dice_dn"])
+def test_denoising_weighs_the_same_however_often_it_repeats_its_targets(
+    make_batch: MakeBatch, term: str
+) -> None:
+    batch = make_batch(2)
+
+    once, often = (
+        losses_of(
+            build(DetectionConfig.tiny(denoising=number, box_noise=0.0, label_noise=0.0, mask_points=900)),
+            batch,
+        ).terms[term]
+        for number in (2, 12)
+    )
+
+    assert often.item() == pytest.approx(once.item(), rel=0.05)
 
 
 def test_denoising_can_be_switched_off(make_batch: MakeBatch) -> None:
@@ -263,3 +281,14 @@ def test_predictions_do_not_look_at_the_targets(make_batch: MakeBatch) -> None:
 
     assert torch.equal(seen.boxes_K4, blind.boxes_K4)
     assert torch.equal(seen.scores_K, blind.scores_K)
+
+
+def test_groups_are_laid_out_by_sample_in_the_order_of_their_tokens(make_batch: MakeBatch) -> None:
+    batch, decoder = make_batch(3, classes=(2, 4, 1)), build()
+
+    vectors, group_mask = decoder._group_vectors(hidden(batch), batch)
+
+    projected = decoder.projection(hidden(batch))
+    assert group_mask.sum(1).tolist() == [2, 4, 1]
+    torch.testing.assert_close(vectors[group_mask], projected)
+    torch.testing.assert_close(vectors[1], projected[2:6])

@@ -1,0 +1,41 @@
+"""`dataengine evaluate`: what a checkpoint is worth on samples that were kept back."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import click
+
+from dataengine.cli.output import json_option, print_json, print_table, progress
+
+
+@click.command("evaluate")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Where evaluation.json goes; the run's folder by default."
+)
+@click.option("--use", type=click.Choice(["train", "eval"]), default="eval", show_default=True)
+@click.option("--limit", type=click.IntRange(1), help="At most so many samples.")
+@json_option
+def command(run: Path, data: Path, out: Path | None, use: str, limit: int | None, as_json: bool) -> None:
+    """Evaluate RUN (a training run or a checkpoint) on DATA (shards, or a folder of manifests), teacher-forced."""
+    # The trainer is found by name: the engine must not import torch.
+    evaluator = importlib.import_module("trainer.evaluate")
+    with progress("evaluate", "samples") as update:
+        before = 0
+
+        def advance(done: int, text: str) -> None:
+            nonlocal before
+            update(done - before, text)
+            before = done
+
+        result = evaluator.evaluate_run(run, data, out or run, use=use, limit=limit, progress=advance)
+    if as_json:
+        print_json(result)
+        return
+    rows = [(task, name, value) for task, values in result["tasks"].items() for name, value in values.items()]
+    print_table("", ("task", "measure", "value"), rows)
+    for reason, count in result["skipped"].items():
+        click.echo(f"skipped: {reason} {count}")

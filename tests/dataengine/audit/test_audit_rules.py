@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+
+from dataengine.annotation import (
+    Annotation,
+    Caption,
+    Dialog,
+    Edit,
+    Expression,
+    Image,
+    Instance,
+    Origin,
+    Question,
+    Rle,
+    Turn,
+)
+from dataengine.audit.rules import ANNOTATION_RULES, BY_ID, RULES, image_rules, rule_of, sample_rules
+from dataengine.images import Probe
+from dataengine.sample import (
+    InstanceTargets,
+    Route,
+    Sample,
+    SampleImage,
+    SampleLicense,
+    SampleOrigin,
+    TargetInstance,
+)
+
+ORIGIN = Origin(file="f", record="r")
+SOUND = Instance(id="1", category="cat", box=(1, 2, 20, 18), keypoints=((4.0, 5.0, 2), (0.0, 0.0, 0)))
+
+
+def _annotation(**fields: Any) -> Annotation:
+    images = (Image(path="a.jpg", width=32, height=24, license="CC-BY-4.0"),)
+    return Annotation(**{"key": "1", "images": images, "origin": ORIGIN, "instances": (SOUND,), **fields})
+
+
+def _with(**fields: Any) -> Annotation:
+    return _annotation(instances=(SOUND, msgspec.structs.replace(SOUND, id="2", **fields)))
+
+
+def _hits(annotation: Annotation, size: tuple[int, int] | None = (32, 24)) -> list[str]:
+    return [rule for check in ANNOTATION_RULES for rule, _ in check(annotation, [size])]
+
+
+def test_a_sound_annotation_breaks_no_rule() -> None:
+    annotation = _annotation(
+        captions=(Caption(id="1", text="a cat"),),
+        expressions=(Expression(id="1", text="the cat", instances=(0,)),),
+        questions=(Question(id="1", text="what?", answers=("cat",), choices=("cat", "dog")),),
+        edits=(Edit(id="1", instruction="make it blue", before=0, after=0),),
+        dialogs=(Dialog(id="1", turns=(Turn("user", "<image>\nhi"), Turn("assistant", "hello [1] <b>"))),),
+    )
+
+    assert _hits(annotation) == []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "rule"),
+    [
+        (_with(box=(5, 5, 5, 9)), "box.degenerate"),
+        (_with(box=(9, 5, 5, 9)), "box.inverted"),
+        (_with(box=(math.nan, 5, 5, 9)), "box.nonfinite"),
+        (_with(box=(5, 5, math.inf, 9)), "box.nonfinite"),
+        (_with(box=(5, 5, 40, 9)), "box.outside"),
+        (_with(box=(-5, 5, 10, 9)), "box.outside"),
+        (_with(mask=Rle((32, 24), "")), "rle.size_mismatch"),
+        (_with(keypoints=((1.0, 1.0, 3),)), "keypoint.visibility"),
+        (_with(keypoints=((1.0, 1.0, 0),)), "keypoint.visibility"),
+        (_with(keypoints=((1.0, 1.0, 2),), attributes={"num_keypoints": "2"}), "keypoint.visibility"),
+        (_with(keypoints=((50.0, 1.0, 2),)), "keypoint.outside"),
+        (_annotation(captions=(Caption(id="1", text=" "),)), "text.empty"),
+        (_annotation(expressions=(Expression(id="1", text="", instances=()),)), "text.empty"),
+        (_annotation(questions=(Question(id="1", text="q", answers=("",)),)), "text.empty"),
+        (_annotation(edits=(Edit(id="1", instruction="", before=0, after=0),)), "text.empty"),
+        (_with(text=""), "text.empty"),
+        (_annotation(captions=(Caption(id="1", text="a [DET]"),)), "text.special_token"),
+        (_annotation(questions=(Question(id="1", text="q", choices=("</s>",)),)), "text.special_token"),
+        (_with(text="<|im_end|>"), "text.special_token"),
+        (
+            _annotation(dialogs=(Dialog(id="1", turns=(Turn("user", "<image>\n[SEG]"),)),)),
+            "text.special_token",
+        ),
+        (_annotation(dialogs=(Dialog(id="1", turns=(Turn("user", "no picture"),)),)), "media.placeholder"),
+        (
+            _annotation(dialogs=(Dialog(id="1", turns=(Turn("user", "<image><image>"),)),)),
+            "media.placeholder",
+        ),
+        (_annotation(images=(Image(path="a.jpg", license="unknown"),)), "license.missing"),
+        (_annotation(images=(Image(path="a.jpg", license=""),)), "license.missing"),
+    ],
+)
+def test_each_rule_is_hit_by_what_breaks_it_and_by_that_alone(annotation: Annotation, rule: str) -> None:
+    assert _hits(annotation) == [rule]
+
+
+@pytest.mark.parametrize("box", [(-0.5, 0, 32.9, 24), (0, 0, 32, 24), (31, 23, 32, 24)])
+def test_a_box_that_leaves_by_less_than_a_pixel_is_no_hit(box: Any) -> None:
+    assert _hits(_with(box=box)) == []
+
+
+def test_without_a_known_size_nothing_is_outside() -> None:
+    assert _hits(_with(box=(5, 5, 4000, 9), keypoints=((5000.0, 1.0, 2),)), None) == []
+
+
+def test_an_object_without_a_box_has_nothing_to_hit() -> None:
+    assert _hits(_with(box=None, keypoints=None)) == []
+
+
+def _sample(**fields: Any) -> Sample:
+    values = {
+        "id": "tiny/train/1#detection",
+        "task": "detection",
+        "dataset": "tiny",
+        "split": "train",
+        "images": (SampleImage(path="a.jpg", width=32, height=24, format="jpeg"),),
+        "conversation": (Turn("user", "<image>\nwhere?"), Turn("assistant", "cat[DET]")),
+        "targets": InstanceTargets(instances=(TargetInstance(label="cat", box=(1, 2, 9, 9), area=56),)),
+        "routes": (Route(token="[DET]", kind="category", name="cat"),),
+        "origin": SampleOrigin(dataset="tiny", file="f", record="r", spec="s", spec_hash="h", reader="x"),
+        "license": SampleLicense(annotations="CC0-1.0", images="CC0-1.0"),
+    }
+    return Sample(**{**values, **fields})
+
+
+def _target(*box: float) -> InstanceTargets:
+    return InstanceTargets(instances=(TargetInstance(label="cat", box=box, area=1),))  # type: ignore[arg-type]
+
+
+def test_a_sound_sample_breaks_no_rule() -> None:
+    assert list(sample_rules(_sample())) == []
+
+
+@pytest.mark.parametrize(
+    ("sample", "rule"),
+    [
+        (_sample(routes=()), "schema"),
+        (_sample(images=()), "media.placeholder"),
+        (_sample(license=SampleLicense(annotations="unspecified", images="CC0-1.0")), "license.missing"),
+        (_sample(license=SampleLicense(annotations="CC0-1.0", images="unknown")), "license.missing"),
+        (_sample(targets=_target(5, 5, 5, 9)), "box.degenerate"),
+        (_sample(targets=_target(5, 5, 33, 9)), "box.outside"),
+        (
+            _sample(conversation=(Turn("user", "<image>"), Turn("assistant", "[DET]</s>"))),
+            "text.special_token",
+        ),
+    ],
+)
+def test_each_sample_rule_is_hit_by_what_breaks_it(sample: Sample, rule: str) -> None:
+    assert [name for name, _ in sample_rules(sample)] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("path", "file_format", "orientation", "rules"),
+    [
+        ("a.jpg", "jpeg", 1, []),
+        ("a.JPEG", "jpeg", 1, []),
+        ("a", "png", 1, []),
+        ("a.jpg", "png", 1, ["image.format_vs_extension"]),
+        ("a.jpg", "jpeg", 6, ["image.exif_orientation"]),
+        ("a.png", "jpeg", 3, ["image.format_vs_extension", "image.exif_orientation"]),
+    ],
+)
+def test_a_header_is_held_against_its_name(
+    path: str, file_format: Any, orientation: int, rules: list[str]
+) -> None:
+    header = Probe(width=2, height=2, format=file_format, orientation=orientation)
+
+    assert [name for name, _ in image_rules(path, header)] == rules
+
+
+def test_every_rule_stands_once() -> None:
+    assert len(BY_ID) == len(RULES) > 20
+
+
+def test_a_reason_that_no_rule_names_counts_as_an_error() -> None:
+    assert (rule_of("mine.own").severity, rule_of("mine.own").action) == ("error", "quarantine")
+    assert rule_of("box.outside").severity == "warn"

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from dataengine import ledger as ledgers
+from dataengine import manifest as manifests
+from dataengine.audit.run import Report, audit, explain
+from dataengine.errors import SourceError, SpecError, UsageError
+from dataengine.shard import shard
+
+if TYPE_CHECKING:
+    from tests.conftest import Tiny
+
+
+def _rules(report: Report) -> dict[str, int]:
+    return dict(Counter(finding.rule for finding in report.findings))
+
+
+def test_a_sound_manifest_has_no_finding_and_its_account(tiny: Tiny) -> None:
+    tiny.convert()
+
+    report = audit([tiny.out])
+
+    (account,) = report.accounts
+    assert report.findings == []
+    assert (account.subject, account.records, account.samples) == ("tiny/detection/train", 6, 6)
+    assert (account.objects, account.images) == (12, 6)
+    assert account.labels == {"dog": 8, "bird": 2, "cat": 2}
+    assert account.licenses == {"CC-BY-4.0": 6}
+    assert report.checked == {"sample": 6, "annotation": 6, "picture": 6}
+
+
+def _outside(document: dict[str, Any], _: Path) -> None:
+    document["annotations"][0]["bbox"] = [20, 10, 30, 8]
+
+
+def _degenerate(document: dict[str, Any], _: Path) -> None:
+    document["annotations"][0]["bbox"] = [5, 5, 0, 5]
+
+
+def _missing(_: dict[str, Any], root: Path) -> None:
+    (root / "images/001.jpg").unlink()
+
+
+def _wrong_name(_: dict[str, Any], root: Path) -> None:
+    Image.new("RGB", (32, 24)).save(root / "images/001.jpg", "PNG")
+
+
+def _cut(_: dict[str, Any], root: Path) -> None:
+    data = (root / "images/002.png").read_bytes()
+    (root / "images/002.png").write_bytes(data[:-40])
+
+
+def _turned(document: dict[str, Any], root: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (32, 24)).save(root / "images/001.jpg", exif=exif)
+
+
+def _unlicensed(document: dict[str, Any], _: Path) -> None:
+    document["licenses"] = [{"id": 1, "name": "unknown"}]
+    document["images"][0]["license"] = 1
+
+
+def _object_twice(document: dict[str, Any], _: Path) -> None:
+    document["annotations"].append(document["annotations"][0])
+
+
+@pytest.mark.parametrize(
+    ("damage", "rules"),
+    [
+        (_outside, {"box.outside": 1}),
+        (_degenerate, {"box.degenerate": 1}),
+        (_missing, {"image.missing": 1}),
+        (_wrong_name, {"image.format_vs_extension": 1}),
+        (_cut, {"image.corrupt": 1}),
+        (_turned, {"image.exif_orientation": 1}),
+        (_unlicensed, {"license.missing": 2}),
+        (_object_twice, {"id.duplicate": 1}),
+    ],
+)
+def test_each_defect_of_a_source_is_found_in_its_manifest(
+    tiny: Tiny, damage: Callable[[dict[str, Any], Path], None], rules: dict[str, int]
+) -> None:
+    document = tiny.document()
+    damage(document, tiny.root)
+    tiny.write(document)
+    tiny.convert()
+
+    assert _rules(audit([tiny.out])) == rules
+
+
+def test_a_count_that_the_spec_states_and_the_data_does_not_have_is_found(tiny: Tiny) -> None:
+    tiny.spec.write_text(
+        tiny.spec.read_text().replace("use: train", "use: train, images_expected: 7, records_expected: 6")
+    )
+    tiny.convert()
+
+    (finding,) = audit([tiny.out]).findings
+
+    assert (finding.rule, finding.detail) == ("count.expected", "6 images, the spec states 7")
+
+
+def test_a_ledger_that_was_changed_is_found(tiny: Tiny) -> None:
+    directory, ledger = tiny.convert()
+    changed = msgspec.structs.replace(ledger, samples=5, skipped={"unit.none": 2})
+    (directory / "ledger.json").write_bytes(ledgers.dump(changed))
+
+    assert _rules(audit([tiny.out])) == {"ledger.unbalanced": 3}
+
+
+def test_a_changed_sample_is_explained_in_full(tiny: Tiny) -> None:
+    directory, _ = tiny.convert()
+    rows = pq.read_table(directory / "samples.parquet").to_pylist()
+    record = json.loads(rows[0]["sample"])
+    record["images"][0]["width"] = "wide"
+    record["strange"] = 1
+    rows[0]["sample"] = json.dumps(record).encode()
+    rows[1]["sample"] = rows[2]["sample"]
+    pq.write_table(pa.Table.from_pylist(rows, manifests.SAMPLE_SCHEMA), directory / "samples.parquet")
+
+    report = audit([tiny.out])
+
+    details = sorted(finding.detail for finding in report.findings if finding.rule == "schema")
+    assert _rules(report) == {"schema": 2, "id.duplicate": 1}
+    assert (
+        details[0].startswith("$.images[0].width: 'wide' is not of type 'integer'") or "width" in details[1]
+    )
+    assert any("strange" in detail for detail in details)
+
+
+def test_what_is_no_json_is_said_to_be_none() -> None:
+    assert explain(b"{")[0].startswith("not JSON")
+
+
+def test_a_sound_shard_set_has_no_finding(tiny_shards: Path) -> None:
+    report = audit([tiny_shards])
+
+    assert report.findings == []
+    assert report.checked == {"sample": 12, "picture": 12}
+    assert report.accounts[0].samples == 12
+
+
+def test_damaged_and_missing_shards_are_found_and_the_rest_is_looked_at(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+    first, second, _ = sorted((tmp_path / "s").glob("*.tar"))
+    data = bytearray(first.read_bytes())
+    data[700] ^= 255
+    first.write_bytes(data)
+    second.unlink()
+
+    report = audit([tmp_path / "s"])
+
+    assert set(_rules(report)) <= {"shard.damaged", "schema", "image.corrupt"}
+    named = " ".join(finding.detail for finding in report.findings)
+    assert str(first) in named
+    assert f"{second}: missing" in named
+    assert report.checked["sample"] == 4
+
+
+def test_pictures_dropped_by_sharding_keep_the_account_balanced(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    (tiny.root / "images/001.jpg").unlink()
+    shard([tiny.out], tmp_path / "s")
+    assert _rules(audit([tmp_path / "s"])) == {}
+
+    text = (tmp_path / "s/shards.json").read_text()
+    document = json.loads(text)
+    document["dropped"] = []
+    (tmp_path / "s/shards.json").write_text(json.dumps(document))
+
+    assert _rules(audit([tmp_path / "s"])) == {"ledger.unbalanced": 1}
+
+
+def test_a_foreign_file_is_audited_without_conversion(tiny: Tiny) -> None:
+    document = tiny.document()
+    document["images"][0]["width"] = 20
+    document["images"].append({"id": "no name"})
+    tiny.write(document)
+
+    report = audit([tiny.root / "train.json"], format_name="coco_instances")
+
+    assert _rules(report) == {"box.outside": 1, "schema": 1, "license.missing": 1}
+    assert (report.accounts[0].records, report.accounts[0].quarantined) == (7, {"schema": 1})
+
+
+def test_workers_change_no_finding(tiny: Tiny) -> None:
+    _wrong_name({}, tiny.root)
+    _cut({}, tiny.root)
+    tiny.convert()
+
+    assert audit([tiny.out], workers=2) == audit([tiny.out])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({"format_name": "coco_instance"}, SpecError),
+        ({"format_name": "coco_instances", "options": {"imagse": "x"}}, SpecError),
+        ({"format_name": "coco_instances", "options": {"annotations": "absent.json"}}, SourceError),
+        ({}, UsageError),
+    ],
+)
+def test_what_cannot_be_audited_is_one_line(
+    tiny: Tiny, arguments: dict[str, Any], kind: type[Exception]
+) -> None:
+    with pytest.raises(kind) as caught:
+        audit([tiny.root / "train.json"], **arguments)
+
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from dataengine.cli import VERBS, main
+from dataengine.shares import Recipe
+from dataengine.stream import Stream
+
+if TYPE_CHECKING:
+    from tests.conftest import Tiny
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Return a function that runs a command line here and gives (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(one) for one in arguments])
+        printed = capsys.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, printed.out, printed.err
+
+    return run
+
+
+def _apart(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command line in a process of its own."""
+    command = [sys.executable, *(["-c", code] if code else ["-m", "dataengine"]), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_waits_for_none_of_the_heavy_modules() -> None:
+    code = (
+        "import sys\nfrom dataengine.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "finally:\n    print({'ray', 'torch', 'pyarrow', 'transformers', 'polars'} & set(sys.modules), file=sys.stderr)"
+    )
+
+    done = _apart(code=code)
+
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == "set()"
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(call: Call, verb: str) -> None:
+    code, out, _ = call(verb, "--help")
+
+    assert code == 0
+    assert out.startswith(f"Usage: dataengine {verb}")
+    assert len(out.split("\n\n")) >= 3
+
+
+def test_no_verb_at_all_is_a_usage_error(call: Call) -> None:
+    code, _, err = call()
+
+    assert code == 2
+    assert "Usage: dataengine" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["catalogue"], ["convert"], ["convert", "x"], ["stream"], ["mix", "x", "--policy", "best"], ["show", "nothing"],
+     ["convert", "nothing", "--root", "/", "--out", "/tmp/x"], ["stream", "/nowhere"], ["shard", "/nowhere"],
+     ["shard", "--verify"], ["audit", "/nowhere"], ["preview", "demo_coco", "--root", ".", "--out", "x.gif"],
+     ["trace", "/nowhere", "x"], ["run", "nothing"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_cannot_be_done_exits_2_without_a_traceback(call: Call, arguments: list[str]) -> None:
+    code, out, err = call(*arguments)
+
+    assert code == 2
+    assert "Traceback" not in out + err
+    assert err.strip()
+
+
+def test_catalog_lists_every_task_spec(call: Call) -> None:
+    code, out, _ = call("catalog", "--json")
+
+    entries = json.loads(out)
+    assert code == 0
+    assert len(entries) > 10
+    for entry in entries:
+        assert {"id", "dataset", "task", "format", "license", "status", "use"} <= set(entry)
+        assert entry["id"] == f"{entry['dataset']}/{entry['task']}"
+        assert entry["use"] in ("train", "eval")
+
+
+def test_show_gives_the_resolved_spec(call: Call, tiny: Tiny) -> None:
+    code, out, _ = call("show", tiny.spec, "--json")
+
+    shown = json.loads(out)
+    assert code == 0
+    assert shown["id"] == "tiny/detection"
+    assert shown["task"]["builder"] == "instances"
+    assert shown["bank"]["id"] == "detection"
+
+
+def test_check_of_all_that_ships_finds_nothing(call: Call) -> None:
+    code, out, _ = call("check", "--json")
+
+    assert code == 0
+    assert json.loads(out)["mistakes"] == []
+
+
+def test_check_exits_1_with_a_line_a_mistake(call: Call, tiny: Tiny) -> None:
+    tiny.spec.write_text(tiny.spec.read_text().replace("title:", "titel:"))
+
+    code, out, _ = call("check", tiny.spec)
+
+    assert code == 1
+    assert f"{tiny.spec}:2: unknown key 'titel'; did you mean 'title'?" in out.splitlines()
+
+
+def _convert(call: Call, tiny: Tiny, *more: object) -> tuple[int, str, str]:
+    return call("convert", tiny.spec, "--root", tiny.root, "--out", tiny.out, *more)
+
+
+def test_convert_writes_the_files_of_every_split(call: Call, tiny: Tiny) -> None:
+    code, out, _ = _convert(call, tiny, "--json")
+
+    assert code == 0
+    assert {name: one["samples"] for name, one in json.loads(out).items()} == {
+        "tiny/detection/train": 6,
+        "tiny/detection/val": 3,
+    }
+    for split in ("train", "val"):
+        folder = tiny.out / "tiny/detection" / split
+        ledger = json.loads((folder / "ledger.json").read_text())
+        assert (folder / "samples.parquet").is_file()
+        assert (folder / "quarantine.parquet").is_file()
+        lost = sum(ledger["skipped"].values()) + sum(ledger["quarantined"].values())
+        assert ledger["units"] == ledger["samples"] + lost
+
+
+def test_convert_takes_a_split_a_limit_and_a_folder_of_specs(call: Call, tiny: Tiny) -> None:
+    (tiny.spec.parent / "datasets").mkdir()
+    shutil.copy(tiny.spec, tiny.spec.parent / "datasets")
+
+    code, out, _ = call("convert", "tiny/detection", "--specs", tiny.spec.parent, "--root", tiny.root, "--out",
+                        tiny.out, "--split", "train", "--limit", 2, "--json")  # fmt: skip
+
+    assert code == 0
+    assert {name: one["units"] for name, one in json.loads(out).items()} == {"tiny/detection/train": 2}
+
+
+def test_a_truncated_split_is_one_line_and_exit_2_and_the_others_are_done(call: Call, tiny: Tiny) -> None:
+    text = (tiny.root / "train.json").read_text()
+    (tiny.root / "train.json").write_text(text[: len(text) // 2])
+
+    code, out, err = _convert(call, tiny, "--json")
+
+    errors = [line for line in err.splitlines() if line.startswith("error")]
+    assert code == 2
+    assert len(errors) == 1
+    assert errors[0].startswith("error: tiny/detection/train: train.json")
+    assert "Traceback" not in err
+    assert json.loads(out)["tiny/detection/val"]["samples"] == 3
+
+
+def test_a_broken_budget_exits_3_after_the_account_is_written(call: Call, tiny: Tiny) -> None:
+    tiny.spec.write_text(tiny.spec.read_text() + "budgets: {image.missing: 0.01}\n")
+    (tiny.root / "images/001.jpg").unlink()
+
+    code, _, err = _convert(call, tiny)
+
+    assert code == 3
+    assert "image.missing hit 1 of 6 units, budget 0.01" in err
+    assert json.loads((tiny.out / "tiny/detection/train/ledger.json").read_text())["samples"] == 5
+    assert (tiny.out / "tiny/detection/val/ledger.json").is_file()
+
+
+def test_an_unknown_key_of_a_spec_exits_2_with_its_line(call: Call, tiny: Tiny) -> None:
+    tiny.spec.write_text(tiny.spec.read_text().replace("license:", "lisence:"))
+
+    code, _, err = _convert(call, tiny)
+
+    assert code == 2
+    assert err.strip() == f"error: {tiny.spec}:3: unknown key 'lisence'; did you mean 'license'?"
+
+
+def test_the_whole_way_on_ray_in_a_process_of_its_own(tiny: Tiny, tmp_path: Path) -> None:
+    runner = ["--runner", "ray", "--workers", "2"]
+    converted = _apart("convert", str(tiny.spec), "--root", str(tiny.root), "--out", str(tiny.out), "--split", "train",
+                       *runner, "--json")  # fmt: skip
+    local, _ = tiny.convert(out=tmp_path / "local")
+
+    assert converted.returncode == 0, converted.stderr
+    assert json.loads(converted.stdout)["tiny/detection/train"]["samples"] == 6
+    ray = tiny.out / "tiny/detection/train"
+    assert (ray / "samples.parquet").read_bytes() == (local / "samples.parquet").read_bytes()
+
+
+def test_shard_writes_verifies_and_rebuilds(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    out = tmp_path / "s"
+
+    made = call("shard", tiny.out, "--out", out, "--layout", "mixed", "--samples-per-shard", 4, "--json")
+    whole = call("shard", out, "--verify")
+    tar = min(out.glob("*.tar"))
+    data = bytearray(tar.read_bytes())
+    data[600] ^= 1
+    tar.write_bytes(data)
+    damaged = call("shard", out, "--verify", "--json")
+    mended = call("shard", out, "--rebuild", "--only", tar.stem)
+    again = call("shard", "--out", out, "--verify")
+
+    assert (made[0], json.loads(made[1])["samples"], json.loads(made[1])["shards"]) == (0, 6, 2)
+    assert {path.name for path in out.iterdir()} == {
+        "mixed-000000.tar", "mixed-000001.tar", "index.parquet", "shards.json"
+    }  # fmt: skip
+    assert (whole[0], whole[1].strip()) == (0, "0 findings")
+    assert damaged[0] == 1
+    assert str(tar) in json.loads(damaged[1])["findings"][0]
+    assert mended[0] == 0
+    assert again[0] == 0
+
+
+def test_the_rebuild_that_a_finding_names_works_as_it_stands(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    out = tmp_path / "s"
+    call("shard", tiny.out, "--out", out)
+    min(out.glob("*.tar")).unlink()
+    _, found, _ = call("shard", out, "--verify", "--json")
+
+    command = json.loads(found)["findings"][0].partition("'dataengine ")[2].rstrip("'")
+    code, _, _ = call(*command.split(" "))
+
+    assert code == 0
+    assert call("shard", out, "--verify")[0] == 0
+
+
+def test_mix_prints_the_plan(call: Call, tiny_shards: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.yaml"
+    weights.write_text("tiny/detection/train: 3\ntiny/detection/other: 1\n")
+
+    table = call(
+        "mix", tiny_shards, "--policy", "explicit", "--weights", weights, "--steps", 10, "--global-batch", 4
+    )
+    code, out, _ = call("mix", tiny_shards, "--policy", "explicit", "--weights", weights, "--steps", 10,
+                        "--global-batch", 4, "--json")  # fmt: skip
+
+    rows = {row["source"]: (row["samples"], row["share"]) for row in json.loads(out)["rows"]}
+    assert (code, table[0]) == (0, 0)
+    assert rows == {"tiny/detection/train": (30, 0.75), "tiny/detection/other": (10, 0.25)}
+    assert "tiny/detection/other" in table[1]
+
+
+@pytest.mark.parametrize("mode", ["mixed", "unmixed", "stratified"])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_stream_gives_each_position_once_over_all_ranks(
+    call: Call, tiny_shards: Path, mode: str, world: int
+) -> None:
+    lines: list[dict[str, Any]] = []
+    for rank in range(world):
+        code, out, _ = call("stream", tiny_shards, "--seed", 5, "--position", 7, "--count", 20, "--world", world, "--rank",
+                            rank, "--policy", "sqrt", "--mode", mode, "--global-batch", 6, "--json")  # fmt: skip
+        assert code == 0
+        lines += [json.loads(line) for line in out.splitlines()]
+
+    stream = Stream(tiny_shards, Recipe(seed=5, global_batch=6, policy="sqrt", mode=mode))  # type: ignore[arg-type]
+    assert sorted(line["t"] for line in lines) == list(range(7, 27))
+    assert sorted(lines, key=lambda line: int(line["t"])) == [stream.entry(t) for t in range(7, 27)]
+
+
+def test_stream_into_a_pipe_that_closes_is_no_traceback(tiny_shards: Path) -> None:
+    command = f"{sys.executable} -m dataengine stream {tiny_shards} --count 20000 --json | head -n 1"
+
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+
+    assert json.loads(done.stdout)["t"] == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_too_many_ranks_are_refused(call: Call, tiny_shards: Path) -> None:
+    code, _, err = call("stream", tiny_shards, "--world", 9, "--rank", 0, "--global-batch", 8, "--json")
+
+    assert code == 2
+    assert err.startswith("error: slots: 9 ranks share a global batch of 8")
+
+
+def test_a_rank_outside_its_world_is_refused_even_where_nothing_is_asked_for(
+    call: Call, tiny_shards: Path
+) -> None:
+    assert call("stream", tiny_shards, "--world", 2, "--rank", 2, "--count", 0, "--json")[0] == 2
+
+
+def test_trace_leads_back_to_the_source_and_on_to_the_steps(
+    call: Call, tiny_shards: Path, tmp_path: Path
+) -> None:
+    stream = Stream(tiny_shards, Recipe(seed=0, global_batch=4))
+    entry = stream.entry(3)
+    served = [["x", entry["id"]], [], [entry["id"]]]
+    lines = [json.dumps({"step": step, "ids": ids}) for step, ids in enumerate(served)]
+    (tmp_path / "served.jsonl").write_text("\n".join(lines))
+
+    code, out, _ = call("trace", tiny_shards, entry["id"], "--run", tmp_path, "--json")
+
+    found = json.loads(out)
+    number = int(entry["id"].split("/")[2].split("#")[0])
+    split = entry["id"].split("/")[1]
+    assert code == 0
+    assert found["file"] == ("train.json" if split == "train" else "val.json")
+    assert found["record"] == f"images[{number - (1 if split == 'train' else 7)}]"
+    assert (found["spec"], found["shard"], found["offset"]) == (
+        "tiny/detection",
+        entry["shard"],
+        entry["offset"],
+    )
+    assert found["steps"] == [0, 2]
+
+
+def test_trace_of_an_unknown_sample_exits_2(call: Call, tiny_shards: Path) -> None:
+    code, _, err = call("trace", tiny_shards, "nothing", "--json")
+
+    assert code == 2
+    assert "no sample 'nothing'" in err
+
+
+def test_preview_draws_a_picture_and_a_page(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    picture = call("preview", tiny.spec, "--root", tiny.root, "--out", tmp_path / "p/a.png", "--count", 2)
+    page = call(
+        "preview", f"{tiny.spec}", "--root", tiny.root, "--out", tmp_path / "p/a.html", "--split", "val"
+    )
+
+    assert (picture[0], page[0]) == (0, 0)
+    with Image.open(tmp_path / "p/a.png") as drawn:
+        assert drawn.width > 400
+    html = (tmp_path / "p/a.html").read_text()
+    assert html.count("<article") == 3
+    assert "tiny/val/7#detection" in html
+
+
+def test_preview_without_a_sample_exits_2_and_says_why(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    for path in (tiny.root / "images").iterdir():
+        path.unlink()
+
+    code, out, err = call("preview", tiny.spec, "--root", tiny.root, "--out", tmp_path / "a.png")
+
+    assert code == 2
+    assert "image.missing 6" in out
+    assert "no sample could be made" in err
+
+
+def test_audit_of_sound_manifests_and_shards_exits_0(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    document = tiny.document()
+    tiny.write(document)
+    tiny.convert()
+    call("shard", tiny.out, "--out", tmp_path / "s")
+
+    manifests = call("audit", tiny.out, "--json")
+    shards = call("audit", tmp_path / "s", "--json")
+
+    assert (manifests[0], json.loads(manifests[1])["rules"]) == (0, {})
+    assert (shards[0], json.loads(shards[1])["rules"]) == (0, {})
+
+
+def test_audit_of_a_foreign_file_exits_1_with_its_findings_and_a_report(
+    call: Call, tiny: Tiny, tmp_path: Path
+) -> None:
+    document = tiny.document()
+    document["annotations"][0]["bbox"] = [5, 5, 0, 4]
+    tiny.write(document)
+
+    code, out, _ = call("audit", tiny.root / "train.json", "--format", "coco_instances", "--source", "images=images",
+                        "--root", tiny.root, "--report", tmp_path / "r", "--json")  # fmt: skip
+
+    assert code == 1
+    assert json.loads(out)["rules"] == {"box.degenerate": 1, "license.missing": 1}
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {
+        "index.html",
+        "issues.parquet",
+        "report.json",
+    }
+
+
+def test_audit_of_a_file_outside_its_root_exits_2(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+
+    code, _, err = call(
+        "audit", tiny.root / "train.json", "--format", "coco_instances", "--root", tmp_path / "elsewhere"
+    )
+
+    assert code == 2
+    assert err.startswith("error: ")
+
+
+def test_a_command_phones_nobody(tiny: Tiny) -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_, **__): raise AssertionError('a connection was tried')\n"
+        "socket.socket.connect = refuse\nsocket.create_connection = refuse\nsocket.getaddrinfo = refuse\n"
+        "from dataengine.cli import main\nmain(sys.argv[1:])"
+    )
+
+    done = _apart("convert", str(tiny.spec), "--root", str(tiny.root), "--out", str(tiny.out), code=code)
+
+    assert done.returncode == 0, done.stderr
+    assert (tiny.out / "tiny/detection/val/ledger.json").is_file()

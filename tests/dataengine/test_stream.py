@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataengine.errors import PlanError, ShardError
+from dataengine.mix import plan
+from dataengine.shard import shard
+from dataengine.shares import Recipe
+from dataengine.stream import Pool, State, Stream, recipe, sources
+
+if TYPE_CHECKING:
+    from tests.conftest import Tiny
+
+
+@pytest.fixture
+def shards(tiny_shards: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    return Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+
+
+def _stream(shards: Path, **fields: Any) -> Stream:
+    return Stream(shards, Recipe(**{"seed": 3, "global_batch": 6, "policy": "proportional", **fields}))
+
+
+@settings(deadline=None, max_examples=40)
+@given(start=st.integers(0, 60), count=st.integers(0, 40), world=st.integers(1, 6))
+def test_all_ranks_together_give_each_position_once(
+    tiny_shards: Path, start: int, count: int, world: int
+) -> None:
+    stream = _stream(tiny_shards)
+
+    served = [list(stream.positions(start, start + count, rank=r, world=world)) for r in range(world)]
+
+    assert sorted(t for ranked in served for t in ranked) == list(range(start, start + count))
+    assert all(ranked == sorted(ranked) for ranked in served)
+
+
+def test_an_epoch_serves_every_sample_of_its_use_once(shards: Path) -> None:
+    stream = _stream(shards)
+
+    ids = [stream.read(t)[0].id for t in range(9)]
+
+    assert sorted(ids) == sorted([f"tiny/train/{n}#detection" for n in range(1, 7)]
+                                 + [f"tiny/other/{n}#detection" for n in range(7, 10)])  # fmt: skip
+
+
+def test_the_stream_is_the_plan(shards: Path) -> None:
+    stream = _stream(shards)
+    made = plan(sources(stream.index), stream.plan.recipe)
+
+    for t in range(50):
+        draw = made[t]
+        name = made.sources[draw.source].name
+        row = int(stream.index.rows_by_source[name][draw.index])
+        assert stream.row(t) == row
+        assert stream.entry(t) == {
+            "t": t,
+            "id": stream.index.row(row)["id"],
+            "task": "detection",
+            "dataset": "tiny",
+            "shard": stream.index.row(row)["shard"],
+            "offset": stream.index.row(row)["json_offset"],
+        }
+
+
+def test_a_sample_is_read_with_the_bytes_of_its_picture(tiny_shards: Path) -> None:
+    stream = _stream(tiny_shards)
+    root = tiny_shards.parent / "source"
+
+    sample, (picture,) = stream.read(4)
+
+    assert sample.id == stream.entry(4)["id"]
+    assert picture == (root / sample.images[0].path).read_bytes()
+
+
+@pytest.mark.parametrize("part", ["json", "picture"])
+def test_a_flipped_byte_is_never_served(shards: Path, part: str) -> None:
+    stream = _stream(shards)
+    row = stream.index.row(stream.row(0))
+    offset = row["json_offset"] if part == "json" else row["image_offsets"][0]
+    path = shards / f"{row['shard']}.tar"
+    data = bytearray(path.read_bytes())
+    data[offset + 20] ^= 1
+    path.write_bytes(bytes(data))
+
+    with pytest.raises(ShardError) as caught:
+        stream.read(0)
+
+    assert str(caught.value).startswith(
+        f"{path}: offset {offset}: bytes of {row['id']} differ from their digest;"
+    )
+
+
+def test_a_cut_or_missing_tar_says_how_to_rebuild_it(shards: Path) -> None:
+    stream = _stream(shards)
+    path = shards / f"{stream.entry(0)['shard']}.tar"
+    os.truncate(path, 600)
+
+    with pytest.raises(ShardError, match=r"has 600 bytes, expected at least \d+; rebuild it with"):
+        stream.read(0)
+    stream.close()
+    path.unlink()
+    with pytest.raises(ShardError, match="No such file or directory; rebuild it with"):
+        stream.read(0)
+
+
+def _open_files(folder: Path) -> int:
+    found = 0
+    for one in Path("/proc/self/fd").iterdir():
+        try:
+            found += str(folder) in str(one.readlink())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_pool_keeps_few_files_open_whatever_is_read(tmp_path: Path, threads: int) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.tar").write_bytes(bytes([number]) * 1000)
+    pool = Pool(tmp_path, max_open=4)
+    most = 0
+    lock = threading.Lock()
+
+    def read(turn: int) -> bool:
+        nonlocal most
+        number = turn * 7 % 20
+        data = pool.read(f"{number}.tar", turn % 900, 100)
+        count = _open_files(tmp_path)
+        with lock:
+            most = max(most, count)
+        return data == bytes([number]) * 100
+
+    with ThreadPoolExecutor(threads) as executor:
+        right = list(executor.map(read, range(400)))
+    pool.close()
+
+    assert all(right)
+    assert 1 < most <= 4
+    assert _open_files(tmp_path) == 0
+
+
+def test_a_state_is_enough_to_go_on(shards: Path) -> None:
+    stream = Stream(shards, recipe(seed=1, global_batch=4), exclusions={"tiny/detection/train": (2,)})
+    whole = [stream.entry(t)["id"] for t in range(30)]
+
+    state = msgspec.json.decode(msgspec.json.encode(stream.state(13)), type=State)
+    resumed = Stream(shards, recipe(seed=1, global_batch=4), exclusions=state.exclusions)
+    resumed.check(state)
+
+    assert [resumed.entry(t)["id"] for t in range(state.position, 30)] == whole[13:]
+    assert "tiny/train/3#detection" not in whole
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 4}, {"global_batch": 3}, {"policy": "sqrt"}, {"mode": "stratified"}]
+)
+def test_a_state_of_another_plan_is_refused(shards: Path, change: dict[str, Any]) -> None:
+    state = _stream(shards).state(5)
+
+    with pytest.raises(PlanError, match="the plan is not the one that was saved"):
+        _stream(shards, **change).check(state)
+
+
+def test_exclusions_are_part_of_the_plan(shards: Path) -> None:
+    state = _stream(shards).state(5)
+    other = Stream(shards, _stream(shards).plan.recipe, exclusions={"tiny/detection/other": (0,)})
+
+    with pytest.raises(PlanError, match="the plan is not the one that was saved"):
+        other.check(state)
+
+
+def test_only_samples_of_the_asked_use_are_served(shards: Path) -> None:
+    stream = Stream(shards, recipe(seed=0, global_batch=3), use="eval")
+
+    assert {stream.entry(t)["id"].split("/")[1] for t in range(12)} == {"val"}
+
+
+def test_a_set_without_samples_of_a_use_says_what_it_has(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert("val")
+    shard([tiny.out], tmp_path / "s")
+
+    with pytest.raises(PlanError, match="no samples with use 'train'; its sources are tiny/detection/val"):
+        Stream(tmp_path / "s", recipe(seed=0, global_batch=3))
+
+
+def test_too_many_ranks_are_refused(shards: Path) -> None:
+    with pytest.raises(PlanError, match="7 ranks share a global batch of 6"):
+        list(_stream(shards).positions(0, 6, rank=0, world=7))
+
+
+@pytest.mark.parametrize("fields", [{"policy": "best"}, {"seed": "x"}, {"weigths": {}}])
+def test_a_wrong_recipe_is_one_line(fields: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match=r"mixture recipe: .*; see 'dataengine mix --help'"):
+        recipe(**{"seed": 0, "global_batch": 1, **fields})

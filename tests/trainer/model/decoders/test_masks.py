@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainer import losses
+from trainer.batch import ObjectTargets
+from trainer.model.config import MatchCosts
+from trainer.model.decoders.masks import TargetMasks, mask_costs, mask_losses, stack_masks
+from trainer.model.decoders.match import PaddedTargets, pad_targets
+
+FEATURES = torch.randn((2, 5, 8, 8), generator=torch.Generator().manual_seed(0))
+
+
+def targets() -> tuple[tuple[ObjectTargets, ...], PaddedTargets, TargetMasks]:
+    generator = torch.Generator().manual_seed(1)
+    some = tuple(
+        ObjectTargets(
+            labels_n=torch.zeros(count, dtype=torch.long),
+            boxes_n4=torch.rand((count, 4), generator=generator),
+            masks_nHW=(torch.rand((count, 32, 32), generator=generator) < 0.5).to(torch.uint8),
+            has_mask_n=torch.tensor(has_mask),
+            ignore_m4=torch.zeros((0, 4)),
+        )
+        for count, has_mask in ((1, [True]), (3, [True, False, True]))
+    )
+    padded = pad_targets(some)
+    return some, padded, stack_masks(some, padded)
+
+
+def test_which_targets_have_masks_is_kept_by_sample() -> None:
+    _, _, masks = targets()
+
+    assert masks.has_mask_Bn.tolist() == [[True, False, False], [True, False, True]]
+    assert masks.masks_nHW.shape == (4, 32, 32)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 1], [1, 0, 1]])
+def test_each_pair_is_judged_on_its_own_sample_and_mask(order: list[int]) -> None:
+    _, _, masks = targets()
+    sample, rows = torch.tensor(order), torch.tensor([3, 0, 1])
+    embeddings = torch.randn((3, 5), generator=torch.Generator().manual_seed(2))
+
+    bce, dice = mask_losses(
+        embeddings, FEATURES, sample, masks.masks_nHW, rows, 40, torch.Generator().manual_seed(4)
+    )
+
+    logits = torch.stack([(embeddings[k] @ FEATURES[b].flatten(1)).view(8, 8) for k, b in enumerate(order)])
+    points = losses.uncertain_points(logits, 40, torch.Generator().manual_seed(4))
+    wanted = losses.sample_logits(masks.masks_nHW[rows].float(), points)
+    sampled = losses.sample_logits(logits, points)
+    torch.testing.assert_close(bce, losses.mask_bce(sampled, wanted), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(dice, losses.dice(sampled, wanted), atol=1e-5, rtol=1e-5)
+
+
+def test_costs_are_the_losses_of_every_query_for_every_mask() -> None:
+    some, padded, masks = targets()
+    embeddings = torch.randn((2, 2, 6, 5), generator=torch.Generator().manual_seed(2))
+
+    cost = mask_costs(
+        embeddings, FEATURES, masks, padded, MatchCosts(mask=5, dice=3), 30, torch.Generator().manual_seed(4)
+    )
+
+    assert cost.shape == (3, 2, 6, 3)
+    assert cost[2].abs().sum() == 0
+    assert cost[:, 0, :, 1:].abs().sum() == cost[:, 1, :, 1].abs().sum() == 0
+    points = torch.rand((1, 30, 2), generator=torch.Generator().manual_seed(4))
+    for sample, target in ((0, 0), (1, 0), (1, 2)):
+        logits = (embeddings[1, sample, 4] @ FEATURES[sample].flatten(1)).view(1, 8, 8)
+        sampled = losses.sample_logits(logits, points)
+        wanted = losses.sample_logits(some[sample].masks_nHW[target][None].float(), points)
+        expected = 5 * losses.mask_bce(sampled, wanted) + 3 * losses.dice(sampled, wanted)
+        torch.testing.assert_close(cost[1, sample, 4, target], expected[0], atol=1e-4, rtol=1e-4)

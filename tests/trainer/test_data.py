@@ -1,0 +1,129 @@
+"""Batches are a function of plan, seed and step, whoever reads them and however many threads there are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from dataengine.errors import ShardError
+from dataengine.sample import Sample
+from trainer.batch import Batch
+from trainer.config import TrainConfig, encode_settings, model_config
+from trainer.data import StepData, batches
+from trainer.tokenizer import train_tokenizer
+
+TOKENIZER = train_tokenizer(
+    ["USER: Find all red, green, blue. ASSISTANT: Here: Which colours are here?"], 400
+)
+MakeReader = Callable[..., Any]
+
+
+@pytest.fixture
+def read(make_run: Callable[..., TrainConfig]) -> Callable[..., list[StepData]]:
+    """Return a function that reads steps of a toy stream."""
+
+    def steps(reader: Any, first: int = 0, last: int = 4, batch: int = 2, **changes: Any) -> list[StepData]:
+        config = make_run()
+        settings = encode_settings(config, model_config(config, TOKENIZER.get_vocab()))
+        options = {"seed": 3, "global_batch": batch, "first_step": first, "last_step": last, **changes}
+        return list(batches(reader, TOKENIZER, settings, **options))
+
+    return steps
+
+
+def same(one: Batch | None, other: Batch | None) -> bool:
+    assert one is not None and other is not None
+    pairs = [
+        (getattr(one, name), getattr(other, name))
+        for name in ("input_ids_BL", "labels_BL", "tiles_T3SS", "images_B3HW", "pixel_mask_BHW", "groups_G2")
+    ]
+    tensors = all((a is None and b is None) or torch.equal(a, b) for a, b in pairs)
+    boxes = all(torch.equal(a.boxes_n4, b.boxes_n4) for a, b in zip(one.targets, other.targets, strict=True))
+    return tensors and boxes and one.sample_ids == other.sample_ids
+
+
+@pytest.mark.parametrize(("num_workers", "prefetch"), [(1, 1), (3, 2), (4, 8)])
+def test_threads_change_no_batch_and_no_order(
+    read: Any, make_reader: MakeReader, num_workers: int, prefetch: int
+) -> None:
+    alone = read(make_reader())
+
+    threaded = read(make_reader(), num_workers=num_workers, prefetch=prefetch)
+
+    assert [step.step for step in threaded] == [0, 1, 2, 3]
+    assert all(same(a.batch, b.batch) for a, b in zip(alone, threaded, strict=True))
+
+
+def test_starting_late_gives_the_same_steps(read: Any, make_reader: MakeReader) -> None:
+    whole = read(make_reader())
+
+    late = read(make_reader(), first=2)
+
+    assert all(same(a.batch, b.batch) for a, b in zip(whole[2:], late, strict=True))
+
+
+def test_augmentation_follows_the_seed(read: Any, make_reader: MakeReader) -> None:
+    one, other = read(make_reader(), last=2), read(make_reader(), last=2, seed=4)
+
+    assert not all(same(a.batch, b.batch) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_share_each_step_without_overlap(read: Any, make_reader: MakeReader, world: int) -> None:
+    whole = read(make_reader(global_batch=4), batch=4, last=3)
+
+    ranks = [
+        read(make_reader(global_batch=4), batch=4, last=3, rank=rank, world=world) for rank in range(world)
+    ]
+
+    for step, parts in zip(whole, zip(*ranks, strict=True), strict=True):
+        assert [id for part in parts for id in part.batch.sample_ids] == list(step.batch.sample_ids)
+        assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
+
+
+def test_bad_samples_are_listed_with_their_reason(read: Any, make_reader: MakeReader) -> None:
+    steps = read(make_reader(broken=frozenset({1, 2, 3})), last=2, num_workers=2)
+
+    assert steps[0].skipped == (("toy/train/1#detection", "image.corrupt"),)
+    assert steps[0].batch is not None and steps[0].batch.sample_ids == ("toy/train/0#detection",)
+    assert steps[1].batch is None and len(steps[1].skipped) == 2
+
+
+def test_damage_to_the_shards_is_no_skip(read: Any) -> None:
+    class Damaged:
+        digest = "toy"
+
+        def read(self, position: int) -> tuple[Sample, list[bytes]]:
+            raise ShardError("a.tar: offset 0: bytes differ")
+
+    with pytest.raises(ShardError, match="bytes differ"):
+        read(Damaged(), num_workers=2)
+
+
+def test_reading_ahead_is_bounded(make_run: Any, make_reader: MakeReader) -> None:
+    reader, config = make_reader(), make_run()
+    settings = encode_settings(config, model_config(config, TOKENIZER.get_vocab()))
+    stream = batches(
+        reader,
+        TOKENIZER,
+        settings,
+        seed=0,
+        global_batch=2,
+        first_step=0,
+        last_step=100,
+        num_workers=2,
+        prefetch=3,
+    )
+
+    next(stream)
+    time.sleep(0.3)
+
+    # The step that was handed out, and three that stand ready.
+    assert max(reader.reads) <= 7
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("data")]
