@@ -31,7 +31,7 @@ from dataengine.annotation import (
 )
 from dataengine.clean import clean
 from dataengine.errors import Quarantine, Skip, SourceError
-from dataengine.files import Root, write_atomic
+from dataengine.files import Root, unwritable, write_atomic
 from dataengine.images import Probe, probe
 from dataengine.ledger import Ledger
 from dataengine.manifest import Manifest
@@ -44,6 +44,7 @@ from dataengine.tokens import IMAGE, special_tokens
 
 CHUNK = 512
 MISSING = "image.missing"
+_PARTS = ".parts"
 # A reader reports what a spec's own `where` leaves out; that is a choice, not a defect.
 SKIP_REASONS = frozenset({"where.filtered", "split.other", "unit.none"})
 Progress = Callable[[int, str], None]
@@ -134,10 +135,16 @@ def convert(
     finished = _finished(directory, root, identity)
     if finished is not None:
         progress(finished.units, "unchanged")
+        shutil.rmtree(directory / _PARTS, ignore_errors=True)  # a run may have stopped before its last step
         finished.check_budgets(place, spec.budgets())
         return finished
-    # Whatever stands here was made from other data or an older spec: it is not an answer any more.
-    (directory / manifests.LEDGER).unlink(missing_ok=True)
+    parts = directory / _PARTS
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        # Whatever stands here was made from other data or an older spec: it is not an answer any more.
+        (directory / manifests.LEDGER).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(directory, error) from error
     labels = spec.labels or source_labels(reader, source, root)
     context = Context(
         spec=spec,
@@ -148,12 +155,13 @@ def convert(
         spec_hash=spec_hash,
         reader=reader_name,
     )
-    parts = directory / ".parts"
-    parts.mkdir(parents=True, exist_ok=True)
     items = reader.read(source, root)
     chunks = _encoded_chunks(islice(items, limit) if limit is not None else items)
     results = run(partial(_convert_chunk, context, str(parts)), chunks, runner=runner, workers=workers)
-    ledger = _write(directory, results, progress)
+    try:
+        ledger = _write(directory, results, progress)
+    except OSError as error:
+        raise unwritable(directory / manifests.SAMPLES, error) from error
     ledger.check(place)
     root.refresh_unfinished()
     manifest = Manifest(

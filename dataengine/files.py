@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import xxhash
 
-from dataengine.errors import Quarantine, SourceError
+from dataengine.errors import DataEngineError, Quarantine, SourceError
 
 MAX_ANNOTATION_BYTES = 64 * 2**30
 MAX_LINE_BYTES = 64 * 2**20
@@ -139,14 +140,25 @@ def digest_file(path: Path) -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that it is there whole or not at all. Raises DataEngineError where it cannot be."""
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> DataEngineError:
+    """Return the error of a file or folder that cannot be written: a full disk, a missing right."""
+    says = error.strerror or str(error)
+    return DataEngineError(
+        f"{path}: cannot be written: {says}; free space or mend the folder, then run again to resume"
+    )

@@ -23,7 +23,7 @@ from dataengine import manifest as manifests
 from dataengine import sample as samples
 from dataengine import schema, tar
 from dataengine.errors import Quarantine, ShardError
-from dataengine.files import Root, digest_file, write_atomic
+from dataengine.files import Root, digest_file, unwritable, write_atomic
 from dataengine.images import MAX_BYTES, probe
 from dataengine.index import (
     INDEX,
@@ -146,7 +146,10 @@ def shard(
     """
     sources = _sources(paths)
     plans = plan_shards(sources, layout, samples_per_shard)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(out, error) from error
     kept = _standing(out, plans)
     todo = [plan for plan in plans if plan.name not in kept]
     progress(sum(len(kept[name].rows) for name in kept), "unchanged" if kept and not todo else "")
@@ -221,9 +224,7 @@ def write_shard(out: str, roots: dict[str, str], plan: ShardPlan) -> Written:
         result = _write_tar(temporary, roots, plan)
         temporary.replace(path)
     except OSError as error:
-        raise ShardError(
-            f"{path}: cannot be written: {error.strerror}; free space or mend the folder, then run again to resume"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     write_atomic(_part_path(directory, plan.name), msgspec.msgpack.encode(result))

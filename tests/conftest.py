@@ -65,7 +65,8 @@ class Tiny:
     def repeat(self, count: int) -> None:
         """Make the training split `count` image records, with two objects each, that share the six pictures."""
         first = self.document()
-        images, objects = [], []
+        images: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         for number in range(count):
             image = first["images"][number % 6]
             images.append({**image, "id": number})
@@ -80,7 +81,8 @@ def _make(folder: Path) -> Tiny:
     (root / "images").mkdir(parents=True)
     number = 0
     for split, count in (("train", 6), ("val", 3)):
-        images, objects = [], []
+        images: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         for _ in range(count):
             number += 1
             name = f"{number:03d}.{'jpg' if number % 2 else 'png'}"

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from dataengine import images, manifest
-from dataengine.errors import Quarantine, Skip
+from dataengine.errors import Quarantine, Skip, SourceError
 from dataengine.files import Root, write_atomic
 from dataengine.geometry import rle_from_mask
 from dataengine.index import SHARDS
@@ -69,7 +69,17 @@ def read_samples(path: Path, use: str = "eval") -> Iterator[Loaded]:
     for directory in manifest.find(path):
         root = Root(Path(manifest.load(directory).root))
         for sample in manifest.read_samples(directory):
-            yield sample, [root.inside(image.path).read_bytes() for image in sample.images]
+            yield sample, [_read_picture(root, image.path) for image in sample.images]
+
+
+def _read_picture(root: Root, name: str) -> bytes:
+    path = root.inside(name)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceError(
+            f"{path}: cannot be read: {error.strerror}; the manifest was converted from it, put it back"
+        ) from error
 
 
 def evaluate(

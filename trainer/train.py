@@ -116,7 +116,7 @@ def train(
             _set_rates(optimizer, rates, rate_factor(data.step, config.steps, config.warmup_ratio))
             output, grad_norm = None, 0.0
             if data.batch is not None:
-                output, grad_norm = _update(config, model, optimizer, data.batch.to(device), data.step)
+                output, grad_norm = update(config, model, optimizer, data.batch.to(device), data.step)
                 if not math.isfinite(grad_norm):
                     nonfinite.append(data.step)
             step = data.step + 1
@@ -144,7 +144,7 @@ def train(
     )
 
 
-def _update(
+def update(
     config: TrainConfig, model: VisionLLM, optimizer: torch.optim.Optimizer, batch: Batch, step: int
 ) -> tuple[Output, float]:
     """Take one step. Where loss or gradient is not finite, the weights stay and the norm is returned as it is."""

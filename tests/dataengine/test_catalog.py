@@ -41,7 +41,7 @@ def test_a_spec_is_found_as_dataset_as_task_and_as_file(tiny: Tiny) -> None:
 
 def test_ones_own_spec_takes_the_place_of_a_shipped_one(tiny: Tiny) -> None:
     folder = _own(tiny)
-    name = Catalog().dataset_files and min(Catalog().dataset_files)
+    name = min(Catalog().dataset_files)
     text = tiny.spec.read_text().replace("id: tiny", f"id: {name}")
     (folder / f"datasets/{name}.yaml").write_text(text)
 

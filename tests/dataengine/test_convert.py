@@ -90,7 +90,7 @@ JUNK = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     damage=st.lists(
         st.tuples(st.sampled_from(["images", "annotations"]), st.integers(0, 11), st.integers(0, 6), JUNK),
@@ -381,6 +381,17 @@ def test_a_truncated_file_is_one_error_that_names_it(tiny: Tiny) -> None:
     assert not (tiny.out / "tiny/detection/train/ledger.json").exists()
 
 
+def test_a_source_that_cannot_be_read_any_more_leaves_no_old_answer(tiny: Tiny) -> None:
+    directory, _ = tiny.convert()
+    (tiny.root / "train.json").write_text('{"images": [')
+
+    with pytest.raises(SourceError):
+        tiny.convert()
+
+    with pytest.raises(SourceError, match="no finished manifest here"):
+        manifests.load(directory)
+
+
 def test_a_missing_file_is_named_with_the_key_that_needs_it(tiny: Tiny) -> None:
     (tiny.root / "train.json").unlink()
 
@@ -523,6 +534,10 @@ def test_a_limited_run_over_lines_notices_a_changed_source(tiny: Tiny) -> None:
 
     directory, after = tiny.convert(task="text_to_image", limit=2)
 
+    written = (directory / "samples.parquet").stat().st_mtime_ns
+    tiny.convert(task="text_to_image", limit=2)
+
+    assert (directory / "samples.parquet").stat().st_mtime_ns == written
     assert (before.units, after.units) == (2, 2)
     assert any("another box" in turn.text for turn in _samples(directory)[0].conversation)
 
@@ -590,10 +605,41 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tiny: Tiny, tmp_path: P
     assert not (directory / "ledger.json").exists()
 
     seen: list[int] = []
-    tiny.convert(out=tmp_path / "killed", progress=lambda count, text: seen.append(count))
+    kept: list[dict[Path, int]] = []
+
+    def look(count: int, text: str) -> None:
+        seen.append(count)
+        kept.append({path: path.stat().st_mtime_ns for path in parts})
+
+    tiny.convert(out=tmp_path / "killed", progress=look)
 
     assert _bytes(directory) == _bytes(whole)
     assert sum(seen) == 9000
+    assert kept[-1] == parts  # what was done is not done again
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_finishes(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.repeat(1100)
+    whole, _ = tiny.convert(out=tmp_path / "whole")
+    out = tmp_path / "full"
+    code = (
+        "import resource, sys; from dataengine.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); main(sys.argv[2:])"
+    )
+    arguments = ["convert", str(tiny.spec), "--root", str(tiny.root), "--out", str(out), "--split", "train"]
+    table = (whole / "samples.parquet").stat().st_size
+
+    for limit in (10_000, table - 5000):  # in the middle of a part, and in the middle of the table
+        command = [sys.executable, "-c", code, str(limit), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert "cannot be written: File too large; free space" in done.stderr
+        assert not (out / "tiny/detection/train/ledger.json").exists()
+    directory, _ = tiny.convert(out=out)
+
+    assert _bytes(directory) == _bytes(whole)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
 
 
 def test_a_part_of_a_killed_run_is_not_used_for_another_label_space(tiny: Tiny, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_tarfile_reads_every_member_that_the_index_names(tiny: Tiny, tmp_path: P
     for number in range(len(index)):
         row = index.row(number)
         with tarfile.open(tmp_path / "s" / f"{row['shard']}.tar") as archive:
+            assert archive.getnames() == sorted(archive.getnames())
             record = json.load(archive.extractfile(f"{row['key']}.json"))  # type: ignore[arg-type]
             path = record["images"][0]["path"]
             picture = archive.extractfile(f"{row['key']}.{path.rpartition('.')[2]}")
@@ -344,6 +345,9 @@ def test_tars_of_an_older_plan_are_removed_and_strange_files_are_not(tiny: Tiny,
         "tiny-detection-train-000000.tar",
         "tiny-detection-train-000001.tar",
     ]
+    (tmp_path / "s/mine.tar").unlink()
+    shard([tiny.out], tmp_path / "fresh", samples_per_shard=4)
+    assert _files(tmp_path / "s") == _files(tmp_path / "fresh")
 
 
 class _Killed(BaseException):

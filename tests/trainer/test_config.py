@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +139,25 @@ def test_the_model_and_the_encoding_agree_on_sizes() -> None:
     assert dict(settings.readers) == {"detection": ("[DET]", "[GRD]", "[SEG]")}
     assert (settings.decoder_short, settings.decoder_longest) == ((128,), 128)
     assert model.superlink.shared
+
+
+def test_the_first_decoder_that_reads_a_token_says_how_many_queries_follow_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Counting:
+        family, tokens, num_queries = "counting", ("[DET]", "[SEG]", "[POSE]"), 2
+
+    module = types.ModuleType("counting_decoder")
+    module.Counting = Counting  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "counting_decoder", module)
+    config = make()
+    tiny = model_config(config, VOCABULARY)
+    model = dataclasses.replace(tiny, decoders={**tiny.decoders, "counting_decoder:Counting": {}})
+
+    settings = encode_settings(config, model)
+
+    assert [settings.num_queries[token] for token in ("[DET]", "[SEG]", "[POSE]", "[GEN]")] == [4, 4, 2, 0]
+    assert settings.readers["counting"] == ("[DET]", "[SEG]", "[POSE]")
 
 
 def test_a_model_is_written_out_in_full() -> None:

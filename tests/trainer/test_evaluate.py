@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dataengine.annotation import Turn
+from dataengine.errors import SourceError
 from dataengine.sample import InstanceTargets, Route, Sample
 from trainer.batch import Batch
 from trainer.checkpoint import load_model
@@ -150,6 +151,15 @@ def test_training_on_a_few_pictures_is_measured_as_success(
     assert trained["toy/detection"]["text_loss"] < 0.5 * untrained["toy/detection"]["text_loss"]
     for measure in ("box_ap50", "mask_ap50"):
         assert trained["toy/detection"][measure] > 0.8 > untrained["toy/detection"][measure]
+
+
+def test_a_picture_that_is_gone_since_conversion_is_named(tiny: Any) -> None:
+    tiny.convert("val")
+    picture = sorted((tiny.root / "images").iterdir())[-1]
+    picture.unlink()
+
+    with pytest.raises(SourceError, match=f"{picture.name}: cannot be read"):
+        list(read_samples(tiny.out))
 
 
 def test_a_manifest_and_the_shards_made_of_it_are_read_alike(tiny: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import threading
@@ -14,11 +15,14 @@ import msgspec
 import pytest
 import torch
 
+from dataengine import images
 from dataengine.cli.trace import steps_of
 from dataengine.errors import ModelError
+from trainer import collate
 from trainer.checkpoint import find_all, load_model
-from trainer.config import TrainConfig
-from trainer.train import METRICS, SERVED, train
+from trainer.config import TrainConfig, encode_settings
+from trainer.encode import encode
+from trainer.train import METRICS, SERVED, train, update
 
 MakeRun = Callable[..., TrainConfig]
 MakeReader = Callable[..., Any]
@@ -128,8 +132,6 @@ def test_a_bad_sample_is_left_out_counted_and_not_replaced(
 def test_a_loss_that_is_not_finite_changes_no_weight(
     tmp_path: Path, make_run: MakeRun, make_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainer import collate
-
     whole = collate.collate
 
     def poisoned(samples: Any, pad_id: int) -> Any:
@@ -153,6 +155,28 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
     assert [line["updated"] for line in lines(tmp_path)] == [True, False]
     one, other = (torch.load(path / "weights.pt") for path in find_all(tmp_path / "checkpoints"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight(
+    straight: Path, make_sample: Callable[[int, str], Any], make_run: MakeRun
+) -> None:
+    model, tokenizer, config = load_model(straight)
+    sample, pictures = make_sample(1, "vqa")
+    settings = encode_settings(config, model.config)
+    encoded = encode(sample, [images.decode(data) for data in pictures], tokenizer, settings, None)
+    batch = collate.collate([encoded], tokenizer.pad_token_id)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    overflow = model.language.embeddings.weight.register_hook(lambda gradient: gradient / 0)
+
+    output, grad_norm = update(make_run(), model, optimizer, batch, step=0)
+    overflow.remove()
+    _, healthy_norm = update(make_run(), model, optimizer, batch, step=0)
+
+    assert torch.isfinite(output.loss) and not math.isfinite(grad_norm) and math.isfinite(healthy_norm)
+    moved = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    assert any(name.startswith("language.") for name in moved)
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
 def test_a_run_that_is_not_the_same_is_refused(

@@ -86,6 +86,9 @@ def _build(config: LanguageConfig) -> PreTrainedModel:
                 num_attention_heads=config.num_heads,
                 num_key_value_heads=config.num_heads,
                 max_position_embeddings=config.max_length,
+                # The usual .02 is 1/sqrt(width) of a wide model. A narrow one starts with attention that is the same
+                # everywhere, and learns late which class name stands before a query.
+                initializer_range=config.hidden_size**-0.5,
                 bos_token_id=None,
                 eos_token_id=None,
                 pad_token_id=None,

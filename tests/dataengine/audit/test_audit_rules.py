@@ -86,7 +86,6 @@ def test_a_sound_annotation_breaks_no_rule() -> None:
             _annotation(dialogs=(Dialog(id="1", turns=(Turn("user", "<image>\n[SEG]"),)),)),
             "text.special_token",
         ),
-        (_annotation(dialogs=(Dialog(id="1", turns=(Turn("user", "no picture"),)),)), "media.placeholder"),
         (
             _annotation(dialogs=(Dialog(id="1", turns=(Turn("user", "<image><image>"),)),)),
             "media.placeholder",
@@ -130,6 +129,12 @@ def _sample(**fields: Any) -> Sample:
 
 def _target(*box: float) -> InstanceTargets:
     return InstanceTargets(instances=(TargetInstance(label="cat", box=box, area=1),))  # type: ignore[arg-type]
+
+
+def test_a_dialog_that_says_nowhere_where_its_picture_stands_is_sound() -> None:
+    dialog = Dialog(id="1", turns=(Turn("user", "What is it?"), Turn("assistant", "A cat.")))
+
+    assert _hits(_annotation(dialogs=(dialog,))) == []
 
 
 def test_a_sound_sample_breaks_no_rule() -> None:

@@ -243,6 +243,18 @@ def test_the_rebuild_that_a_finding_names_works_as_it_stands(call: Call, tiny: T
     assert call("shard", out, "--verify")[0] == 0
 
 
+def test_an_out_folder_that_is_a_file_is_one_line(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    (tmp_path / "file").touch()
+
+    converted = call("convert", tiny.spec, "--root", tiny.root, "--out", tmp_path / "file")
+    sharded = call("shard", tiny.out, "--out", tmp_path / "file")
+
+    assert (converted[0], sharded[0]) == (2, 2)
+    assert "cannot be written" in converted[2]
+    assert "cannot be written" in sharded[2]
+
+
 def test_mix_prints_the_plan(call: Call, tiny_shards: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights.yaml"
     weights.write_text("tiny/detection/train: 3\ntiny/detection/other: 1\n")
@@ -266,8 +278,10 @@ def test_stream_gives_each_position_once_over_all_ranks(
 ) -> None:
     lines: list[dict[str, Any]] = []
     for rank in range(world):
-        code, out, _ = call("stream", tiny_shards, "--seed", 5, "--position", 7, "--count", 20, "--world", world, "--rank",
-                            rank, "--policy", "sqrt", "--mode", mode, "--global-batch", 6, "--json")  # fmt: skip
+        part = ["--world", world, "--rank", rank, "--policy", "sqrt", "--mode", mode, "--global-batch", 6]
+        code, out, _ = call(
+            "stream", tiny_shards, "--seed", 5, "--position", 7, "--count", 20, *part, "--json"
+        )
         assert code == 0
         lines += [json.loads(line) for line in out.splitlines()]
 
