@@ -1,8 +1,8 @@
 """The mixture as arithmetic: which sample stands at position t is a function of (sources, recipe, t) alone.
 
 Three steps lead there. A policy turns sizes into exact shares (`shares`). Shares become integer quotas of one cycle of
-positions, and the cycle is laid out so that no prefix of the stream is off its shares by a sample (`deck`). The j-th draw
-of a source is the j-th sample of a keyed shuffle that is itself a formula (`permute`). Nothing here opens a file.
+positions, laid out so that no prefix of the stream is off its shares by a sample (`deck`). The j-th draw of a source is
+the j-th sample of a keyed shuffle that is itself a formula (`permute`). Nothing here opens a file.
 """
 
 from __future__ import annotations

@@ -46,6 +46,26 @@ def test_the_person_of_coco_is_symmetric() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "count", "jaw"), [("face29", 29, 0), ("face68", 68, 17), ("face98", 98, 33)]
+)
+def test_the_landmarks_of_a_face_mirror_by_side_and_the_jaw_by_its_middle(
+    name: str, count: int, jaw: int
+) -> None:
+    (face,) = SPACES[name].labels
+    points = face.keypoints
+    swapped = [
+        point.replace("left", "@").replace("right", "left").replace("@", "right") for point in points[jaw:]
+    ]
+
+    pairs = {(a, jaw + points[jaw:].index(other)) for a, other in enumerate(swapped, jaw)}
+
+    assert len(set(points)) == count
+    assert points[:jaw] == tuple(f"jaw {number}" for number in range(1, jaw + 1))
+    expected = {(a, b) for a, b in pairs if a < b} | {(a, jaw - 1 - a) for a in range(jaw // 2)}
+    assert set(face.flip_pairs) == expected
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         ("labels: [{name: cat}, {name: cat}]", "'cat' stands twice"),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from converters.formats import voc_xml
 from converters.formats.records import Source, labels, read
 from dataengine.annotation import Annotation, Rejected
 from dataengine.catalog import Catalog
@@ -426,18 +427,14 @@ def test_every_shipped_spec_of_a_public_dataset_was_tried_on_a_real_sample() -> 
 
 def test_a_csv_layout_and_the_xml_of_the_same_pictures_have_the_same_boxes(samples: Samples) -> None:
     root = samples("bccd")
-    xml = (root.directory / "BCCD/Annotations/BloodImage_00001.xml").read_text()
-    corners = [
-        tuple(
-            float(re.findall(rf"<{side}>(\d+)</{side}>", box)[0]) for side in ("xmin", "ymin", "xmax", "ymax")
-        )
-        for box in xml.split("<object>")[1:]
-    ]
+    source = voc_xml.Source(annotations="BCCD/Annotations", images="BCCD/JPEGImages")
+    xml = {item.key: item for item in voc_xml.read(source, root) if isinstance(item, Annotation)}
 
     _, made, _ = _real("bccd_csv", "test", root)
 
     table = {item.key: item for item in made}["BloodImage_00001.jpg"]
-    assert sorted(one.box or () for one in table.instances) == sorted(corners)
+    boxes = sorted(one.box or () for one in xml["BloodImage_00001"].instances)
+    assert sorted(one.box or () for one in table.instances) == boxes
 
 
 def test_the_right_choice_of_a_real_problem_is_the_one_that_its_solution_gives(samples: Samples) -> None:

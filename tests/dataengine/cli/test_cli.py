@@ -255,6 +255,20 @@ def test_an_out_folder_that_is_a_file_is_one_line(call: Call, tiny: Tiny, tmp_pa
     assert "cannot be written" in sharded[2]
 
 
+def test_a_budget_that_breaks_inside_a_pipeline_exits_3(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    tiny.spec.write_text(tiny.spec.read_text() + "budgets: {image.missing: 0.01}\n")
+    (tiny.root / "images/001.jpg").unlink()
+    (tmp_path / "pipelines.yaml").write_text(
+        f"small: {{title: t, out: {tmp_path / 'run'}, roots: {{here: {tiny.root}}}, train: null, workers: 1,"
+        f" convert: [{{spec: {tiny.spec}, root: here}}]}}\n"
+    )
+
+    code, _, err = call("run", "small", "--file", tmp_path / "pipelines.yaml")
+
+    assert code == 3
+    assert "image.missing hit 1 of 6 units, budget 0.01" in err
+
+
 def test_mix_prints_the_plan(call: Call, tiny_shards: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights.yaml"
     weights.write_text("tiny/detection/train: 3\ntiny/detection/other: 1\n")
