@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -29,11 +30,28 @@ def parse(data: bytes, file: str, kind: type[T], expected: str) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
     except UNREADABLE as error:
+        if (mended := _without_nan(text)) is not None:
+            return parse(mended, file, kind, expected)
         place = file
         if match := _BYTE.search(str(error)):
             line = text.count(b"\n", 0, int(match["byte"])) + 1
             place = f"{file}: line {line}"
         raise SourceError(f"{place}: {error} ({len(data)} bytes read); expected {expected}") from error
+
+
+def _without_nan(text: bytes) -> bytes | None:
+    """Return the document with null for NaN and Infinity, which Python writes though JSON has neither; None without.
+
+    A record that holds one is then wrong by itself, and costs no other.
+    """
+    if not any(word in text for word in (b"NaN", b"Infinity")):
+        return None
+    found: list[str] = []
+    try:
+        value = json.loads(text, parse_constant=found.append)
+    except (ValueError, RecursionError):
+        return None
+    return msgspec.json.encode(value) if found else None
 
 
 def records(file: str, root: Root, needed_as: str) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dataengine.catalog import Catalog
 from dataengine.errors import SpecError
-from dataengine.modules import load_builder
+from dataengine.modules import load_builder, load_function
 from dataengine.prompts import load_bank
 from dataengine.spec import Resolved, load_labels, load_task
 
@@ -35,6 +35,11 @@ def check_resolved(spec: Resolved) -> list[str]:
     path = Path(spec.path)
     if path.stem != spec.dataset.id:
         mistakes.append(f"{path}: id is {spec.dataset.id!r}, expected the file's name {path.stem!r}")
+    if spec.dataset.adapt is not None:
+        try:
+            load_function(spec.dataset.adapt, f"{spec.path}: adapt")
+        except SpecError as error:
+            mistakes.append(str(error))
     try:
         builder = load_builder(spec.task.builder, spec.path)
     except SpecError as error:

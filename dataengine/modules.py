@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import pkgutil
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -34,6 +34,7 @@ class Reader(Protocol):
 class Builder(Protocol):
     """A module that words one family of tasks."""
 
+    VERSION: str
     Options: Any  # a msgspec Struct: the options that a task or a dataset may set
 
     def build(self, annotation: Annotation, unit: Unit, task: Task, rng: random.Random) -> Rendering:
@@ -75,3 +76,17 @@ def source_labels(reader: Reader, source: Any, root: Root) -> LabelSpace | None:
     """Return the label space that the source itself states, or None where the format has none."""
     labels = getattr(reader, "labels", None)
     return cast("LabelSpace | None", labels(source, root)) if labels is not None else None
+
+
+def load_function(name: str, place: str) -> Callable[..., Any]:
+    """Return the function that `package.module:function` names. Raises SpecError."""
+    path, colon, function = name.partition(":")
+    if not colon:
+        raise SpecError(f"{place}: {name!r} names no function, expected 'package.module:function'")
+    try:
+        found = getattr(importlib.import_module(path), function, None)
+    except ModuleNotFoundError as error:
+        raise SpecError(f"{place}: no module {path!r} can be imported ({error})") from error
+    if not callable(found):
+        raise SpecError(f"{place}: module {path!r} has no function {function!r}")
+    return cast("Callable[..., Any]", found)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from dataengine import sample as samples
 from dataengine.annotation import Annotation, LabelSpace
-from dataengine.convert import Chunk, Context, Item, convert_items
 from dataengine.errors import Quarantine
-from dataengine.files import Root
 from dataengine.images import Pixels, decode
-from dataengine.modules import load_reader, source_labels
 from dataengine.sample import Sample
+from dataengine.source import items_of, open_root
 from dataengine.spec import Resolved
+from dataengine.units import Chunk, Item, context_of, convert_items
 
 MAX_ITEMS_A_SAMPLE = 50
 
@@ -34,24 +32,9 @@ class Preview(msgspec.Struct, frozen=True):
 
 def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 0) -> Preview:
     """Return the first `count` samples of a split that can be drawn. Raises SpecError or SourceError."""
-    source = spec.source(split)
-    reader = load_reader(spec.dataset.source.format, spec.path)
-    prepare = getattr(reader, "prepare", None)
-    if prepare is not None:
-        root_dir.mkdir(parents=True, exist_ok=True)
-        prepare(source, root_dir)
-    root = Root(root_dir)
-    labels = spec.labels or source_labels(reader, source, root)
-    context = Context(
-        spec=spec,
-        task=spec.runtime(split, labels),
-        split=split,
-        root=str(root_dir.resolve()),
-        seed=seed,
-        spec_hash=spec.hash(),
-        reader=f"{spec.dataset.source.format} {reader.VERSION}",
-    )
-    items = islice(reader.read(source, root), count * MAX_ITEMS_A_SAMPLE)
+    root = open_root(spec, split, root_dir)
+    context = context_of(spec, split, root, seed)
+    items = items_of(spec, split, root, count * MAX_ITEMS_A_SAMPLE)
     drawn: list[tuple[Sample, list[Pixels]]] = []
     undrawn: list[str] = []
     chunks: list[Chunk] = []
@@ -68,4 +51,4 @@ def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 
                 drawn.append((sample, pictures))
         if len(drawn) >= count:
             break
-    return Preview(drawn, labels, Chunk.join(chunks), undrawn)
+    return Preview(drawn, context.task.labels, Chunk.join(chunks), undrawn)

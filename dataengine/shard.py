@@ -67,7 +67,7 @@ class ShardPlan(msgspec.Struct, frozen=True):
     def digest(self) -> str:
         """Return a digest of all that decides the tar's bytes, free of where the manifests lie."""
         content = [(part.fingerprint, part.source, part.start, part.stop) for part in self.parts]
-        data = msgspec.json.encode((VERSION, self.name, content)) + (self.turns or b"")
+        data = msgspec.json.encode((VERSION, schema.digest(Sample), self.name, content)) + (self.turns or b"")
         return xxhash.xxh3_128_hexdigest(data)
 
 

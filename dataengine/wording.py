@@ -51,3 +51,8 @@ def lettered(choices: tuple[str, ...]) -> str:
     return "\n".join(
         f"{letter}. {choice}" for letter, choice in zip(string.ascii_uppercase, choices, strict=False)
     )
+
+
+def spoken(name: str) -> str:
+    """Return a keypoint's name as prompts write it: `left_eye` is "left eye"."""
+    return " ".join(name.replace("_", " ").split())

@@ -13,6 +13,7 @@ from dataengine.sample import Prompt, Rendering, TextTargets
 from dataengine.task import Task, Unit
 from dataengine.wording import one_line, pictures
 
+VERSION = "1"
 NEEDS_BANK = True
 
 

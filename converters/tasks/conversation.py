@@ -12,6 +12,8 @@ from dataengine.task import Task, Unit
 from dataengine.tokens import IMAGE
 from dataengine.wording import pictures
 
+VERSION = "1"
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`image_first`: a single picture named anywhere in the first question moves to its start, as LLaVA does."""

@@ -15,6 +15,8 @@ from dataengine.task import Task, Unit
 from dataengine.tokens import IMAGE
 from dataengine.wording import one_line, phrase
 
+VERSION = "1"
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`verbatim`: the source's text is a whole question, to be asked in its own words, without a template."""

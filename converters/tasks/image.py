@@ -14,6 +14,7 @@ from dataengine.task import Task, Unit
 from dataengine.tokens import IMAGE
 from dataengine.wording import one_line, phrase
 
+VERSION = "1"
 NEEDS_BANK = True
 
 

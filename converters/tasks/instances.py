@@ -19,6 +19,7 @@ from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetI
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import IMAGE
 
+VERSION = "1"
 NEEDS_BANK = True
 
 

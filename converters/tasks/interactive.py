@@ -15,6 +15,7 @@ from dataengine.sample import InstanceTargets, Prompt, Region, Rendering, Route,
 from dataengine.task import Task, Unit
 from dataengine.tokens import IMAGE, region_text
 
+VERSION = "1"
 NEEDS_BANK = True
 
 

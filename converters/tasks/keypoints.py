@@ -20,7 +20,9 @@ from dataengine.prompts import choose
 from dataengine.sample import KeypointTargets, Prompt, Rendering, Route, TargetInstance
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import IMAGE
+from dataengine.wording import spoken
 
+VERSION = "1"
 NEEDS_BANK = True
 
 
@@ -93,11 +95,6 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=answer.id),
     )
-
-
-def spoken(name: str) -> str:
-    """Return a keypoint's name as prompts write it: `left_eye` is "left eye"."""
-    return " ".join(name.replace("_", " ").split())
 
 
 def _choose_keypoints(names: tuple[str, ...], options: Options, train: bool, rng: random.Random) -> list[str]:

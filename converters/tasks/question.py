@@ -15,6 +15,8 @@ from dataengine.sample import Prompt, Rendering, TextTargets
 from dataengine.task import Task, Unit
 from dataengine.wording import lettered, one_line, pictures
 
+VERSION = "1"
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`form`: a short answer asked for by a template, an open one to the bare question, or the letter of a choice."""

@@ -17,6 +17,7 @@ from dataengine.task import Task, Unit, objects
 from dataengine.tokens import region_text
 from dataengine.wording import pictures, sentence
 
+VERSION = "1"
 NEEDS_BANK = True
 
 

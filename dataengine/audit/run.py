@@ -19,7 +19,6 @@ from dataengine import schema
 from dataengine.annotation import Annotation, Box, Rejected
 from dataengine.audit.conventions import BoxEvidence
 from dataengine.audit.rules import ANNOTATION_RULES, UNKNOWN_LICENSES, Hit, image_rules, rule_of, sample_rules
-from dataengine.convert import SKIP_REASONS
 from dataengine.errors import DataEngineError, Quarantine, SourceError, SpecError, UsageError
 from dataengine.files import Root
 from dataengine.images import decode, probe
@@ -30,8 +29,10 @@ from dataengine.modules import Reader, load_reader
 from dataengine.runners import run
 from dataengine.sample import Sample
 from dataengine.shard import verify
+from dataengine.source import items_of
 from dataengine.spec import Resolved
 from dataengine.stream import Pool
+from dataengine.units import SKIP_REASONS
 
 Progress = Callable[[int, str], None]
 Sizes = list[tuple[int, int] | None]
@@ -289,13 +290,7 @@ def _reread(state: Audit, manifest: Manifest, progress: Progress) -> None:
     """Look at the source once more: what conversion mended or dropped inside samples shows only there."""
     spec = msgspec.convert(manifest.spec, Resolved)
     try:
-        source = spec.source(manifest.split)
-        reader = load_reader(spec.dataset.source.format, spec.path)
-        root = Root(Path(manifest.root))
-        items = reader.read(source, root)
-        for number, item in enumerate(items):
-            if manifest.limit is not None and number >= manifest.limit:
-                break
+        for item in items_of(spec, manifest.split, Root(Path(manifest.root)), manifest.limit):
             if isinstance(item, Annotation):
                 state.annotation(item, _sizes(item))
             progress(1, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 
 import click
 
@@ -69,4 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     except DataEngineError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         code = 3 if isinstance(error, BudgetBroken) else 2
+    except Exception:
+        # A defect of ours keeps its traceback, and a code that is not the one of findings.
+        traceback.print_exc()
+        code = 70
     sys.exit(code if isinstance(code, int) else 0)

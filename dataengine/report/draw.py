@@ -9,10 +9,11 @@ import numpy as np
 import xxhash
 from PIL import Image, ImageDraw, ImageFont
 
-from dataengine.annotation import Box, LabelSpace, Rle
+from dataengine.annotation import Box, Label, LabelSpace, Rle
 from dataengine.geometry import mask_from_rle
 from dataengine.images import Pixels
 from dataengine.sample import InstanceTargets, KeypointTargets, Sample, TargetInstance
+from dataengine.wording import spoken
 
 SIDE = 420  # longest side of a drawn picture, in pixels
 Color = tuple[int, int, int]
@@ -61,10 +62,18 @@ def _targets(
     for item in targets.instances:
         text = f"{item.label} (ignored)" if item.ignore else item.label
         mark_box(picture, item.box, scale, color_of(item.label), text, dashed=item.ignore)
-        if item.keypoints is not None:
+        if item.keypoints is not None and isinstance(targets, KeypointTargets):
             label = labels.find(item.label) if labels is not None else None
-            _keypoints(picture, item, scale, label.skeleton if label is not None else ())
+            _keypoints(picture, item, scale, _skeleton(label, targets.names) if label is not None else [])
     return picture
+
+
+def _skeleton(label: Label, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Return a class's skeleton as positions in the names of a sample, where several classes may be joined."""
+    place = {name: number for number, name in enumerate(names)}
+    ends = [place.get(spoken(name)) for name in label.keypoints]
+    pairs = [(ends[a], ends[b]) for a, b in label.skeleton]
+    return [(a, b) for a, b in pairs if a is not None and b is not None]
 
 
 def _tint(picture: Image.Image, rle: Rle, color: Color) -> Image.Image:

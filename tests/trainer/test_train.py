@@ -87,13 +87,15 @@ def test_sigterm_saves_and_the_run_goes_on(
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    before = signal.getsignal(signal.SIGTERM)
+
     stopped = train(make_run(), tmp_path, reader=make_reader(), progress=report)
     finished = train(make_run(), tmp_path, reader=make_reader())
 
     assert (stopped.step, stopped.stopped, stopped.checkpoint.name) == (2, True, "step-00000002")
     assert (finished.step, finished.stopped) == (6, False)
     assert exact(tmp_path) == exact(straight)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_tells_its_terms_tasks_and_samples(straight: Path) -> None:

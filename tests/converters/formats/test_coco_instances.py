@@ -258,7 +258,7 @@ def test_a_file_that_is_cut_off_is_an_error_with_its_length(tmp_path: Path) -> N
 
 
 def test_a_syntax_error_is_placed_by_its_line(tmp_path: Path) -> None:
-    (tmp_path / "instances.json").write_text('{"images": [],\n"annotations": [NaN]}')
+    (tmp_path / "instances.json").write_text('{"images": [],\n"annotations": [1,]}')
 
     with pytest.raises(SourceError, match=r"^instances\.json: line 2: "):
         _split(Root(tmp_path))

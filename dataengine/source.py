@@ -1,0 +1,59 @@
+"""A split's source, opened: its root, its label space and its items, with everything that a spec says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from dataengine.annotation import Annotation, LabelSpace, Rejected
+from dataengine.errors import Quarantine
+from dataengine.files import Root
+from dataengine.modules import load_function, load_reader, source_labels
+from dataengine.spec import Resolved
+
+Adapter = Callable[[Annotation], Annotation]
+
+
+def reader_name(spec: Resolved) -> str:
+    """Return the reader and its version, as origins and fingerprints name it."""
+    reader = load_reader(spec.dataset.source.format, spec.path)
+    return f"{spec.dataset.source.format} {reader.VERSION}"
+
+
+def open_root(spec: Resolved, split: str, directory: Path) -> Root:
+    """Return the root of a split; a reader that makes its own pictures does so first. Raises SourceError."""
+    reader = load_reader(spec.dataset.source.format, spec.path)
+    prepare = getattr(reader, "prepare", None)
+    if prepare is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        prepare(spec.source(split), directory)
+    return Root(directory)
+
+
+def labels_of(spec: Resolved, split: str, root: Root) -> LabelSpace | None:
+    """Return the label space that the spec names, or the source's own, or None."""
+    reader = load_reader(spec.dataset.source.format, spec.path)
+    return spec.labels or source_labels(reader, spec.source(split), root)
+
+
+def items_of(
+    spec: Resolved, split: str, root: Root, limit: int | None = None
+) -> Iterator[Annotation | Rejected]:
+    """Yield a split's items, at most `limit`, each passed through the spec's `adapt` where it names one.
+
+    Raises SpecError or SourceError. An adapter's Quarantine rejects its item alone.
+    """
+    reader = load_reader(spec.dataset.source.format, spec.path)
+    items = islice(reader.read(spec.source(split), root), limit)
+    if spec.dataset.adapt is None:
+        return items
+    adapt: Adapter = load_function(spec.dataset.adapt, f"{spec.path}: adapt")
+    return (_adapted(adapt, item) if isinstance(item, Annotation) else item for item in items)
+
+
+def _adapted(adapt: Adapter, item: Annotation) -> Annotation | Rejected:
+    try:
+        return adapt(item)
+    except Quarantine as error:
+        return Rejected(key=item.key, reason=error.reason, detail=error.detail, origin=item.origin)

@@ -1,0 +1,276 @@
+"""Source items to samples, unit by unit: the part of conversion that knows nothing of files on the way out."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import xxhash
+
+from dataengine import ledger as ledgers
+from dataengine import sample as samples
+from dataengine.annotation import (
+    Annotation,
+    Caption,
+    Dialog,
+    Edit,
+    Expression,
+    Instance,
+    Question,
+    Rejected,
+)
+from dataengine.clean import clean
+from dataengine.errors import Quarantine, Skip
+from dataengine.files import Root
+from dataengine.images import Probe, probe
+from dataengine.ledger import Ledger
+from dataengine.modules import load_builder
+from dataengine.sample import Sample, SampleImage, SampleLicense, SampleOrigin
+from dataengine.source import labels_of, reader_name
+from dataengine.spec import Resolved
+from dataengine.task import Task, Unit, explode
+from dataengine.tokens import IMAGE, special_tokens
+
+# A reader reports what a spec's own `where` leaves out; that is a choice, not a defect.
+SKIP_REASONS = frozenset({"where.filtered", "split.other", "unit.none"})
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What every chunk of a split is converted with."""
+
+    spec: Resolved
+    task: Task
+    split: str
+    root: str
+    seed: int
+    spec_hash: str
+    reader: str
+    builder: str
+
+
+def builder_name(spec: Resolved) -> str:
+    """Return the builder and its version, as fingerprints name it."""
+    return f"{spec.task.builder} {load_builder(spec.task.builder, spec.path).VERSION}"
+
+
+def context_of(spec: Resolved, split: str, root: Root, seed: int) -> Context:
+    """Return what a split is converted with. Raises SpecError or SourceError."""
+    return Context(
+        spec=spec,
+        task=spec.runtime(split, labels_of(spec, split, root)),
+        split=split,
+        root=str(root.directory.resolve()),
+        seed=seed,
+        spec_hash=spec.hash(),
+        reader=reader_name(spec),
+        builder=builder_name(spec),
+    )
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """A unit that became no sample: `outcome` is skipped or quarantined."""
+
+    outcome: str
+    reason: str
+    key: str
+    detail: str
+    file: str
+    record: str
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """What some source items became, in their order. `pictures` are hashes of the paths that they name."""
+
+    samples: list[bytes]
+    lost: list[Lost]
+    ledger: Ledger
+    pictures: list[int]
+
+    @staticmethod
+    def join(chunks: list[Chunk]) -> Chunk:
+        """Return several chunks as one."""
+        return Chunk(
+            [data for chunk in chunks for data in chunk.samples],
+            [one for chunk in chunks for one in chunk.lost],
+            ledgers.add([chunk.ledger for chunk in chunks]),
+            [picture for chunk in chunks for picture in chunk.pictures],
+        )
+
+
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A source item on its way to a worker: an annotation, or what a reader rejected."""
+
+    annotation: Annotation | None = None
+    rejected: Rejected | None = None
+
+
+def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
+    """Convert source items one by one."""
+    root = Root(Path(context.root))
+    build = load_builder(context.task.spec.builder, context.spec.path).build
+    made: list[bytes] = []
+    lost: list[Lost] = []
+    counts: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    fixed: Counter[str] = Counter()
+    probes: dict[str, Probe] = {}
+    pictures: set[int] = set()
+
+    def lose(outcome: str, reason: str, detail: str, key: str, item: Annotation | Rejected) -> None:
+        lost.append(Lost(outcome, reason, key, detail, item.origin.file, item.origin.record))
+
+    for item in items:
+        counts["records"] += 1
+        if item.annotation is None:
+            assert item.rejected is not None
+            bad = item.rejected
+            outcome = "skipped" if bad.reason in SKIP_REASONS else "quarantined"
+            lose(outcome, bad.reason, bad.detail, bad.key, bad)
+            continue
+        annotation = item.annotation
+        pictures.update(xxhash.xxh3_64_intdigest(image.path.encode()) for image in annotation.images)
+        units = explode(annotation, context.task.spec.unit)
+        if not units:
+            lose("skipped", "unit.none", f"no {context.task.spec.unit} here", annotation.key, annotation)
+            continue
+        try:
+            found = [_probe(root, image.path, probes) for image in annotation.images]
+            _check_sizes(annotation, found)
+        except Quarantine as error:
+            for suffix, _ in units:
+                lose("quarantined", error.reason, error.detail, _key(annotation, suffix), annotation)
+            continue
+        cleaned = clean(annotation, [(image.width, image.height) for image in found])
+        counts["objects"] += len(annotation.instances)
+        dropped.update(cleaned.dropped)
+        fixed.update(cleaned.fixed)
+        for suffix, unit in units:
+            key = _key(annotation, suffix)
+            rng = _rng(context, key)
+            try:
+                _check_text(unit)
+                rendering = build(cleaned.annotation, unit, context.task, rng)
+                sample = _sample(context, cleaned.annotation, found, key, rendering)
+                samples.check(sample)
+            except Skip as skip:
+                lose("skipped", skip.reason, skip.detail, key, annotation)
+            except Quarantine as error:
+                lose("quarantined", error.reason, error.detail, key, annotation)
+            else:
+                made.append(samples.encode(sample))
+    reasons = {
+        outcome: dict(Counter(one.reason for one in lost if one.outcome == outcome))
+        for outcome in ("skipped", "quarantined")
+    }
+    ledger = Ledger(
+        units=len(made) + len(lost),
+        samples=len(made),
+        records=counts["records"],
+        images=len(pictures),
+        objects_read=counts["objects"],
+        objects_dropped=dict(dropped),
+        objects_fixed=dict(fixed),
+        **reasons,
+    )
+    return Chunk(made, lost, ledger, sorted(pictures))
+
+
+def _rng(context: Context, key: str) -> random.Random:
+    """Return the chance of one unit: the same for the same identity, whatever else is converted."""
+    identity = f"{context.seed}/{context.spec.id}/{context.split}/{key}"
+    return random.Random(xxhash.xxh3_64_intdigest(identity.encode()))
+
+
+def _key(annotation: Annotation, suffix: str) -> str:
+    return f"{annotation.key}.{suffix}" if suffix else annotation.key
+
+
+def _probe(root: Root, path: str, probes: dict[str, Probe]) -> Probe:
+    if path not in probes:
+        try:
+            probes[path] = probe(root.inside(path))
+        except Quarantine as error:
+            raise Quarantine(error.reason, f"{path}: {error.detail}") from error
+    return probes[path]
+
+
+def _check_sizes(annotation: Annotation, found: list[Probe]) -> None:
+    """Refuse coordinates that were made for a picture of another size."""
+    if not annotation.instances:
+        return
+    for stated, real in zip(annotation.images, found, strict=True):
+        if stated.width is None or stated.height is None:
+            continue
+        if (stated.width, stated.height) == (real.width, real.height):
+            continue
+        text = f"{stated.path}: stated {stated.width} x {stated.height}, is {real.width} x {real.height}"
+        if (stated.height, stated.width) == (real.width, real.height) and real.orientation > 4:
+            raise Quarantine("image.exif_orientation", f"{text} after EXIF orientation {real.orientation}")
+        raise Quarantine("box.size_mismatch", text)
+
+
+def _check_text(unit: Unit) -> None:
+    """Refuse source text that speaks the model's language."""
+    match unit:
+        case Annotation():
+            texts = [item.category or "" for item in unit.instances]
+        case Instance():
+            texts = [unit.text or "", unit.category or ""]
+        case Caption() | Expression():
+            texts = [unit.text]
+        case Question():
+            texts = [unit.text, *unit.answers, *unit.choices, unit.rationale or ""]
+        case Edit():
+            texts = [unit.instruction]
+        case Dialog():
+            texts = [turn.text.replace(IMAGE, "") for turn in unit.turns]
+    for text in texts:
+        if found := special_tokens(text):
+            raise Quarantine("text.special_token", f"{found[0]!r} stands in the source text")
+        if "\0" in text:
+            raise Quarantine("text.control", "a NUL stands in the source text")
+
+
+def _sample(
+    context: Context, annotation: Annotation, found: list[Probe], key: str, rendering: samples.Rendering
+) -> Sample:
+    spec = context.spec
+    licensed = {image.license for image in annotation.images if image.license}
+    split_license = spec.dataset.source.splits[context.split].license
+    return Sample(
+        id=f"{spec.dataset.id}/{context.split}/{key}#{spec.task.id}",
+        task=spec.task.id,
+        dataset=spec.dataset.id,
+        split=context.split,
+        images=tuple(
+            SampleImage(
+                path=image.path,
+                width=real.width,
+                height=real.height,
+                format=real.format,
+                role=image.role,
+                license=image.license,
+            )
+            for image, real in zip(annotation.images, found, strict=True)
+        ),
+        conversation=rendering.conversation,
+        targets=rendering.targets,
+        routes=rendering.routes,
+        regions=rendering.regions,
+        prompt=rendering.prompt,
+        origin=SampleOrigin(
+            dataset=spec.dataset.id,
+            file=annotation.origin.file,
+            record=annotation.origin.record,
+            spec=spec.id,
+            spec_hash=context.spec_hash,
+            reader=context.reader,
+        ),
+        license=SampleLicense(
+            annotations=split_license or spec.dataset.license.annotations,
+            images=" AND ".join(sorted(licensed)) if licensed else spec.dataset.license.images,
+        ),
+    )
