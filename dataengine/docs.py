@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -118,14 +119,30 @@ def command_line() -> str:
     return "".join(parts)
 
 
+def broken_links() -> list[str]:
+    """Return one line for every relative link of the documentation that leads nowhere."""
+    pages = (Path("README.md"), *sorted(DOCS.glob("*.md")))
+    links = [
+        (page, target)
+        for page in pages
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    ]
+    return [
+        f"{page}: links to {target!r}, which is not there"
+        for page, target in links
+        if not (page.parent / target).exists()
+    ]
+
+
 def main() -> int:
     """Write the generated files, or with --check say which ones lag."""
     made = generate()
     lagging = [path for path, data in made.items() if not path.is_file() or path.read_bytes() != data]
     if "--check" in sys.argv:
-        for path in lagging:
-            click.echo(f"{path}: lags behind the code; run 'make docs'", err=True)
-        return 1 if lagging else 0
+        broken = broken_links()
+        for line in [*(f"{path}: lags behind the code; run 'make docs'" for path in lagging), *broken]:
+            click.echo(line, err=True)
+        return 1 if lagging or broken else 0
     for path in lagging:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(made[path])

@@ -383,13 +383,16 @@ def _evaluation_tables(evaluation: dict[str, Any]) -> list[Table]:
 
 
 def _galleries(out: Path) -> list[Section]:
-    """Return the first samples of every split, drawn."""
+    """Return some samples of every split, drawn."""
     sections = []
     for path in manifests.find(out / "manifests"):
         manifest = manifests.load(path)
         root = Root(Path(manifest.root))
         cards: list[Card] = []
-        for sample in manifests.read_samples(path, 0, CARDS_A_SOURCE):
+        count = manifests.num_samples(path)
+        # Spread over the split: the first samples often show one picture.
+        rows = sorted({count * i // CARDS_A_SOURCE for i in range(CARDS_A_SOURCE)}) if count else []
+        for sample in (one for row in rows for one in manifests.read_samples(path, row, row + 1)):
             pictures = [decode(root.inside(image.path).read_bytes()) for image in sample.images]
             cards.append(card(sample, pictures, manifest.labels))
         if cards:

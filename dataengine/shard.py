@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -23,7 +22,7 @@ from dataengine import manifest as manifests
 from dataengine import sample as samples
 from dataengine import schema, tar
 from dataengine.errors import Quarantine, ShardError
-from dataengine.files import Root, digest_file, unwritable, write_atomic
+from dataengine.files import Root, unwritable, write_atomic
 from dataengine.images import MAX_BYTES, probe
 from dataengine.index import (
     INDEX,
@@ -44,7 +43,7 @@ from dataengine.sample import Sample
 Layout = Literal["by_task", "mixed"]
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
 Progress = Callable[[int, str], None]
-_REBUILD = ".rebuild-"
+REBUILD = ".rebuild-"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -190,7 +189,7 @@ def _standing(out: Path, plans: list[ShardPlan]) -> dict[str, Written]:
                 result = msgspec.msgpack.decode(path.read_bytes(), type=Written)
             except msgspec.DecodeError:
                 continue  # another version's: the tar is written anew
-            if result.file.plan == digest and _has_size(out, result.file):
+            if result.file.plan == digest and has_size(out, result.file):
                 found[name] = result
     if (out / SHARDS).exists() and len(found) < len(wanted):
         old = load_set(out)
@@ -198,7 +197,7 @@ def _standing(out: Path, plans: list[ShardPlan]) -> dict[str, Written]:
         good = {
             name: file
             for name, file in files.items()
-            if name not in found and wanted.get(name) == file.plan and _has_size(out, file)
+            if name not in found and wanted.get(name) == file.plan and has_size(out, file)
         }
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in good}
         if good:
@@ -210,7 +209,7 @@ def _standing(out: Path, plans: list[ShardPlan]) -> dict[str, Written]:
     return found
 
 
-def _has_size(out: Path, file: ShardFile) -> bool:
+def has_size(out: Path, file: ShardFile) -> bool:
     path = out / file.name
     return path.is_file() and path.stat().st_size == file.bytes
 
@@ -293,7 +292,7 @@ def _with_pictures(sample: Sample, root: Root) -> tuple[Sample, list[bytes]]:
     return msgspec.structs.replace(sample, images=tuple(images)), pictures
 
 
-def _member_names(key: str, sample: Sample) -> list[str]:
+def member_names(key: str, sample: Sample) -> list[str]:
     """Return the names of a sample's members: its JSON, then its pictures in order."""
     suffixes = [EXTENSIONS[image.format] for image in sample.images]
     pictures = [f"{key}.{n}.{suffix}" if n else f"{key}.{suffix}" for n, suffix in enumerate(suffixes)]
@@ -305,7 +304,7 @@ def _members(
 ) -> tuple[list[bytes], dict[str, Any]]:
     """Return a sample's tar blocks, members sorted by name, and its index row."""
     encoded = samples.encode(sample)
-    named = zip(_member_names(key, sample), [encoded, *pictures], range(-1, len(pictures)), strict=True)
+    named = zip(member_names(key, sample), [encoded, *pictures], range(-1, len(pictures)), strict=True)
     blocks: list[bytes] = []
     offsets: dict[int, int] = {}
     for name, data, number in sorted(named):
@@ -387,96 +386,6 @@ def _finish(
     data = msgspec.json.format(msgspec.json.encode(result, order="sorted"), indent=1)
     write_atomic(out / SHARDS, data + b"\n")
     shutil.rmtree(out / ".parts", ignore_errors=True)
-    for folder in out.glob(f"{_REBUILD}*"):
+    for folder in out.glob(f"{REBUILD}*"):
         shutil.rmtree(folder, ignore_errors=True)
     return result
-
-
-def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str]:
-    """Return one line for every shard or sample whose bytes are not those of the index; empty means whole."""
-    index = Index(out)
-    findings = []
-    by_shard: dict[str, list[int]] = {}
-    for number, name in enumerate(index.table.column("shard").to_pylist()):
-        by_shard.setdefault(name, []).append(number)
-    for file in index.set.shards:
-        path = out / file.name
-        name = file.name.removesuffix(".tar")
-        mend = f"rebuild it with 'dataengine shard {out} --rebuild --only {name}'"
-        if not path.is_file():
-            findings.append(f"{path}: missing; {mend}")
-        elif path.stat().st_size != file.bytes:
-            findings.append(f"{path}: has {path.stat().st_size} bytes, expected {file.bytes}; {mend}")
-        elif digest_file(path) != file.digest:
-            findings.append(f"{path}: digest differs from shards.json; {mend}")
-            findings += _damaged_samples(path, index, by_shard.get(name, []))
-        progress(file.samples, "")
-    return findings
-
-
-def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
-    """Name the samples of a damaged tar whose JSON, pictures or headers are not what they were."""
-    found = []
-    data = path.read_bytes()
-    for number in rows:
-        row = index.row(number)
-        encoded = data[row["json_offset"] : row["json_offset"] + row["json_size"]]
-        if xxhash.xxh3_128_hexdigest(encoded) != row["digest"]:
-            found.append(f"{path}: offset {row['json_offset']}: JSON of {row['id']} is damaged")
-            continue
-        sample = samples.decode(encoded)
-        for image, start, size in zip(sample.images, row["image_offsets"], row["image_sizes"], strict=True):
-            if xxhash.xxh3_128_hexdigest(data[start : start + size]) != image.digest:
-                found.append(f"{path}: offset {start}: picture {image.path} of {row['id']} is damaged")
-        starts = (row["json_offset"], *row["image_offsets"])
-        sizes = (row["json_size"], *row["image_sizes"])
-        for name, start, size in zip(_member_names(row["key"], sample), starts, sizes, strict=True):
-            if data[start - tar.BLOCK : start] != tar.header(name, size):
-                found.append(f"{path}: offset {start - tar.BLOCK}: header of {name}, {row['id']}, is damaged")
-    return found or [f"{path}: the padding between members, or the end, is damaged; no sample is"]
-
-
-def rebuild(
-    out: Path,
-    *,
-    only: str | None = None,
-    runner: RunnerName = "local",
-    workers: int = 1,
-    progress: Progress = lambda count, text: None,
-) -> list[str]:
-    """Write shards anew from their manifests and compare; a missing or damaged tar is put right.
-
-    Returns one line for every shard that could not be made the same. Raises ShardError where a manifest has moved.
-    """
-    shard_set = load_set(out)
-    sources = []
-    for entry in shard_set.sources:
-        path = (out / entry.manifest).resolve()
-        manifest = manifests.load(path)
-        if manifest.fingerprint != entry.fingerprint:
-            raise ShardError(
-                f"{path}: was converted again since; run 'dataengine shard' to bring the set up to date"
-            )
-        sources.append((path, manifest))
-    layout: Layout = "mixed" if shard_set.layout == "mixed" else "by_task"
-    plans = plan_shards(sources, layout, shard_set.samples_per_shard)
-    if only is not None:
-        plans = [plan for plan in plans if plan.name == only.removesuffix(".tar")]
-        if not plans:
-            raise ShardError(f"{out}: no shard {only!r}; shards.json lists them")
-    files = {file.name: file for file in shard_set.shards}
-    roots = {manifest.name: manifest.root for _, manifest in sources}
-    findings = []
-    with tempfile.TemporaryDirectory(dir=out, prefix=_REBUILD) as folder:
-        for result in run(partial(write_shard, folder, roots), plans, runner=runner, workers=workers):
-            name = result.file.name
-            path = out / name
-            if result.file.digest != files[name].digest:
-                findings.append(
-                    f"{path}: rebuilt bytes differ from shards.json; its source files have changed"
-                )
-            elif not _has_size(out, files[name]) or digest_file(path) != files[name].digest:
-                (Path(folder) / name).replace(path)
-            (Path(folder) / name).unlink(missing_ok=True)
-            progress(result.file.samples, "")
-    return findings

@@ -28,11 +28,11 @@ from dataengine.manifest import Manifest
 from dataengine.modules import Reader, load_reader
 from dataengine.runners import run
 from dataengine.sample import Sample
-from dataengine.shard import verify
 from dataengine.source import items_of
 from dataengine.spec import Resolved
 from dataengine.stream import Pool
 from dataengine.units import SKIP_REASONS
+from dataengine.verify import verify
 
 Progress = Callable[[int, str], None]
 Sizes = list[tuple[int, int] | None]

@@ -16,7 +16,8 @@ from dataengine.cli.output import (
 )
 from dataengine.errors import UsageError
 from dataengine.runners import RunnerName
-from dataengine.shard import Layout, rebuild, shard, verify
+from dataengine.shard import Layout, shard
+from dataengine.verify import rebuild, verify
 
 
 @click.command("shard")

@@ -19,8 +19,9 @@ from PIL import Image
 from dataengine.errors import ShardError
 from dataengine.index import Index, load_set
 from dataengine.manifest import read_samples
-from dataengine.shard import rebuild, shard, verify
+from dataengine.shard import shard
 from dataengine.stream import Stream, recipe
+from dataengine.verify import rebuild, verify
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny

@@ -162,6 +162,32 @@ def test_a_state_is_enough_to_go_on(shards: Path) -> None:
     assert "tiny/train/3#detection" not in whole
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    runs=st.lists(
+        st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 25)), min_size=1, max_size=6
+    ),
+    mode=st.sampled_from(["mixed", "unmixed", "stratified"]),
+)
+def test_a_chain_of_stops_with_other_ranks_and_workers_loses_nothing_and_repeats_nothing(
+    tiny_shards: Path, runs: list[tuple[int, int, int]], mode: str
+) -> None:
+    straight = _stream(tiny_shards, mode=mode)
+    position, served = 0, list[tuple[int, str]]()
+
+    for world, workers, length in runs:
+        state = msgspec.json.decode(msgspec.json.encode(straight.state(position)), type=State)
+        resumed = _stream(tiny_shards, mode=mode)
+        resumed.check(state)
+        position = state.position + length
+        for rank in range(world):
+            mine = list(resumed.positions(state.position, position, rank=rank, world=world))
+            for worker in range(workers):
+                served += [(t, resumed.entry(t)["id"]) for t in mine[worker::workers]]
+
+    assert sorted(served) == [(t, straight.entry(t)["id"]) for t in range(position)]
+
+
 @pytest.mark.parametrize(
     "change", [{"seed": 4}, {"global_batch": 3}, {"policy": "sqrt"}, {"mode": "stratified"}]
 )

@@ -1,0 +1,108 @@
+"""Proof that shards are what they were, and the way back: read every byte again, or write every tar again."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import xxhash
+
+from dataengine import manifest as manifests
+from dataengine import sample as samples
+from dataengine import tar
+from dataengine.errors import ShardError
+from dataengine.files import digest_file
+from dataengine.index import Index, load_set
+from dataengine.runners import RunnerName, run
+from dataengine.shard import REBUILD, Layout, Progress, has_size, member_names, plan_shards, write_shard
+
+
+def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str]:
+    """Return one line for every shard or sample whose bytes are not those of the index; empty means whole."""
+    index = Index(out)
+    findings = []
+    by_shard: dict[str, list[int]] = {}
+    for number, name in enumerate(index.table.column("shard").to_pylist()):
+        by_shard.setdefault(name, []).append(number)
+    for file in index.set.shards:
+        path = out / file.name
+        name = file.name.removesuffix(".tar")
+        mend = f"rebuild it with 'dataengine shard {out} --rebuild --only {name}'"
+        if not path.is_file():
+            findings.append(f"{path}: missing; {mend}")
+        elif path.stat().st_size != file.bytes:
+            findings.append(f"{path}: has {path.stat().st_size} bytes, expected {file.bytes}; {mend}")
+        elif digest_file(path) != file.digest:
+            findings.append(f"{path}: digest differs from shards.json; {mend}")
+            findings += _damaged_samples(path, index, by_shard.get(name, []))
+        progress(file.samples, "")
+    return findings
+
+
+def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
+    """Name the samples of a damaged tar whose JSON, pictures or headers are not what they were."""
+    found = []
+    data = path.read_bytes()
+    for number in rows:
+        row = index.row(number)
+        encoded = data[row["json_offset"] : row["json_offset"] + row["json_size"]]
+        if xxhash.xxh3_128_hexdigest(encoded) != row["digest"]:
+            found.append(f"{path}: offset {row['json_offset']}: JSON of {row['id']} is damaged")
+            continue
+        sample = samples.decode(encoded)
+        for image, start, size in zip(sample.images, row["image_offsets"], row["image_sizes"], strict=True):
+            if xxhash.xxh3_128_hexdigest(data[start : start + size]) != image.digest:
+                found.append(f"{path}: offset {start}: picture {image.path} of {row['id']} is damaged")
+        starts = (row["json_offset"], *row["image_offsets"])
+        sizes = (row["json_size"], *row["image_sizes"])
+        for name, start, size in zip(member_names(row["key"], sample), starts, sizes, strict=True):
+            if data[start - tar.BLOCK : start] != tar.header(name, size):
+                found.append(f"{path}: offset {start - tar.BLOCK}: header of {name}, {row['id']}, is damaged")
+    return found or [f"{path}: the padding between members, or the end, is damaged; no sample is"]
+
+
+def rebuild(
+    out: Path,
+    *,
+    only: str | None = None,
+    runner: RunnerName = "local",
+    workers: int = 1,
+    progress: Progress = lambda count, text: None,
+) -> list[str]:
+    """Write shards anew from their manifests and compare; a missing or damaged tar is put right.
+
+    Returns one line for every shard that could not be made the same. Raises ShardError where a manifest has moved.
+    """
+    shard_set = load_set(out)
+    sources = []
+    for entry in shard_set.sources:
+        path = (out / entry.manifest).resolve()
+        manifest = manifests.load(path)
+        if manifest.fingerprint != entry.fingerprint:
+            raise ShardError(
+                f"{path}: was converted again since; run 'dataengine shard' to bring the set up to date"
+            )
+        sources.append((path, manifest))
+    layout: Layout = "mixed" if shard_set.layout == "mixed" else "by_task"
+    plans = plan_shards(sources, layout, shard_set.samples_per_shard)
+    if only is not None:
+        plans = [plan for plan in plans if plan.name == only.removesuffix(".tar")]
+        if not plans:
+            raise ShardError(f"{out}: no shard {only!r}; shards.json lists them")
+    files = {file.name: file for file in shard_set.shards}
+    roots = {manifest.name: manifest.root for _, manifest in sources}
+    findings = []
+    with tempfile.TemporaryDirectory(dir=out, prefix=REBUILD) as folder:
+        for result in run(partial(write_shard, folder, roots), plans, runner=runner, workers=workers):
+            name = result.file.name
+            path = out / name
+            if result.file.digest != files[name].digest:
+                findings.append(
+                    f"{path}: rebuilt bytes differ from shards.json; its source files have changed"
+                )
+            elif not has_size(out, files[name]) or digest_file(path) != files[name].digest:
+                (Path(folder) / name).replace(path)
+            (Path(folder) / name).unlink(missing_ok=True)
+            progress(result.file.samples, "")
+    return findings
