@@ -113,14 +113,19 @@ class Place(msgspec.Struct, frozen=True):
     digest: str
 
 
-class Places(msgspec.Struct, frozen=True):
-    """The columns that `Place` is made of, each in one piece: a chunked column is slow to pick from."""
+class Places(msgspec.Struct, frozen=True, eq=False):
+    """The columns that `Place` is made of, as arrays: picking a value from an Arrow column costs many times more.
 
-    shard: Any
-    json_offset: Any
-    json_size: Any
-    image_offsets: Any
-    image_sizes: Any
+    The pictures of row i are those from first_image[i] up to first_image[i + 1].
+    """
+
+    shards: list[str]
+    shard: npt.NDArray[np.int32]
+    json_offset: npt.NDArray[np.int64]
+    json_size: npt.NDArray[np.int32]
+    first_image: npt.NDArray[np.int32]
+    image_offset: npt.NDArray[np.int64]
+    image_size: npt.NDArray[np.int64]
     digest: Any
 
 
@@ -162,18 +167,31 @@ class Index:
 
     @cached_property
     def _places(self) -> Places:
-        columns = {name: self.table.column(name).combine_chunks() for name in Places.__struct_fields__}
-        return Places(**columns)
+        def column(name: str) -> Any:
+            return self.table.column(name).combine_chunks()
+
+        shard, offsets, sizes = column("shard"), column("image_offsets"), column("image_sizes")
+        return Places(
+            shards=shard.dictionary.to_pylist(),
+            shard=shard.indices.to_numpy(),
+            json_offset=column("json_offset").to_numpy(),
+            json_size=column("json_size").to_numpy(),
+            first_image=offsets.offsets.to_numpy(),
+            image_offset=offsets.values.to_numpy(),
+            image_size=sizes.values.to_numpy(),
+            digest=column("digest"),
+        )
 
     def place(self, number: int) -> Place:
         """Return where one row's bytes lie: what reading a sample needs, and nothing else."""
         columns = self._places
+        start, stop = columns.first_image[number : number + 2].tolist()
         return Place(
-            columns.shard[number].as_py(),
-            columns.json_offset[number].as_py(),
-            columns.json_size[number].as_py(),
-            columns.image_offsets[number].as_py(),
-            columns.image_sizes[number].as_py(),
+            columns.shards[columns.shard[number]],
+            columns.json_offset.item(number),
+            columns.json_size.item(number),
+            columns.image_offset[start:stop].tolist(),
+            columns.image_size[start:stop].tolist(),
             columns.digest[number].as_py(),
         )
 
