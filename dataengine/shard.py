@@ -191,9 +191,9 @@ def _standing(out: Path, plans: list[ShardPlan]) -> dict[str, Written]:
                 continue  # another version's: the tar is written anew
             if result.file.plan == digest and has_size(out, result.file):
                 found[name] = result
-    if (out / SHARDS).exists() and len(found) < len(wanted):
-        old = load_set(out)
-        files = {file.name.removesuffix(".tar"): file for file in old.shards}
+    old = _old_index(out) if len(found) < len(wanted) else None
+    if old is not None:
+        files = {file.name.removesuffix(".tar"): file for file in old.set.shards}
         good = {
             name: file
             for name, file in files.items()
@@ -201,15 +201,24 @@ def _standing(out: Path, plans: list[ShardPlan]) -> dict[str, Written]:
         }
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in good}
         if good:
-            for row in Index(out).table.to_pylist():
+            for row in old.table.to_pylist():
                 if row["shard"] in rows:
                     rows[row["shard"]].append(row)
-        dropped = {name: [d for d in old.dropped if d.detail.startswith(f"{name}: ")] for name in good}
+        dropped = {name: [d for d in old.set.dropped if d.detail.startswith(f"{name}: ")] for name in good}
         found.update({name: Written(file, rows[name], dropped[name]) for name, file in good.items()})
     return found
 
 
+def _old_index(out: Path) -> Index | None:
+    """Return the index of the set that stands in a folder; None where there is none, or a damaged one to write anew."""
+    try:
+        return Index(out)
+    except ShardError:
+        return None
+
+
 def has_size(out: Path, file: ShardFile) -> bool:
+    """Say whether the tar of an entry is there, as long as the entry says."""
     path = out / file.name
     return path.is_file() and path.stat().st_size == file.bytes
 
@@ -371,7 +380,8 @@ def _finish(
         dropped=dropped,
         specs={f"{m.dataset}/{m.task}": {k: v for k, v in m.spec.items() if k != "path"} for _, m in sources},
     )
-    stale = {file.name for file in load_set(out).shards} if (out / SHARDS).exists() else set()
+    old = _old_index(out)
+    stale = {file.name for file in old.set.shards} if old is not None else set()
     # What a stopped run wrote, by this plan or another one, left a part behind.
     stale |= {f"{part.stem}.tar" for part in (out / ".parts").glob("*.msgpack")}
     for name in stale - {one.file.name for one in written}:
