@@ -5,6 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# More known words than this are no help; a few are named instead.
+MOST_LISTED = 40
+FEW = 5
+
 
 class DataEngineError(Exception):
     """Base of all errors that a user can cause and mend; the command line prints them as one line."""
@@ -67,11 +71,14 @@ def _edits(a: str, b: str) -> int:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the closest known word, or the list of known words if none is close."""
+    """Return `; did you mean 'x'?` for the closest known word; if none is close, the known words, or a few of many."""
     options = sorted(known)
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     # difflib compares the order of pieces, and finds two swapped letters ('lisence') farther than they look.
     close = close or [name for name in options if _edits(word, name) <= len(name) // 3][:1]
     if close:
         return f"; did you mean {close[0]!r}?"
+    if len(options) > MOST_LISTED:
+        near = difflib.get_close_matches(word, options, n=FEW, cutoff=0.0)
+        return f"; {len(options)} are known, such as {', '.join(near)}"
     return f"; known: {', '.join(options)}" if options else ""

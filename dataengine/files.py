@@ -62,6 +62,9 @@ class Root:
         # os.path's answer for a name that no file can have is False, where Path's is an OSError.
         if not os.path.exists(path):  # noqa: PTH110
             raise SourceError(f"{path}: no such file; the spec needs it as source.{needed_as}")
+        if not path.is_file() and not path.is_dir():
+            # A pipe would block whoever opens it.
+            raise SourceError(f"{path}: is a pipe or a device, expected a file; source.{needed_as} names it")
         return path
 
     def read(self, relative: str, needed_as: str) -> bytes:
@@ -154,6 +157,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it where they are not there yet, and return it. Raises DataEngineError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return path
 
 
 def unwritable(path: Path, error: OSError) -> DataEngineError:

@@ -32,11 +32,6 @@ def to_xywh(box: Box) -> Box:
     return (box[0], box[1], box[2] - box[0], box[3] - box[1])
 
 
-def scale_box(box: Box, sx: float, sy: float) -> Box:
-    """Multiply x by `sx` and y by `sy`."""
-    return (box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy)
-
-
 def clip_box(box: Box, width: int, height: int) -> Box:
     """Cut a box to the image."""
     return (

@@ -17,8 +17,8 @@ from dataengine.audit import report as audit_report
 from dataengine.audit.run import audit
 from dataengine.catalog import Catalog
 from dataengine.convert import convert
-from dataengine.errors import UsageError, nearest
-from dataengine.files import Root, digest_file, write_atomic
+from dataengine.errors import Quarantine, UsageError, nearest
+from dataengine.files import Root, digest_file, make_folder, write_atomic
 from dataengine.images import decode
 from dataengine.index import SHARDS, Index
 from dataengine.ledger import Ledger, add
@@ -77,7 +77,7 @@ def run_pipeline(
 ) -> Summary:
     """Run every stage of a pipeline and return its summary. Raises what the stages raise."""
     out = out or Path(pipeline.out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     folders = _roots(pipeline, out, roots or {})
     _prepare(pipeline, out, bar)
     splits = _convert(pipeline, out, folders, bar)
@@ -389,12 +389,17 @@ def _galleries(out: Path) -> list[Section]:
         manifest = manifests.load(path)
         root = Root(Path(manifest.root))
         cards: list[Card] = []
+        undrawn: list[str] = []
         count = manifests.num_samples(path)
         # Spread over the split: the first samples often show one picture.
         rows = sorted({count * i // CARDS_A_SOURCE for i in range(CARDS_A_SOURCE)}) if count else []
         for sample in (one for row in rows for one in manifests.read_samples(path, row, row + 1)):
-            pictures = [decode(root.inside(image.path).read_bytes()) for image in sample.images]
-            cards.append(card(sample, pictures, manifest.labels))
-        if cards:
-            sections.append(Section(title=manifest.name, cards=cards))
+            try:
+                pictures = [decode(root.inside(image.path).read_bytes()) for image in sample.images]
+            except Quarantine as error:
+                undrawn.append(f"{sample.id} cannot be drawn: {error.reason}: {error.detail}.")
+            else:
+                cards.append(card(sample, pictures, manifest.labels))
+        if cards or undrawn:
+            sections.append(Section(title=manifest.name, note=" ".join(undrawn), cards=cards))
     return sections

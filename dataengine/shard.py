@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ from dataengine import manifest as manifests
 from dataengine import sample as samples
 from dataengine import schema, tar
 from dataengine.errors import Quarantine, ShardError
-from dataengine.files import Root, unwritable, write_atomic
+from dataengine.files import Root, make_folder, unwritable, write_atomic
 from dataengine.images import MAX_BYTES, probe
 from dataengine.index import (
     INDEX,
@@ -145,14 +146,15 @@ def shard(
     """
     sources = _sources(paths)
     plans = plan_shards(sources, layout, samples_per_shard)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(out, error) from error
-    kept = _standing(out, plans)
+    make_folder(out)
+    roots = {manifest.name: manifest.root for _, manifest in sources}
+    kept = {
+        name: written
+        for name, written in _standing(out, plans).items()
+        if not any(_came_back(one, roots) for one in written.dropped)
+    }
     todo = [plan for plan in plans if plan.name not in kept]
     progress(sum(len(kept[name].rows) for name in kept), "unchanged" if kept and not todo else "")
-    roots = {manifest.name: manifest.root for _, manifest in sources}
     written = dict(kept)
     for result in run(
         partial(write_shard, str(out), roots), todo, runner=runner, workers=workers, address=address
@@ -207,6 +209,14 @@ def _standing(out: Path, plans: list[ShardPlan]) -> dict[str, Written]:
         dropped = {name: [d for d in old.set.dropped if d.detail.startswith(f"{name}: ")] for name in good}
         found.update({name: Written(file, rows[name], dropped[name]) for name, file in good.items()})
     return found
+
+
+def _came_back(dropped: Dropped, roots: dict[str, str]) -> bool:
+    """Say whether a sample that a tar had to leave out could be in it now."""
+    if dropped.reason != "image.missing":
+        return True  # to know, its picture must be read: the tar is written anew
+    path = dropped.detail.partition(": ")[2].rpartition(": ")[0]
+    return any(Root(Path(root)).inside(path).is_file() for root in set(roots.values()))
 
 
 def _old_index(out: Path) -> Index | None:
@@ -380,8 +390,9 @@ def _finish(
         dropped=dropped,
         specs={f"{m.dataset}/{m.task}": {k: v for k, v in m.spec.items() if k != "path"} for _, m in sources},
     )
-    old = _old_index(out)
-    stale = {file.name for file in old.set.shards} if old is not None else set()
+    stale = set[str]()
+    with suppress(ShardError):  # there is no older set, or a damaged one that is written anew
+        stale |= {file.name for file in load_set(out).shards}
     # What a stopped run wrote, by this plan or another one, left a part behind.
     stale |= {f"{part.stem}.tar" for part in (out / ".parts").glob("*.msgpack")}
     for name in stale - {one.file.name for one in written}:

@@ -233,14 +233,6 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
         return xxhash.xxh3_128_hexdigest(msgspec.json.encode(content, order="sorted"))
 
 
-def read_yaml_id(path: Path) -> str:
-    """Return the `id` of a YAML file. Raises SpecError where it has none."""
-    value = yaml12.load(path).get("id")
-    if not isinstance(value, str):
-        raise SpecError(f"{path}: missing key 'id'")
-    return value
-
-
 def split_names(spec: Resolved, wanted: str | None) -> tuple[str, ...]:
     """Return the splits to work on. Raises SpecError for one that the spec lacks."""
     if wanted is None:

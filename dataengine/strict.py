@@ -13,6 +13,7 @@ from dataengine.errors import SpecError, nearest
 
 T = TypeVar("T")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `(?P<at>[^`]*)`)?")
+_CHOICE = re.compile(r"Invalid enum value '(?P<value>[^']*)'")
 _AT = re.compile(r" - at `(?P<at>[^`]*)`$")
 
 
@@ -41,6 +42,8 @@ def _explain(message: str, kind: Any, path: Path | str, prefix: list[str]) -> st
         where = [*prefix, *keys]
         text = _AT.sub("", message)
         text = text.replace("Object missing required field", "missing key").replace("`", "'")
+        if choice := _CHOICE.match(text):
+            text += nearest(choice["value"], _known_words(kind, keys))
         problem = (
             f"{'.'.join(where)}: {text[0].lower()}{text[1:]}" if where else f"{text[0].lower()}{text[1:]}"
         )
@@ -58,20 +61,29 @@ def _keys(at: str | None) -> list[str]:
 
 def _known_fields(kind: Any, keys: list[str]) -> list[str]:
     """Return the field names of the Struct that stands at a path inside a type."""
-    info = msgspec.inspect.type_info(kind)
-    names = [key for key in keys if not key.isdigit()]  # a place in a list is no field
-    for key in [*names, None]:
-        info = _unwrap(info)
-        if isinstance(info, msgspec.inspect.StructType):
-            if key is None:
-                return [field.encode_name for field in info.fields]
-            found = next((field.type for field in info.fields if field.encode_name == key), None)
-            if found is None:
-                return []
-            info = found
-        elif key is None:
-            return []
-    return []
+    info = _type_at(kind, keys)
+    return (
+        [field.encode_name for field in info.fields] if isinstance(info, msgspec.inspect.StructType) else []
+    )
+
+
+def _known_words(kind: Any, keys: list[str]) -> list[str]:
+    """Return the words that the Literal at a path inside a type allows."""
+    info = _type_at(kind, keys)
+    return [str(value) for value in info.values] if isinstance(info, msgspec.inspect.LiteralType) else []
+
+
+def _type_at(kind: Any, keys: list[str]) -> Any:
+    """Return the type that stands at a path inside a type, or None where the path leads nowhere."""
+    info = _unwrap(msgspec.inspect.type_info(kind))
+    for key in keys:
+        if key.isdigit() or not isinstance(info, msgspec.inspect.StructType):
+            continue  # a place in a list is no field
+        found = next((field.type for field in info.fields if field.encode_name == key), None)
+        if found is None:
+            return None
+        info = _unwrap(found)
+    return info
 
 
 def _unwrap(info: Any) -> Any:

@@ -37,18 +37,12 @@ _SPECIAL = re.compile(
     "|".join(re.escape(token) for token in (*ADDED_TOKENS, *_FOREIGN_TOKENS)) + r"|<\|[a-z_0-9]{1,40}\|>",
     re.IGNORECASE,
 )
-_ROUTING = re.compile("|".join(re.escape(token) for token in ROUTING_TOKENS))
-_PLACEHOLDER = re.compile(f"{re.escape(IMAGE)}|{re.escape(REGION)}|{_ROUTING.pattern}")
+_PLACEHOLDER = re.compile("|".join(map(re.escape, (IMAGE, REGION, *ROUTING_TOKENS))))
 
 
 def special_tokens(text: str) -> list[str]:
     """Return every special token that stands in source text, in order; text from a source should hold none."""
     return _SPECIAL.findall(text) if ("<" in text or "[" in text) else []
-
-
-def routing_tokens(text: str) -> list[str]:
-    """Return the routing tokens of a text, in order."""
-    return _ROUTING.findall(text)
 
 
 def placeholders(text: str) -> list[str]:

@@ -55,6 +55,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
+    `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
     """
 
     shards: str
@@ -78,6 +79,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decoder_longest: int | None = None
     flip_ratio: float = 0.0
     num_workers: int = 2
+    threads: int = 0
     prefetch: int = 4
     log_every: int = 1
     checkpoint_every: int = 500
@@ -86,7 +88,17 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 # What may change when a run goes on: none of it changes a number that the model sees.
 FREE_TO_CHANGE = frozenset(
-    {"shards", "device", "num_workers", "prefetch", "log_every", "checkpoint_every", "keep", "tokenizer"}
+    {
+        "shards",
+        "device",
+        "num_workers",
+        "threads",
+        "prefetch",
+        "log_every",
+        "checkpoint_every",
+        "keep",
+        "tokenizer",
+    }
 )
 
 
@@ -123,10 +135,12 @@ def check_config(config: TrainConfig, place: str) -> None:
     for name in ("flip_ratio", "warmup_ratio"):
         if not 0 <= getattr(config, name) <= 1:
             raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 to 1; it is a share")
-    if config.num_workers < 0:
-        raise SpecError(
-            f"{place}: num_workers is {config.num_workers!r}, expected 0 or more; 0 reads in the main thread"
-        )
+    for name, meaning in (
+        ("num_workers", "reads in the main thread"),
+        ("threads", "takes the free cores"),
+    ):
+        if getattr(config, name) < 0:
+            raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 or more; 0 {meaning}")
     rates = [config.lr, *config.learning_rates.values()]
     wrong = [rate for rate in rates if rate is not None and not (rate > 0 and math.isfinite(rate))]
     if wrong:

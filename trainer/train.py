@@ -22,6 +22,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.errors import ModelError
+from dataengine.files import make_folder
 from dataengine.mix import key
 from trainer import checkpoint as checkpoints
 from trainer.batch import Batch
@@ -71,7 +72,7 @@ def train(
     sample ids it was made of). SIGTERM ends the current step, saves and returns. Without a `reader`, samples come
     from `config.shards`. Raises ModelError where the run cannot go on as it began.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     device = _device(config.device)
     reader = reader or open_shards(Path(config.shards), recipe_of(config))
     found = checkpoints.newest(out_dir / CHECKPOINTS)
@@ -98,6 +99,7 @@ def train(
     )
     with (
         _stop_on_sigterm() as stop,
+        _threads(config, device),
         (out_dir / METRICS).open("ab") as metrics,
         (out_dir / SERVED).open("ab") as served,
     ):
@@ -164,9 +166,16 @@ def update(
 
 
 def _device(name: str) -> torch.device:
-    if name != "auto":
+    """Return the device of that name. Raises ModelError where this machine has none."""
+    found = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if found else "cpu")
+    if name.startswith("cuda") and not found:
+        raise ModelError(f"device: {name!r} cannot be used, no GPU was found; take 'cpu' or 'auto'")
+    try:
         return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError as error:
+        raise ModelError(f"device: {name!r} is unknown, expected 'cpu', 'cuda' or 'auto'") from error
 
 
 def _tokenizer(config: TrainConfig, found: Checkpoint | None) -> PreTrainedTokenizerFast:
@@ -309,3 +318,19 @@ def _stop_on_sigterm() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _threads(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """Compute on so many threads while the block runs.
+
+    PyTorch takes every core and lets its threads spin: where data threads want a core too, all of them wait for the
+    slowest.
+    """
+    before = torch.get_num_threads()
+    if config.threads or device.type == "cpu":
+        torch.set_num_threads(config.threads or max(1, before - config.num_workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -91,7 +91,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
 
 def load_refs(file: str, data: bytes) -> list[Any]:
     """Return the records of a pickled or JSON list, as plain values. Raises SourceError."""
-    if data.lstrip()[:1] in (b"[", b"{") and file.endswith(".json"):
+    if file.endswith(".json"):
         return parse(data, file, list[Any], "a list of refs")
     # Python 2 wrote text as bytes: UTF-8 where somebody cared, else Latin-1, which takes anything.
     try:
@@ -152,7 +152,7 @@ def _unpickle(data: bytes, file: str, encoding: str) -> object:
         struct.error,
     ) as error:
         raise SourceError(
-            f"{file}: no whole pickle ({len(data)} bytes): {error}; expected a pickled list of refs"
+            f"{file}: no whole pickle ({len(data)} bytes): {error or 'ends early'}; expected a pickled list of refs"
         ) from error
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from dataengine.audit.rules import rule_of
 from dataengine.audit.run import Finding, Report, examples, rates
 from dataengine.errors import Quarantine
-from dataengine.files import Root, write_atomic
+from dataengine.files import Root, make_folder, write_atomic
 from dataengine.images import decode
 from dataengine.report.draw import SIDE, color_of, mark_box
 from dataengine.report.page import Card, Section, Table, data_uri, render
@@ -39,7 +39,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 def write(report: Report, directory: Path) -> None:
     """Write issues.parquet, report.json and index.html; the page compares with the report that stood there before."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     before = _before(directory / "report.json")
     rows = [msgspec.to_builtins(finding) for finding in report.findings]
     sink = pa.BufferOutputStream()

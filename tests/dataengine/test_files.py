@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataengine import files
-from dataengine.errors import Quarantine, SourceError
-from dataengine.files import Root, digest_file, write_atomic
+from dataengine.errors import DataEngineError, Quarantine, SourceError
+from dataengine.files import Root, digest_file, make_folder, write_atomic
 
 NAMES = st.text(st.sampled_from("ab./\\\0: é"), max_size=12)
 
@@ -197,3 +197,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 
     assert path.read_bytes() == b"one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_is_refused_before_it_blocks(root: Root) -> None:
+    os.mkfifo(root.directory / "pipe.json")
+
+    with pytest.raises(SourceError, match=r"pipe\.json: is a pipe or a device, expected a file"):
+        root.read("pipe.json", "annotations")
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(DataEngineError, match="file/x: cannot be written"):
+        make_folder(tmp_path / "file" / "x")
+
+    assert make_folder(tmp_path / "a" / "b").is_dir()

@@ -52,10 +52,6 @@ def test_boxes_are_floats_whatever_they_were_made_from() -> None:
     assert all(type(value) is float for box in boxes for value in box)
 
 
-def test_scaling_takes_each_axis_by_its_own_factor() -> None:
-    assert geometry.scale_box((1.0, 2.0, 3.0, 4.0), 2.0, 10.0) == (2.0, 20.0, 6.0, 40.0)
-
-
 @given(box=BOXES, width=st.integers(1, 500), height=st.integers(1, 500))
 def test_a_clipped_box_lies_inside_and_holds_all_that_did(box: Box, width: int, height: int) -> None:
     x0, y0, x1, y1 = geometry.clip_box(box, width, height)

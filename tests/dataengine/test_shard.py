@@ -321,6 +321,20 @@ def test_dropped_samples_stay_accounted_for_when_their_tar_is_kept(tiny: Tiny, t
     assert len(second.dropped) == 1
 
 
+def test_a_picture_that_came_back_brings_its_sample_back(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert("train")
+    whole = shard([tiny.out], tmp_path / "whole", samples_per_shard=2)
+    (tiny.root / "images").rename(tmp_path / "images")
+    lost = shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+    (tmp_path / "images").rename(tiny.root / "images")
+
+    again = shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+
+    assert len(lost.dropped) == sum(file.samples for file in whole.shards)
+    assert again == whole
+    assert _tars(tmp_path / "s") == _tars(tmp_path / "whole")
+
+
 def test_a_second_run_changes_no_tar(tiny: Tiny, tmp_path: Path) -> None:
     tiny.convert()
     shard([tiny.out], tmp_path / "s")
@@ -455,3 +469,17 @@ def test_a_set_that_was_stopped_at_its_end_says_that_it_is_unfinished(tiny: Tiny
     shard([tiny.out], tmp_path / "s")
 
     assert Stream(tmp_path / "s", recipe(seed=0, global_batch=2)).read(0)
+
+
+@pytest.mark.parametrize("name", ["shards.json", "index.parquet"])
+def test_a_damaged_index_is_written_anew_by_the_next_run(tiny: Tiny, tmp_path: Path, name: str) -> None:
+    _both(tiny)
+    shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+    whole = _files(tmp_path / "s")
+    (tmp_path / "s" / name).write_bytes(whole[name][:100])
+    with pytest.raises(ShardError, match="run 'dataengine shard' again"):
+        Index(tmp_path / "s")
+
+    shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+
+    assert _files(tmp_path / "s") == whole

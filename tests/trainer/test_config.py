@@ -58,6 +58,7 @@ def test_a_file_becomes_a_run(tmp_path: Path) -> None:
         ("lr: -1.0", "a learning rate is -1.0, expected a positive number"),
         ("checkpoint_every: 0", "checkpoint_every is 0, expected at least 1"),
         ("num_workers: -1", "num_workers is -1, expected 0 or more"),
+        ("threads: -1", "threads is -1, expected 0 or more"),
         ("model: huge", "model is 'huge', expected 'tiny' or a mapping"),
         ("mixture: {seed: 3}", "mixture.seed stands apart from seed"),
         ("mixture: {mode: mixed}", "mixture.mode is 'mixed', expected 'unmixed'"),

@@ -236,3 +236,36 @@ def test_a_run_reads_real_shards(tiny: Any, tmp_path: Path, make_run: MakeRun) -
     # Six samples, three steps of two: one pass, each once.
     assert len(set(served)) == len(served) == 6
     assert {line["family"] for line in lines(tmp_path / "run")} == {"detection"}
+
+
+def test_a_device_that_is_unknown_is_one_line(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    with pytest.raises(ModelError, match="device: 'gpu' is unknown, expected 'cpu', 'cuda' or 'auto'"):
+        train(make_run(device="gpu"), tmp_path, reader=make_reader())
+
+
+@pytest.mark.parametrize(("threads", "workers", "expected"), [(0, 1, 2), (0, 5, 1), (2, 1, 2), (4, 1, 4)])
+def test_computing_leaves_cores_to_the_data_threads(
+    threads: int,
+    workers: int,
+    expected: int,
+    tmp_path: Path,
+    make_run: MakeRun,
+    make_reader: MakeReader,
+) -> None:
+    used: list[int] = []
+    config = make_run(steps=1, threads=threads, num_workers=workers)
+    before = torch.get_num_threads()
+
+    torch.set_num_threads(3)
+    try:
+        train(
+            config, tmp_path, reader=make_reader(), progress=lambda *_: used.append(torch.get_num_threads())
+        )
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+    assert used == [expected]
+    assert after == 3

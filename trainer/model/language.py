@@ -5,14 +5,20 @@ Shape suffixes: B samples, L text positions, C width, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from dataengine.errors import ModelError
 from trainer.losses import TextLoss, text_loss
 from trainer.model.config import LanguageConfig
+
+# A head's logit for the token it looks at, above those of far ones, and the rotated pairs that carry it: only
+# the fastest turning ones tell neighbours apart.
+_PEAK, _PAIRS = 12.0, 6
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def resize_vocabulary(model: PreTrainedModel, vocab_size: int) -> None:
 
 def _build(config: LanguageConfig) -> PreTrainedModel:
     if config.pretrained is None:
-        return LlamaForCausalLM(
+        model = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=config.vocab_size,
                 hidden_size=config.hidden_size,
@@ -89,11 +95,41 @@ def _build(config: LanguageConfig) -> PreTrainedModel:
                 # The usual .02 is 1/sqrt(width) of a wide model. A narrow one starts with attention that is the same
                 # everywhere, and learns late which class name stands before a query.
                 initializer_range=config.hidden_size**-0.5,
+                attention_bias=bool(config.look_back),
                 bos_token_id=None,
                 eos_token_id=None,
                 pad_token_id=None,
             )
         )
+        _look_back(model, config.look_back)
+        return model
     model = AutoModelForCausalLM.from_pretrained(config.pretrained)
     resize_vocabulary(model, config.vocab_size)
     return model
+
+
+def _look_back(model: LlamaForCausalLM, offsets: tuple[int, ...]) -> None:
+    """Let head k of the first layer start by attending about `offsets[k]` tokens back; it may unlearn that.
+
+    Rotary embeddings turn pair i of queries and keys by position times a frequency. Biases whose angles
+    differ by `offset` times the frequency point the same way at that distance, whatever the tokens are.
+    """
+    heads: int = model.config.num_attention_heads
+    if len(offsets) > heads:
+        raise ModelError(
+            f"language: look_back has {len(offsets)} offsets, expected at most one for each of {heads} heads; "
+            "remove some"
+        )
+    side = model.config.hidden_size // heads
+    frequencies = model.model.rotary_emb.inv_freq[:_PAIRS]
+    pairs = len(frequencies)
+    length = math.sqrt(_PEAK * math.sqrt(side) / pairs)
+    attention = model.model.layers[0].self_attn
+    with torch.no_grad():
+        for head, offset in enumerate(offsets):
+            query, key = (
+                part.bias[head * side : (head + 1) * side] for part in (attention.q_proj, attention.k_proj)
+            )
+            key[:pairs] = length
+            query[:pairs] = length * torch.cos(frequencies * offset)
+            query[side // 2 : side // 2 + pairs] = -length * torch.sin(frequencies * offset)

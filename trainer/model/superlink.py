@@ -104,6 +104,12 @@ class PerceptionProjection(nn.Module):
             nn.ReLU(),
             nn.Linear(hidden_width, out_width),
         )
+        # PyTorch's own start shrinks the vectors layer by layer. Denoising queries carry them beside object
+        # queries of unit variance, where they must not be drowned.
+        *inner, last = (layer for layer in self.layers if isinstance(layer, nn.Linear))
+        for layer in (*inner, last):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if layer is last else "relu")
+            nn.init.zeros_(layer.bias)
 
     def forward(self, hidden_GNC: torch.Tensor) -> torch.Tensor:
         """Return [G, D]."""

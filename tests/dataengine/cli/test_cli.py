@@ -372,6 +372,36 @@ def test_preview_draws_a_picture_and_a_page(call: Call, tiny: Tiny, tmp_path: Pa
     assert "tiny/val/7#detection" in html
 
 
+def test_preview_in_json_is_one_value(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+
+    code, out, _ = call("preview", tiny.spec, "--root", tiny.root, "--out", path, "--count", 2, "--json")
+
+    found = json.loads(out)
+    assert code == 0
+    assert found["out"] == str(path)
+    assert len(found["samples"]) == 2
+    assert found["looked_at"]["tiny/detection/train"]["ledger"]["samples"] == 2
+
+
+@pytest.mark.parametrize("verb", ["preview", "audit", "train"])
+def test_a_place_that_cannot_be_written_is_one_line(
+    call: Call, tiny: Tiny, tiny_shards: Path, tmp_path: Path, verb: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    arguments: dict[str, list[object]] = {
+        "preview": [tiny.spec, "--root", tiny.root, "--out", tmp_path / "file/a.png"],
+        "audit": [tiny_shards, "--report", tmp_path / "file/report"],
+        "train": [tiny_shards, "--out", tmp_path / "file/run", "--steps", 1],
+    }
+
+    code, _, err = call(verb, *arguments[verb])
+
+    assert code == 2
+    assert "cannot be written" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
 def test_preview_without_a_sample_exits_2_and_says_why(call: Call, tiny: Tiny, tmp_path: Path) -> None:
     for path in (tiny.root / "images").iterdir():
         path.unlink()

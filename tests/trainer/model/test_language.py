@@ -3,8 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
+from dataengine.errors import ModelError
 from trainer.model.config import LanguageConfig
 from trainer.model.language import LanguageModel, resize_vocabulary
 
@@ -80,6 +82,38 @@ def test_weights_load_from_a_folder_and_grow(tmp_path: Path) -> None:
     expected = original(original.embeddings(ids), attention, labels).hidden_BLC
     torch.testing.assert_close(loaded(loaded.embeddings(ids), attention, labels).hidden_BLC, expected)
     assert loaded.head.weight.shape[0] == 66
+
+
+def test_heads_may_start_by_looking_back() -> None:
+    torch.manual_seed(0)
+    config = LanguageConfig(
+        vocab_size=40,
+        hidden_size=64,
+        intermediate_size=32,
+        num_layers=2,
+        num_heads=2,
+        max_length=64,
+        look_back=(3,),
+    )
+    language = LanguageModel(config)
+    language.model.set_attn_implementation("eager")
+    ids = torch.randint(0, 40, (4, 50))
+
+    with torch.no_grad():
+        shares = language.model(input_ids=ids, output_attentions=True).attentions
+
+    def near(layer: int, head: int) -> float:
+        """Return how much of a head's attention lies two to four tokens back, from tokens with enough before them."""
+        rows = [shares[layer][:, head, place, place - 4 : place - 1].sum(-1) for place in range(20, 50)]
+        return float(torch.stack(rows).mean())
+
+    assert near(0, 0) > 0.8
+    assert near(0, 1) < 0.2 and near(1, 0) < 0.2
+
+
+def test_more_offsets_than_heads_are_refused() -> None:
+    with pytest.raises(ModelError, match="look_back has 3 offsets, expected at most one for each of 2 heads"):
+        build(replace(SMALL, look_back=(1, 2, 3)))
 
 
 def test_recomputed_activations_give_the_same_gradient() -> None:

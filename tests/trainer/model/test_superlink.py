@@ -91,3 +91,12 @@ def test_a_group_is_the_mean_of_its_projected_queries() -> None:
 
     each = torch.stack([projection(hidden[:, n : n + 1]) for n in range(4)])
     torch.testing.assert_close(result, each.mean(0))
+
+
+def test_vectors_start_with_about_unit_variance() -> None:
+    torch.manual_seed(0)
+    projection = PerceptionProjection(128, 64, 64)
+
+    vectors = projection(torch.randn((500, 1, 128)))
+
+    assert 0.7 < vectors.std() < 1.4

@@ -73,7 +73,8 @@ def test_every_parameter_has_a_gradient(make_batch: MakeBatch) -> None:
 @pytest.mark.parametrize("term", ["cls", "l1", "giou", "mask", "dice"])
 def test_a_weight_scales_its_term_and_no_other(make_batch: MakeBatch, term: str) -> None:
     batch = make_batch(2)
-    weights = replace(LossWeights(), **{term: 3 * getattr(LossWeights(), term)})
+    usual = DetectionConfig.tiny().weights
+    weights = replace(usual, **{term: 3 * getattr(usual, term)})
 
     before = losses_of(build(), batch).terms
     after = losses_of(build(DetectionConfig.tiny(weights=weights)), batch).terms
