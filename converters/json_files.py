@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -11,9 +10,9 @@ import msgspec
 
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
+from dataengine.json_text import BOM, without_nan
 
 T = TypeVar("T")
-BOM = b"\xef\xbb\xbf"
 # What decoding a record can raise: wrong types, wrong syntax, wrong UTF-8, or brackets nested without end.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BYTE = re.compile(r" \(byte (?P<byte>\d+)\)$")
@@ -30,28 +29,13 @@ def parse(data: bytes, file: str, kind: type[T], expected: str) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
     except UNREADABLE as error:
-        if (mended := _without_nan(text)) is not None:
+        if (mended := without_nan(text)) is not None:
             return parse(mended, file, kind, expected)
         place = file
         if match := _BYTE.search(str(error)):
             line = text.count(b"\n", 0, int(match["byte"])) + 1
             place = f"{file}: line {line}"
         raise SourceError(f"{place}: {error} ({len(data)} bytes read); expected {expected}") from error
-
-
-def _without_nan(text: bytes) -> bytes | None:
-    """Return the document with null for NaN and Infinity, which Python writes though JSON has neither; None without.
-
-    A record that holds one is then wrong by itself, and costs no other.
-    """
-    if not any(word in text for word in (b"NaN", b"Infinity")):
-        return None
-    found: list[str] = []
-    try:
-        value = json.loads(text, parse_constant=found.append)
-    except (ValueError, RecursionError):
-        return None
-    return msgspec.json.encode(value) if found else None
 
 
 def records(file: str, root: Root, needed_as: str) -> Iterator[tuple[str, Any]]:

@@ -28,7 +28,6 @@ from dataengine.report.page import Card, Section, Table, card, render
 from dataengine.report.plots import bars, line_plot
 from dataengine.shard import shard
 from dataengine.shares import Recipe
-from dataengine.spec import split_names
 from dataengine.stream import recipe, sources
 
 # What `prepare` may name: data that comes with the project or its packages. Found by name, imported when asked for.
@@ -128,9 +127,13 @@ def _convert(pipeline: Pipeline, out: Path, roots: dict[str, Path], bar: Bar) ->
     for stage in pipeline.convert:
         if stage.root not in roots:
             raise UsageError(f"convert {stage.spec}: no root {stage.root!r}{nearest(stage.root, roots)}")
-        for spec in catalog.find(stage.spec):
-            wanted = [split for split in spec.splits if not stage.splits or split in stage.splits]
-            for split in wanted or split_names(spec, None):
+        specs = catalog.find(stage.spec)
+        known = {split for spec in specs for split in spec.splits}
+        for split in stage.splits:
+            if split not in known:
+                raise UsageError(f"convert {stage.spec}: no split {split!r}{nearest(split, known)}")
+        for spec in specs:
+            for split in (one for one in spec.splits if not stage.splits or one in stage.splits):
                 with bar(f"convert {spec.id}/{split}", "units") as update:
                     done[f"{spec.id}/{split}"] = convert(
                         spec,

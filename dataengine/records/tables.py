@@ -18,11 +18,11 @@ from dataengine import yaml12
 from dataengine.annotation import Origin, Rejected
 from dataengine.errors import SourceError, SpecError
 from dataengine.files import MAX_LINE_BYTES, Root, digest_file
+from dataengine.json_text import BOM, without_nan
 from dataengine.records.paths import kind, parse_path
 
 Kind = Literal["json", "jsonl", "csv", "tsv", "yaml", "parquet", "hf"]
 BATCH_ROWS = 256
-_BOM = b"\xef\xbb\xbf"
 _DELIMITED = ("csv", "tsv")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _VALUE = "$value"
@@ -147,20 +147,13 @@ def _document(table: Table, file: str, root: Root, needed_as: str) -> Iterator[R
     data = root.read(file, needed_as)
     try:
         if table.kind == "yaml":
-            whole: Any = yaml12.load(root.annotation(file, needed_as))
+            whole = _rows_in(table, file, yaml12.load(root.annotation(file, needed_as)))
         else:
-            if table.encoding != "utf-8":
-                data = data.decode(table.encoding).encode()
-            whole = msgspec.Raw(data.removeprefix(_BOM))
-        if table.rows is None and isinstance(whole := _opened(whole), dict):
+            text = data if table.encoding == "utf-8" else data.decode(table.encoding).encode()
+            whole = _json_rows(table, file, text.removeprefix(BOM))
+        if table.rows is None and isinstance(whole, dict):
             yield Row(file, "$", 0, {key: _plain(value) for key, value in whole.items()})
             return
-        for step in parse_path(table.rows) if table.rows and table.rows != "." else ():
-            whole = _opened(whole)
-            if not isinstance(whole, dict) or step not in whole:
-                raise SourceError(f"{file}: has no {table.rows!r}; expected {_expected(table)}")
-            whole = whole[step]
-        whole = _opened(whole)
     except (*_UNREADABLE, SpecError) as error:
         raise SourceError(f"{file}: {error}; expected {_expected(table)}") from error
     if not isinstance(whole, list | dict):
@@ -174,6 +167,26 @@ def _document(table: Table, file: str, root: Root, needed_as: str) -> Iterator[R
             yield reject(file, place, "schema", f"not JSON: {error}")
         else:
             yield Row(file, place, key, cells)
+
+
+def _json_rows(table: Table, file: str, text: bytes) -> Any:
+    try:
+        return _rows_in(table, file, msgspec.Raw(text))
+    except _UNREADABLE:
+        mended = without_nan(text)
+        if mended is None:
+            raise
+        return _rows_in(table, file, msgspec.Raw(mended))
+
+
+def _rows_in(table: Table, file: str, whole: Any) -> Any:
+    """Return what stands under `rows` of a document, or the document itself. Raises SourceError without the keys."""
+    for step in parse_path(table.rows) if table.rows and table.rows != "." else ():
+        whole = _opened(whole)
+        if not isinstance(whole, dict) or step not in whole:
+            raise SourceError(f"{file}: has no {table.rows!r}; expected {_expected(table)}")
+        whole = whole[step]
+    return _opened(whole)
 
 
 def _opened(value: Any) -> Any:
@@ -194,7 +207,7 @@ def _expected(table: Table) -> str:
 
 def _lines(table: Table, file: str, root: Root, needed_as: str) -> Iterator[Row | Rejected]:
     for number, line in root.lines(file, needed_as):
-        data = (line.removeprefix(_BOM) if number == 1 else line).strip()
+        data = (line.removeprefix(BOM) if number == 1 else line).strip()
         if not data:
             continue
         place = f"line {number}"
@@ -257,7 +270,7 @@ def _header(cells: list[str], file: str) -> tuple[str, ...]:
 def _decoded(table: Table, file: str, root: Root, needed_as: str) -> Iterator[str]:
     """Yield lines as text; bytes that are none become surrogates, so that they cost one row and not the file."""
     for number, line in root.lines(file, needed_as):
-        data = line.removeprefix(_BOM) if number == 1 else line
+        data = line.removeprefix(BOM) if number == 1 else line
         yield data.decode(table.encoding, errors="surrogateescape") + "\n"
 
 

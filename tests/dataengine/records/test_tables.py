@@ -174,6 +174,15 @@ def test_a_broken_row_costs_no_other(tmp_path: Path) -> None:
     ]
 
 
+def test_a_cell_that_is_nan_costs_no_row(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('{"rows": [{"n": 1}, {"n": NaN}, {"n": 3}]}')
+
+    rows, rejected = _read(tmp_path, path="t.json", kind="json", rows="rows")
+
+    assert [row.cells["n"] for row in rows] == [1, None, 3]
+    assert rejected == []
+
+
 def test_another_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("id,name\n1,Käse\n".encode("cp1252"))
 
