@@ -19,7 +19,8 @@ from dataengine.cli.output import (
 )
 from dataengine.convert import convert
 from dataengine.errors import BudgetBroken, SourceError
-from dataengine.ledger import Ledger
+from dataengine.ledger import Ledger, load
+from dataengine.manifest import LEDGER
 from dataengine.runners import RunnerName
 from dataengine.spec import split_names, with_split
 
@@ -70,7 +71,11 @@ def command(
                         workers=workers,
                         progress=update,
                     )
-            except (SourceError, BudgetBroken) as error:
+            except BudgetBroken as error:
+                failures.append(error)
+                ledgers[place] = load(out / place / LEDGER)  # broken or not, the account was written
+                click.echo(f"error: {error}", err=True)
+            except SourceError as error:
                 failures.append(error)
                 click.echo(f"error: {place}: {error}", err=True)
     if as_json:

@@ -175,10 +175,11 @@ def test_a_broken_budget_exits_3_after_the_account_is_written(call: Call, tiny: 
     tiny.spec.write_text(tiny.spec.read_text() + "budgets: {image.missing: 0.01}\n")
     (tiny.root / "images/001.jpg").unlink()
 
-    code, _, err = _convert(call, tiny)
+    code, out, err = _convert(call, tiny, "--json")
 
     assert code == 3
-    assert "image.missing hit 1 of 6 units, budget 0.01" in err
+    assert "error: tiny/detection train: image.missing hit 1 of 6 units, budget 0.01" in err
+    assert json.loads(out)["tiny/detection/train"]["quarantined"] == {"image.missing": 1}
     assert json.loads((tiny.out / "tiny/detection/train/ledger.json").read_text())["samples"] == 5
     assert (tiny.out / "tiny/detection/val/ledger.json").is_file()
 
