@@ -35,6 +35,7 @@ from trainer.encode import DETECTION, IGNORED, TEXT, Encoded, EncodeSettings, en
 from trainer.metrics import Found, Scene, average_precision, pointed_precision
 from trainer.model.decoders.detection import ObjectPredictions
 from trainer.model.visionllm import VisionLLM
+from trainer.train import computing_threads
 
 EVALUATION = "evaluation.json"
 TOP_K = 100
@@ -244,4 +245,5 @@ def evaluate_run(
     model, tokenizer, config = load_model(run_dir)
     settings = encode_settings(config, model.config)
     samples = itertools.islice(read_samples(data, use), limit)
-    return evaluate(model, tokenizer, settings, samples, out_dir, progress=progress)
+    with computing_threads(config, next(model.parameters()).device):
+        return evaluate(model, tokenizer, settings, samples, out_dir, progress=progress)

@@ -99,7 +99,7 @@ def train(
     )
     with (
         _stop_on_sigterm() as stop,
-        _threads(config, device),
+        computing_threads(config, device),
         (out_dir / METRICS).open("ab") as metrics,
         (out_dir / SERVED).open("ab") as served,
     ):
@@ -321,7 +321,7 @@ def _stop_on_sigterm() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _threads(config: TrainConfig, device: torch.device) -> Iterator[None]:
+def computing_threads(config: TrainConfig, device: torch.device) -> Iterator[None]:
     """Compute on so many threads while the block runs.
 
     PyTorch takes every core and lets its threads spin: where data threads want a core too, all of them wait for the
