@@ -15,17 +15,18 @@ import msgspec
 import numpy as np
 import xxhash
 
-from dataengine.deck import Deck, Ints, at, cycle_quotas, lay_deck, tally
+from dataengine.deck import Ints, at, tally
 from dataengine.errors import PlanError, nearest
+from dataengine.order import Order, lay_out
 from dataengine.permute import key, permute, permute_many
-from dataengine.shares import Mode, Recipe, Source, recipe_digest, shares
+from dataengine.shares import Recipe, Source, recipe_digest, shares
 
 MAX_SOURCES = (1 << 15) - 1
 _POSITION_BITS = 48
 MAX_POSITION = 1 << _POSITION_BITS
 
 # Part of every digest: raise it when the same recipe would give another order.
-_ORDER_VERSION = 1
+_ORDER_VERSION = 2
 
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,34 +65,33 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A mixture for ever: `plan[t]` is the `Draw` at position t, the same on every machine.
 
     `sources` are sorted by name, and draws number them in that order. `sizes` [K] are the samples left of each
-    after exclusions, of every `cycles[i]` positions `quotas[i]` go to source i. Batch b, which holds the
-    positions from b * global_batch on, draws on one of `groups` (source numbers): the decoder families in mode
-    `unmixed`, otherwise one group with all sources. `digest` covers the recipe, sources and exclusions.
+    after exclusions, `order` says which source stands where, and `digest` covers the recipe, sources and
+    exclusions.
     """
 
     sources: tuple[Source, ...]
     recipe: Recipe
     sizes: Ints
-    quotas: tuple[int, ...]
-    cycles: tuple[int, ...]
-    groups: tuple[Ints, ...]
-    group_deck: Deck
-    decks: tuple[Deck, ...]
+    order: Order
     gaps: Ints
     digest: str
 
     @property
     def shares(self) -> tuple[Fraction, ...]:
         """The exact share of each source in the plan; they sum to 1."""
-        return tuple(Fraction(quota, cycle) for quota, cycle in zip(self.quotas, self.cycles, strict=True))
+        return tuple(
+            Fraction(quota, cycle) for quota, cycle in zip(self.order.quotas, self.order.cycles, strict=True)
+        )
 
     def __getitem__(self, position: int) -> Draw:
         """Return the draw at `position` (>= 0), in time that depends on neither position nor sizes."""
         _require_positions(position, position)
         batch, offset = divmod(position, self.recipe.global_batch)
-        group, batches_before = at(self.group_deck, batch)
-        member, nth = at(self.decks[int(group)], int(batches_before) * self.recipe.global_batch + offset)
-        source = int(self.groups[int(group)][int(member)])
+        group, batches_before = at(self.order.group_deck, batch)
+        member, nth = at(
+            self.order.decks[int(group)], int(batches_before) * self.recipe.global_batch + offset
+        )
+        source = int(self.order.groups[int(group)][int(member)])
         size = int(self.sizes[source])
         epoch, rank = divmod(int(nth), size)
         index = permute(rank, size, key(self.recipe.seed, self.sources[source].name, epoch))
@@ -102,13 +102,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         _require_positions(start, stop)
         positions = np.arange(start, stop, dtype=np.int64)
         batches, offsets = np.divmod(positions, self.recipe.global_batch)
-        groups, batches_before = at(self.group_deck, batches)
+        groups, batches_before = at(self.order.group_deck, batches)
         inner = batches_before * self.recipe.global_batch + offsets
         sources, nths = np.empty_like(positions), np.empty_like(positions)
         for group in np.unique(groups).tolist():
             here = groups == group
-            members, nths[here] = at(self.decks[group], inner[here])
-            sources[here] = self.groups[group][members]
+            members, nths[here] = at(self.order.decks[group], inner[here])
+            sources[here] = self.order.groups[group][members]
         sizes = self.sizes[sources]
         epochs, ranks = np.divmod(nths, sizes)
         # A key costs a hash in Python: make one for each (source, pass), not for each draw.
@@ -124,12 +124,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Return how many samples each source gave before `position`, as int64 of shape [K]."""
         _require_positions(position, position)
         batch, offset = divmod(position, self.recipe.global_batch)
-        current, _ = at(self.group_deck, batch)
-        batches = tally(self.group_deck, batch)
+        current, _ = at(self.order.group_deck, batch)
+        batches = tally(self.order.group_deck, batch)
         counts = np.zeros(len(self.sources), np.int64)
-        for group, members in enumerate(self.groups):
+        for group, members in enumerate(self.order.groups):
             inner = int(batches[group]) * self.recipe.global_batch + (offset if group == current else 0)
-            counts[members] = tally(self.decks[group], inner)
+            counts[members] = tally(self.order.decks[group], inner)
         return counts
 
     def table(self, num_steps: int) -> list[PlanRow]:
@@ -149,7 +149,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 epochs=count / size,
             )
             for source, quota, cycle, count, size in zip(
-                self.sources, self.quotas, self.cycles, counts, self.sizes.tolist(), strict=True
+                self.sources, self.order.quotas, self.order.cycles, counts, self.sizes.tolist(), strict=True
             )
         ]
 
@@ -167,10 +167,7 @@ def plan(
       how ties fall and in the order of samples.
     * stratified: every batch of B has floor(B p_i) or ceil(B p_i) of source i, and the bound of `mixed` holds
       wherever a batch ends. Inside a batch the order is shuffled.
-    * unmixed: every batch has one family. A family with share s is less than a batch off: its number of batches
-      is within one of s b after b batches, so its samples are within B of s t there, and between two such places
-      the difference runs along a straight line. A source with part c of its family adds the deviation inside
-      the family, so that |count_i(t) - p_i t| < 1 + c B, and < B where it is alone: at most about a batch.
+    * unmixed: every batch has one family, and |count_i(t) - p_i t| < B for every t and i (see `order.lay_out`).
 
     In all modes, draws n k to n (k + 1) - 1 of a source with n samples are each of them once.
     Raises PlanError when the sources, the recipe or the exclusions cannot be.
@@ -183,31 +180,11 @@ def plan(
         msgspec.structs.replace(source, num_samples=source.num_samples - len(indices))
         for source, indices in zip(ordered, barred, strict=True)
     ]
-    portions = shares(left, recipe)
-    batch = recipe.global_batch if recipe.mode == "stratified" else 1
-    groups = _groups(left, portions, recipe.mode)
-    group_portions = [sum((portions[i] for i in members), Fraction(0)) for members in groups.values()]
-    group_quotas = cycle_quotas([*groups], group_portions)
-    group_cycle = int(group_quotas.sum())
-    quotas, cycles = [0] * len(left), [1] * len(left)
-    decks = []
-    for members, portion, group_quota in zip(
-        groups.values(), group_portions, group_quotas.tolist(), strict=True
-    ):
-        names = [left[i].name for i in members]
-        inner = cycle_quotas(names, [portions[i] / portion for i in members], batch)
-        decks.append(lay_deck(names, inner, batch, recipe.seed))
-        for i, quota in zip(members, inner.tolist(), strict=True):
-            quotas[i], cycles[i] = quota * group_quota, int(inner.sum()) * group_cycle
     return Plan(
         sources=tuple(ordered),
         recipe=recipe,
         sizes=np.array([source.num_samples for source in left], np.int64),
-        quotas=tuple(quotas),
-        cycles=tuple(cycles),
-        groups=tuple(np.array(members, np.int64) for members in groups.values()),
-        group_deck=lay_deck([*groups], group_quotas, 1, recipe.seed),
-        decks=tuple(decks),
+        order=lay_out(left, shares(left, recipe), recipe),
         gaps=np.concatenate(
             [np.zeros(0, np.int64)]
             # The k-th barred index has k barred ones before it: it bars every rank from itself minus k on.
@@ -241,17 +218,6 @@ def _skip_gaps(gaps: Ints, source: Any, rank: Any) -> Any:
     """Return the rank-th index of the source that is not barred; int or int64 arrays."""
     first = np.searchsorted(gaps, source << _POSITION_BITS)
     return rank + np.searchsorted(gaps, (source << _POSITION_BITS) + rank, side="right") - first
-
-
-def _groups(sources: Sequence[Source], portions: Sequence[Fraction], mode: Mode) -> dict[str, list[int]]:
-    """Return the sources that batches are drawn from together; a family without a share has no batch."""
-    if mode != "unmixed":
-        return {"": list(range(len(sources)))}
-    families: dict[str, list[int]] = {}
-    for i, source in enumerate(sources):
-        if portions[i] > 0:
-            families.setdefault(source.family, []).append(i)
-    return dict(sorted(families.items()))
 
 
 def _barred_indices(sources: Sequence[Source], exclusions: Mapping[str, Collection[int]]) -> list[Ints]:

@@ -1,0 +1,213 @@
+"""Which source stands where: the shares of a mixture, laid out for its mode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from fractions import Fraction
+
+import msgspec
+import numpy as np
+
+from dataengine.deck import (
+    MAX_CYCLE,
+    Deck,
+    Ints,
+    NoOrderError,
+    cycle_length,
+    cycle_quotas,
+    cycles_in_deck,
+    deck_of,
+    fair_order,
+    fill_batches,
+    lay_deck,
+    order_batches,
+    tie_keys,
+)
+from dataengine.errors import PlanError
+from dataengine.permute import key
+from dataengine.shares import Recipe, Source
+
+# How often other ties are tried when the first leave no order that keeps every source within a batch.
+_TRIES = 8
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Which of K sources stands at each position, for ever.
+
+    Batch b, which holds the positions from b * global_batch on, takes its samples from the deck of one of `groups`
+    (source numbers), which `group_deck` names: a decoder family in mode `unmixed`, otherwise the one group of all
+    sources. Of every `cycles[i]` positions `quotas[i]` go to source i.
+    """
+
+    quotas: tuple[int, ...]
+    cycles: tuple[int, ...]
+    groups: tuple[Ints, ...]
+    group_deck: Deck
+    decks: tuple[Deck, ...]
+
+
+class _Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Sources that share batches: their numbers and names, their share of the whole, and their parts of it."""
+
+    name: str
+    members: tuple[int, ...]
+    names: tuple[str, ...]
+    share: Fraction
+    parts: tuple[Fraction, ...]
+
+
+def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Recipe) -> Order:
+    """Return the order of `sources` with shares `portions` (sum 1): see `mix.plan` for what it promises.
+
+    In mode unmixed with K families and batches of B, a family is at most a = 1 - 1 / (2 K - 2) batches off its share
+    where a batch ends, by `fair_order`, and less in between, where its difference runs along a straight line. A
+    source with part c of its family is then at most c a B off, and less than 1 more by the order in the family.
+    From B = 2 K - 2 on that is below B, and the two orders need not know of each other. In smaller batches a
+    source that is nearly its whole family has too little room for that: there the orders in the families come
+    first, and `order_batches` fits the families around them, or the families come first, and `fill_batches` fits the
+    sources into their batches. Where neither is found, PlanError says which batch is large enough.
+    """
+    batch = recipe.global_batch if recipe.mode == "stratified" else 1
+    # A batch of one sample has one family in every mode, and the bound of mode mixed is the tighter one.
+    if recipe.mode != "unmixed" or recipe.global_batch == 1:
+        return _lay_apart(
+            [_group("", range(len(sources)), sources, portions)], len(sources), batch, recipe.seed
+        )
+    families: dict[str, list[int]] = {}
+    for i, source in enumerate(sources):
+        # A family without a share has no batch.
+        if portions[i] > 0:
+            families.setdefault(source.family, []).append(i)
+    groups = [_group(name, members, sources, portions) for name, members in sorted(families.items())]
+    if recipe.global_batch >= 2 * len(groups) - 2:
+        return _lay_apart(groups, len(sources), batch, recipe.seed)
+    return _lay_together(groups, len(sources), recipe.global_batch, recipe.seed)
+
+
+def _group(
+    name: str, members: Sequence[int], sources: Sequence[Source], portions: Sequence[Fraction]
+) -> _Group:
+    share = sum((portions[i] for i in members), Fraction(0))
+    return _Group(
+        name=name,
+        members=tuple(members),
+        names=tuple(sources[i].name for i in members),
+        share=share,
+        parts=tuple(portions[i] / share for i in members),
+    )
+
+
+def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, seed: int) -> Order:
+    """Lay out the groups, and the sources of each in batches of `batch`, in cycles of their own."""
+    names, totals = [group.name for group in groups], [group.share for group in groups]
+    length = cycle_length(totals)
+    counts = cycle_quotas(names, totals, length)
+    quotas, decks = [], []
+    for group in groups:
+        own_length = cycle_length(group.parts, batch)
+        own = cycle_quotas(group.names, group.parts, own_length)
+        quotas.append(own)
+        decks.append(lay_deck(group.names, own * cycles_in_deck(own_length), batch, seed))
+    group_deck = lay_deck(names, counts * cycles_in_deck(length), 1, seed)
+    return _order(groups, num_sources, counts, quotas, group_deck, decks)
+
+
+def _lay_together(groups: Sequence[_Group], num_sources: int, batch: int, seed: int) -> Order:
+    """Lay out the groups in batches of `batch`, and the sources of each, in one cycle.
+
+    Either the sources' orders come first, or the groups' order: what one cannot keep, the other often can. Like
+    groups that all need the same place at once fail the first; a great source in a group far off fails the second.
+    """
+    names, totals = [group.name for group in groups], [group.share for group in groups]
+    in_batches = [group.share * part * batch for group in groups for part in group.parts]
+    length = cycle_length([*totals, *in_batches], 1, MAX_CYCLE // batch)
+    counts = cycle_quotas(names, totals, length)
+    quotas = [
+        cycle_quotas(group.names, group.parts, count * batch)
+        for group, count in zip(groups, counts.tolist(), strict=True)
+    ]
+    turns: list[Ints] = []
+    served: list[list[Ints]] = [[] for _ in groups]
+    for cycle in range(cycles_in_deck(length * batch)):
+        group_order, orders = _fit_cycle(groups, counts, quotas, batch, f"{seed}:{cycle}")
+        turns.append(group_order)
+        for one, order in zip(served, orders, strict=True):
+            one.append(order)
+    group_deck = deck_of(np.concatenate(turns), len(groups))
+    decks = [deck_of(np.concatenate(one), len(own)) for one, own in zip(served, quotas, strict=True)]
+    return _order(groups, num_sources, counts, quotas, group_deck, decks)
+
+
+def _fit_cycle(
+    groups: Sequence[_Group], counts: Ints, quotas: Sequence[Ints], batch: int, seed: str
+) -> tuple[Ints, list[Ints]]:
+    """Return one cycle's order of groups and the order of sources in each.
+
+    Either the sources' orders come first, or the groups' order: what one cannot keep, the other often can. Like
+    groups that all need the same place at once fail the first; a great source in a group far off fails the second.
+    """
+    names = [group.name for group in groups]
+    for number in range(_TRIES):
+        ties = key(0, f"{seed}:{number}", 0)
+        with suppress(NoOrderError):
+            orders = [_peel(group.names, own, ties) for group, own in zip(groups, quotas, strict=True)]
+            return order_batches(names, orders, batch, ties), orders
+        with suppress(NoOrderError):
+            # In turns, a family is ahead or behind, not both, which leaves its sources the most room.
+            in_turns = None if number == 0 else tie_keys(names, ties)
+            group_order = fair_order(counts, int(counts.sum()), in_turns)[:, 0]
+            orders = [
+                fill_batches(group_order == i, own, batch, tie_keys(group.names, ties))
+                for i, (group, own) in enumerate(zip(groups, quotas, strict=True))
+            ]
+            return group_order, orders
+    raise PlanError(
+        f"mixture: found no order of batches of {batch} from {len(groups)} families that keeps every source within a "
+        f"batch of its share; raise global_batch (from {2 * len(groups) - 2} on there always is one), or use mode "
+        "'mixed'"
+    )
+
+
+def _peel(names: Sequence[str], quotas: Ints, seed: int) -> Ints:
+    """Return an order of `quotas` of each name in which one of more than half is at most half a serving off.
+
+    It is laid out against all others, and these among themselves: two members can be promised more than many.
+    """
+    first = int(quotas.argmax())
+    if len(names) <= 2 or 2 * quotas[first] <= quotas.sum():
+        return fair_order(quotas, int(quotas.sum()), tie_keys(names, seed))[:, 0]
+    others = np.delete(np.arange(len(names)), first)
+    against = np.array([quotas[first], quotas[others].sum()])
+    parts = fair_order(against, int(quotas.sum()), tie_keys([names[first], f"not {names[first]}"], seed))[
+        :, 0
+    ]
+    order = np.full(len(parts), first)
+    order[parts == 1] = others[_peel([names[i] for i in others.tolist()], quotas[others], seed)]
+    return order
+
+
+def _order(
+    groups: Sequence[_Group],
+    num_sources: int,
+    counts: Ints,
+    quotas: Sequence[Ints],
+    group_deck: Deck,
+    decks: Sequence[Deck],
+) -> Order:
+    """Return the order in which, in a cycle, group g takes counts[g] turns, and its sources share them by quotas[g]."""
+    all_quotas, cycles = {}, {}
+    for group, count, own in zip(groups, counts.tolist(), quotas, strict=True):
+        length = int(own.sum())
+        # The least cycle in which the group has whole turns and its sources whole quotas.
+        turns = math.lcm(count, length) // length
+        for i, quota in zip(group.members, own.tolist(), strict=True):
+            all_quotas[i], cycles[i] = quota * turns, length * turns // count * int(counts.sum())
+    return Order(
+        quotas=tuple(all_quotas.get(i, 0) for i in range(num_sources)),
+        cycles=tuple(cycles.get(i, 1) for i in range(num_sources)),
+        groups=tuple(np.array(group.members, np.int64) for group in groups),
+        group_deck=group_deck,
+        decks=tuple(decks),
+    )
