@@ -20,13 +20,13 @@ from dataengine.convert import convert
 from dataengine.errors import Quarantine, UsageError, nearest
 from dataengine.files import Root, digest_file, make_folder, write_atomic
 from dataengine.images import decode
-from dataengine.index import SHARDS, Index
+from dataengine.index import SHARDS, Index, load_set
 from dataengine.ledger import Ledger, add
 from dataengine.mix import plan
 from dataengine.pipeline import Pipeline
 from dataengine.report.page import Card, Section, Table, card, render
 from dataengine.report.plots import bars, line_plot
-from dataengine.shard import shard
+from dataengine.shard import has_size, shard
 from dataengine.shares import Recipe
 from dataengine.stream import recipe, sources
 
@@ -175,7 +175,7 @@ def _shard(pipeline: Pipeline, out: Path, bar: Bar) -> None:
     settings = msgspec.json.encode((pipeline.shard.layout, pipeline.shard.samples_per_shard)).decode()
     digest = f"{_inputs(out)} {settings}"
     with bar(f"shard ({pipeline.shard.runner})", "samples") as update:
-        if _stamped(stamp, digest) and (out / "shards" / SHARDS).is_file():
+        if _stamped(stamp, digest) and _whole(out / "shards"):
             update(0, "unchanged")
             return
         shard(
@@ -188,6 +188,13 @@ def _shard(pipeline: Pipeline, out: Path, bar: Bar) -> None:
             progress=update,
         )
         write_atomic(stamp, digest.encode())
+
+
+def _whole(directory: Path) -> bool:
+    """Say whether a shard set's account is there, and every tar of it as long as it should be."""
+    if not (directory / SHARDS).is_file():
+        return False
+    return all(has_size(directory, file) for file in load_set(directory).shards)
 
 
 def _recipe(pipeline: Pipeline) -> Recipe:
@@ -207,16 +214,11 @@ def _train(name: str, pipeline: Pipeline, out: Path, bar: Bar) -> tuple[list[Ste
         "seed": pipeline.seed,
     }
     with bar("train", "steps") as update:
-        before = 0
-
-        def advance(step: int, total: int, text: str) -> None:
-            nonlocal before
-            update(step - before if before else 1, f"of {total}, {text}")
-            before = step
-
-        trainer.train(
-            settings.make_config(fields, f"pipeline {name}: train"), out / "train", progress=advance
+        result = trainer.train(
+            settings.make_config(fields, f"pipeline {name}: train"), out / "train", progress=update
         )
+    if result.stopped:
+        raise KeyboardInterrupt  # SIGTERM ended training with a checkpoint: it ends the pipeline as well
     decode_step = msgspec.json.Decoder(Step).decode
     with (out / "train" / "metrics.jsonl").open("rb") as file:
         steps = [decode_step(line) for line in file]
@@ -248,16 +250,12 @@ def _evaluate(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, Any]:
     result = out / "train" / "evaluation.json"
     digest = digest_file(out / "train" / "metrics.jsonl")
     with bar("evaluate", "samples") as update:
+        if not sources(Index(out / "shards"), "eval"):
+            update(0, "no split with use: eval")
+            return {}
         if not _stamped(stamp, digest) or not result.is_file():
             evaluator = importlib.import_module("trainer.evaluate")
-            before = 0
-
-            def advance(done: int, text: str) -> None:
-                nonlocal before
-                update(done - before, text)
-                before = done
-
-            evaluator.evaluate_run(out / "train", out / "shards", out / "train", progress=advance)
+            evaluator.evaluate_run(out / "train", out / "shards", out / "train", progress=update)
             write_atomic(stamp, digest.encode())
         else:
             update(0, "unchanged")

@@ -173,7 +173,7 @@ class Stream:
             "id": row["id"],
             "task": row["task"],
             "dataset": row["dataset"],
-            "shard": row["shard"],
+            "shard": f"{row['shard']}.tar",
             "offset": row["json_offset"],
         }
 

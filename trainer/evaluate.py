@@ -91,7 +91,7 @@ def evaluate(
     out_dir: Path,
     *,
     batch_size: int = 8,
-    progress: Callable[[int, str], None] = lambda done, text: None,
+    progress: Callable[[int, str], None] = lambda count, text: None,
 ) -> dict[str, Any]:
     """Return and write to `out_dir/evaluation.json` what the model is worth on some samples.
 
@@ -121,7 +121,7 @@ def evaluate(
                 listed = all(route.kind == "category" for route in sample.routes)
                 (account.listed if listed else account.pointed).append(scenes[row])
         done += len(group)
-        progress(done, batch.family)
+        progress(len(group), batch.family)
     result = {
         "samples": done,
         "skipped": dict(sorted(skipped.items())),
@@ -236,7 +236,7 @@ def evaluate_run(
     *,
     use: str = "eval",
     limit: int | None = None,
-    progress: Callable[[int, str], None] = lambda done, text: None,
+    progress: Callable[[int, str], None] = lambda count, text: None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, or a run's newest one, on a shard set or a folder of manifests; at most `limit` samples.
 

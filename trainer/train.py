@@ -42,11 +42,7 @@ from trainer.tokenizer import bank_texts, load_tokenizer, train_tokenizer
 
 CHECKPOINTS, METRICS, SERVED, CONFIG = "checkpoints", "metrics.jsonl", "served.jsonl", "config.json"
 
-Progress = Callable[[int, int, str], None]
-
-
-def silent(step: int, total: int, text: str) -> None:
-    """Report nothing."""
+Progress = Callable[[int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +60,11 @@ class Result:
 
 
 def train(
-    config: TrainConfig, out_dir: Path, *, reader: Reader | None = None, progress: Progress = silent
+    config: TrainConfig,
+    out_dir: Path,
+    *,
+    reader: Reader | None = None,
+    progress: Progress = lambda count, text: None,
 ) -> Result:
     """Train until `config.steps`, from the newest checkpoint in `out_dir` if there is one.
 
@@ -103,7 +103,7 @@ def train(
         (out_dir / METRICS).open("ab") as metrics,
         (out_dir / SERVED).open("ab") as served,
     ):
-        started = time.perf_counter()
+        started, reported = time.perf_counter(), first_step
         for data in batches(
             reader,
             tokenizer,
@@ -128,7 +128,8 @@ def train(
             if step % config.log_every == 0 or step == config.steps or not math.isfinite(grad_norm):
                 line = _metrics(data, output, grad_norm, optimizer, seconds)
                 _write(metrics, line)
-                progress(step, config.steps, _describe(line))
+                progress(step - reported, f"step {step} of {config.steps}, {_describe(line)}")
+                reported = step
             if step % config.checkpoint_every == 0 or step == config.steps or stop.is_set():
                 metrics.flush()
                 served.flush()

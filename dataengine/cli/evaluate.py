@@ -24,14 +24,7 @@ def command(run: Path, data: Path, out: Path | None, use: str, limit: int | None
     # The trainer is found by name: the engine must not import torch.
     evaluator = importlib.import_module("trainer.evaluate")
     with progress("evaluate", "samples") as update:
-        before = 0
-
-        def advance(done: int, text: str) -> None:
-            nonlocal before
-            update(done - before, text)
-            before = done
-
-        result = evaluator.evaluate_run(run, data, out or run, use=use, limit=limit, progress=advance)
+        result = evaluator.evaluate_run(run, data, out or run, use=use, limit=limit, progress=update)
     if as_json:
         print_json(result)
         return

@@ -51,7 +51,7 @@ def command(shards: Path, sample_id: str, run: Path | None, as_json: bool) -> No
         "record": row["record"],
         "spec": f"{row['dataset']}/{row['task']}",
         "spec_hash": source.spec_hash,
-        "shard": row["shard"],
+        "shard": f"{row['shard']}.tar",
         "key": row["key"],
         "offset": row["json_offset"],
     }

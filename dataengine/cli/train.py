@@ -39,13 +39,7 @@ def command(shards: Path, out: Path, config: Path | None, as_json: bool, **optio
     # The trainer is found by name: the engine must not import torch.
     trainer, settings = (importlib.import_module(f"trainer.{name}") for name in ("train", "config"))
     with progress("train", "steps") as update:
-        done: list[int] = []
-
-        def advance(step: int, total: int, text: str) -> None:
-            update(step - done[-1] if done else 1, f"{step} of {total}, {text}")
-            done.append(step)
-
-        result = trainer.train(settings.make_config(fields, str(config or "train")), out, progress=advance)
+        result = trainer.train(settings.make_config(fields, str(config or "train")), out, progress=update)
     summary = {
         "step": result.step,
         "stopped": result.stopped,

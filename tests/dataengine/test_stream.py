@@ -68,9 +68,10 @@ def test_the_stream_is_the_plan(shards: Path) -> None:
             "id": stream.index.row(row)["id"],
             "task": "detection",
             "dataset": "tiny",
-            "shard": stream.index.row(row)["shard"],
+            "shard": f"{stream.index.row(row)['shard']}.tar",
             "offset": stream.index.row(row)["json_offset"],
         }
+        assert (shards / stream.entry(t)["shard"]).is_file()
 
 
 def test_a_sample_is_read_with_the_bytes_of_its_picture(tiny_shards: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_flipped_byte_is_never_served(shards: Path, part: str) -> None:
 
 def test_a_cut_or_missing_tar_says_how_to_rebuild_it(shards: Path) -> None:
     stream = _stream(shards)
-    path = shards / f"{stream.entry(0)['shard']}.tar"
+    path = shards / stream.entry(0)["shard"]
     os.truncate(path, 600)
 
     with pytest.raises(ShardError, match=r"has 600 bytes, expected at least \d+; rebuild it with"):

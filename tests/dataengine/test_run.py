@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dataengine.pipeline import Pipeline
+from dataengine.run import run_pipeline
+from dataengine.strict import convert
+
+if TYPE_CHECKING:
+    from tests.conftest import Tiny
+
+Said = list[tuple[str, int, str]]
+
+
+def pipeline(tiny: Tiny, **fields: Any) -> Pipeline:
+    """Return a pipeline over the tiny dataset, without audit and report of losses unless asked for."""
+    chosen = {
+        "title": "small",
+        "out": str(tiny.root.parent / "run"),
+        "roots": {"here": str(tiny.root)},
+        "convert": [{"spec": str(tiny.spec), "root": "here", "splits": ["train"]}],
+        "shard": {"runner": "local", "samples_per_shard": 2},
+        "audit": False,
+        "workers": 1,
+        **fields,
+    }
+    return convert(chosen, Pipeline, "test", [])
+
+
+def bar_into(said: Said, act: Callable[[str, str], None] = lambda title, text: None) -> Any:
+    """Return a progress bar that writes down what it was told."""
+
+    @contextmanager
+    def bar(title: str, unit: str) -> Iterator[Callable[[int, str], None]]:
+        def update(count: int, text: str) -> None:
+            said.append((title, count, text))
+            act(title, text)
+
+        yield update
+
+    return bar
+
+
+def test_a_second_run_does_nothing_again_and_mends_a_deleted_tar(tiny: Tiny) -> None:
+    made, said = pipeline(tiny), Said()
+    first = run_pipeline("small", made, bar_into([]))
+    tars = sorted((Path(made.out) / "shards").glob("*.tar"))
+    before = [tar.read_bytes() for tar in tars]
+
+    run_pipeline("small", made, bar_into(said))
+    tars[1].unlink()
+    run_pipeline("small", made, bar_into([]))
+
+    assert first.shards == len(tars) == 3
+    assert ("shard (local)", 0, "unchanged") in said
+    assert [tar.read_bytes() for tar in tars] == before
+
+
+def test_a_signal_in_training_saves_and_ends_the_pipeline(tiny: Tiny) -> None:
+    train = {
+        "model": "tiny",
+        "stage": "joint",
+        "steps": 3,
+        "global_batch": 2,
+        "log_every": 1,
+        "num_workers": 0,
+    }
+    made, said = pipeline(tiny, train=train), Said()
+
+    def stop(title: str, text: str) -> None:
+        if title == "train" and text.startswith("step 1 "):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline("small", made, bar_into(said, stop))
+    stopped_in = {title for title, _, _ in said}
+    summary = run_pipeline("small", made, bar_into(said))
+
+    assert "evaluate" not in stopped_in
+    assert sum(count for title, count, _ in said if title == "train") == 3
+    assert [task.task for task in summary.tasks] == ["detection"]
