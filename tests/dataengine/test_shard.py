@@ -335,6 +335,23 @@ def test_a_picture_that_came_back_brings_its_sample_back(tiny: Tiny, tmp_path: P
     assert _tars(tmp_path / "s") == _tars(tmp_path / "whole")
 
 
+def test_a_picture_that_was_mended_brings_its_sample_back(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert("train")
+    whole = shard([tiny.out], tmp_path / "whole", samples_per_shard=2)
+    picture = tiny.root / "images/001.jpg"
+    good = picture.read_bytes()
+    picture.write_bytes(b"\0" * len(good))
+    lost = shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+    picture.write_bytes(good)
+
+    again = shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+
+    assert [dropped.reason for dropped in lost.dropped] != ["image.missing"]
+    assert len(lost.dropped) == 1
+    assert again == whole
+    assert _tars(tmp_path / "s") == _tars(tmp_path / "whole")
+
+
 def test_a_second_run_changes_no_tar(tiny: Tiny, tmp_path: Path) -> None:
     tiny.convert()
     shard([tiny.out], tmp_path / "s")

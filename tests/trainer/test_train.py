@@ -238,6 +238,18 @@ def test_a_run_reads_real_shards(tiny: Any, tmp_path: Path, make_run: MakeRun) -
     assert {line["family"] for line in lines(tmp_path / "run")} == {"detection"}
 
 
+def test_a_gpu_that_is_not_there_is_one_line(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that the test says the same on a machine that has one.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(
+        ModelError, match="device: 'cuda:0' cannot be used, no GPU was found; take 'cpu' or 'auto'"
+    ):
+        train(make_run(device="cuda:0"), tmp_path, reader=make_reader())
+
+
 def test_a_device_that_is_unknown_is_one_line(
     tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
 ) -> None:
