@@ -6,9 +6,10 @@ import importlib
 import importlib.util
 import pkgutil
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from dataengine.annotation import Annotation, LabelSpace, Rejected
 from dataengine.errors import SpecError, nearest
@@ -18,6 +19,7 @@ from dataengine.task import Task, Unit
 
 FORMATS_PACKAGE = "converters.formats"
 BUILDERS_PACKAGE = "converters.tasks"
+WRITERS_PACKAGE = "converters.writers"
 
 
 class Reader(Protocol):
@@ -28,6 +30,25 @@ class Reader(Protocol):
 
     def read(self, source: Any, root: Root) -> Iterator[Annotation | Rejected]:
         """Yield one annotation or rejection a source item, in the order of the source."""
+        ...
+
+
+class Written(NamedTuple):
+    """What a writer made: the `source` keys of a spec that read it back, and how many facts of each kind it left out.
+
+    A fact is left out where the layout has no place for it (`expression`), or the fact lacks what it needs
+    (`instance without a box`).
+    """
+
+    source: dict[str, Any]
+    left_out: dict[str, int]
+
+
+class Writer(Protocol):
+    """A module that writes one annotation layout, so that the reader of the same name gives the facts back."""
+
+    def write(self, annotations: Iterable[Annotation], labels: LabelSpace, folder: Path) -> Written:
+        """Write the files of a layout into `folder`; pictures are already there, under the paths that they have."""
         ...
 
 
@@ -65,6 +86,11 @@ def _load(name: str, package: str, kind: str, place: str) -> ModuleType:
 def load_reader(name: str, place: str) -> Reader:
     """Return the reader module of a format: ours by its short name, a user's by its dotted path. Raises SpecError."""
     return cast(Reader, _load(name, FORMATS_PACKAGE, "format", place))
+
+
+def load_writer(name: str, place: str) -> Writer:
+    """Return the writer module of a format: ours by its short name, a user's by its dotted path. Raises SpecError."""
+    return cast(Writer, _load(name, WRITERS_PACKAGE, "format to write", place))
 
 
 def load_builder(name: str, place: str) -> Builder:

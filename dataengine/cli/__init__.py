@@ -23,6 +23,7 @@ VERBS = {
     "stream": "List the samples that a rank is served, by position.",
     "preview": "Draw the first samples of a spec.",
     "trace": "Say where a sample comes from and which steps it served.",
+    "export": "Write a converted split as another layout.",
     "train": "Train the model on shards.",
     "evaluate": "Measure a checkpoint on shards.",
     "run": "Run a whole pipeline, resuming what is done.",
