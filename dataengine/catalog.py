@@ -6,8 +6,8 @@ import importlib.resources
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from dataengine import yaml12
 from dataengine.annotation import LabelSpace
 from dataengine.errors import SpecError, nearest
 from dataengine.prompts import PromptBank, load_bank
@@ -73,45 +73,61 @@ class Catalog:
 
         Raises SpecError with the nearest known name.
         """
-        if name.endswith((".yaml", ".yml")):
-            path, task = Path(name), None
-            if not path.is_file():
-                raise SpecError(f"{name}: no such file")
-        else:
-            dataset, _, task = name.partition("/")
-            found = self.dataset_files.get(dataset)
-            if found is None:
-                raise SpecError(f"{name}: unknown dataset {dataset!r}{nearest(dataset, self.dataset_files)}")
-            path = found
+        path, task = self.file_of(name)
         spec = self.dataset(path)
         if task and task not in spec.tasks:
             raise SpecError(f"{name}: dataset {spec.id!r} has no task {task!r}{nearest(task, spec.tasks)}")
-        return [self._resolve(spec, one, path) for one in ([task] if task else spec.tasks)]
+        return [self.resolve(spec, one, path) for one in ([task] if task else spec.tasks)]
 
-    def _resolve(self, spec: DatasetSpec, name: str, path: Path) -> Resolved:
+    def file_of(self, name: str) -> tuple[Path, str | None]:
+        """Return the file that a name means, and the task where it names one. Raises SpecError."""
+        if name.endswith((".yaml", ".yml")):
+            if not Path(name).is_file():
+                raise SpecError(f"{name}: no such file")
+            return Path(name), None
+        dataset, _, task = name.partition("/")
+        found = self.dataset_files.get(dataset)
+        if found is None:
+            raise SpecError(f"{name}: unknown dataset {dataset!r}{nearest(dataset, self.dataset_files)}")
+        return found, task or None
+
+    def resolve(self, spec: DatasetSpec, name: str, path: Path) -> Resolved:
+        """Return one task of a dataset with all that it names. Raises SpecError with every name that is unknown."""
         task = self.tasks.get(name)
         if task is None:
-            raise SpecError(f"{path}: tasks: unknown task {name!r}{nearest(name, self.tasks)}")
+            raise SpecError(
+                f"{_place(path, 'tasks', name)}: tasks: unknown task {name!r}{nearest(name, self.tasks)}"
+            )
+        mistakes = []
         use = spec.tasks[name]
         for split in use.splits:
             if split not in spec.source.splits:
-                raise SpecError(
-                    f"{path}: tasks.{name}.splits: no split {split!r}{nearest(split, spec.source.splits)}"
+                place = _place(path, "tasks", name, "splits")
+                mistakes.append(
+                    f"{place}: tasks.{name}.splits: no split {split!r}{nearest(split, spec.source.splits)}"
                 )
+        labels = spec.labels if spec.labels != "source" else None
+        if labels is not None and labels not in self.labels:
+            mistakes.append(
+                f"{_place(path, 'labels')}: labels: unknown {labels!r}{nearest(labels, self.labels)}"
+            )
+        if task.prompts is not None and task.prompts not in self.banks:
+            mistakes.append(
+                f"task {name!r}: prompts: unknown {task.prompts!r}{nearest(task.prompts, self.banks)}"
+            )
+        if mistakes:
+            raise SpecError(*mistakes)
         return Resolved(
             dataset=spec,
             task=task,
             options={**task.options, **use.options},
             splits=use.splits or tuple(spec.source.splits),
-            bank=self._named(task.prompts, self.banks, "prompts", path),
-            labels=self._named(spec.labels if spec.labels != "source" else None, self.labels, "labels", path),
+            bank=self.banks[task.prompts] if task.prompts is not None else None,
+            labels=self.labels[labels] if labels is not None else None,
             path=str(path),
         )
 
-    @staticmethod
-    def _named(name: str | None, known: dict[str, Any], key: str, path: Path) -> Any:
-        if name is None:
-            return None
-        if name not in known:
-            raise SpecError(f"{path}: {key}: unknown {name!r}{nearest(name, known)}")
-        return known[name]
+
+def _place(path: Path, *keys: str) -> str:
+    line = yaml12.line_of(path, [*keys])
+    return f"{path}:{line}" if line else str(path)

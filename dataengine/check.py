@@ -5,33 +5,44 @@ from __future__ import annotations
 from pathlib import Path
 
 from dataengine.catalog import Catalog
-from dataengine.errors import SpecError
+from dataengine.errors import SpecError, nearest
 from dataengine.modules import load_builder, load_function
 from dataengine.prompts import load_bank
-from dataengine.spec import Resolved, load_labels, load_task
+from dataengine.spec import Resolved, load_labels, load_task, read_dataset
 
 
 def check_spec(catalog: Catalog, name: str) -> list[str]:
-    """Return the mistakes of one spec, one line each."""
+    """Return the mistakes of one spec, one line each: what is right is checked although something else is wrong."""
     mistakes: list[str] = []
     try:
-        found = catalog.find(name)
+        path, wanted = catalog.file_of(name)
+        dataset, mistakes = read_dataset(path)
     except SpecError as error:
-        return [str(error)]
-    for spec in found:
-        mistakes += check_resolved(spec)
+        return [*error.mistakes]
+    if dataset is None:
+        return mistakes
+    if wanted and wanted not in dataset.tasks:
+        return [
+            *mistakes,
+            f"{name}: dataset {dataset.id!r} has no task {wanted!r}{nearest(wanted, dataset.tasks)}",
+        ]
+    for task in [wanted] if wanted else dataset.tasks:
+        try:
+            mistakes += check_resolved(catalog.resolve(dataset, task, path))
+        except SpecError as error:
+            mistakes += error.mistakes
     return list(dict.fromkeys(mistakes))
 
 
 def check_resolved(spec: Resolved) -> list[str]:
     """Return the mistakes that show only when a spec meets its reader and builder."""
-    mistakes = []
+    mistakes: list[str] = []
     for split in spec.splits:
         for attempt in (spec.source, lambda one: spec.runtime(one, None)):
             try:
                 attempt(split)
             except SpecError as error:
-                mistakes.append(str(error))
+                mistakes += error.mistakes
     path = Path(spec.path)
     if path.stem != spec.dataset.id:
         mistakes.append(f"{path}: id is {spec.dataset.id!r}, expected the file's name {path.stem!r}")
@@ -39,11 +50,11 @@ def check_resolved(spec: Resolved) -> list[str]:
         try:
             load_function(spec.dataset.adapt, f"{spec.path}: adapt")
         except SpecError as error:
-            mistakes.append(str(error))
+            mistakes += error.mistakes
     try:
         builder = load_builder(spec.task.builder, spec.path)
     except SpecError as error:
-        return [*mistakes, str(error)]
+        return [*mistakes, *error.mistakes]
     if getattr(builder, "NEEDS_BANK", False) and spec.bank is None:
         mistakes.append(f"{spec.path}: task {spec.task.id!r} names no prompt bank, but its builder needs one")
     return mistakes
@@ -60,7 +71,7 @@ def check_all(catalog: Catalog) -> tuple[int, list[str]]:
                 try:
                     found = load(path)
                 except SpecError as error:
-                    mistakes.append(str(error))
+                    mistakes += error.mistakes
                     continue
                 if found.id != path.stem:
                     mistakes.append(f"{path}: id is {found.id!r}, expected the file's name {path.stem!r}")

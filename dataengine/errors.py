@@ -19,7 +19,11 @@ class UsageError(DataEngineError):
 
 
 class SpecError(DataEngineError):
-    """A spec, prompt bank, label space or pipeline file is wrong."""
+    """A spec, prompt bank, label space or pipeline file is wrong; `mistakes` are all that were found, a line each."""
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__(mistakes[0])
+        self.mistakes = mistakes
 
 
 class SourceError(DataEngineError):

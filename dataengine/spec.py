@@ -14,7 +14,7 @@ from dataengine.annotation import LabelSpace
 from dataengine.errors import SpecError, nearest
 from dataengine.modules import load_builder, load_reader
 from dataengine.prompts import PromptBank
-from dataengine.strict import convert, load_struct
+from dataengine.strict import attempt, convert, load_struct
 from dataengine.task import Task, TaskSpec
 
 ID = re.compile(r"[a-z0-9][a-z0-9_]{0,47}")
@@ -106,59 +106,77 @@ _SPLIT_KEYS = set(SplitFacts.__struct_fields__)
 
 def load_dataset(path: Path) -> DatasetSpec:
     """Load a dataset spec; imports nothing and opens no other file. Raises SpecError with file, line and key."""
-    raw = load_struct(path, DatasetFile)
+    found, mistakes = read_dataset(path)
+    if found is None or mistakes:
+        raise SpecError(*mistakes)
+    return found
+
+
+def read_dataset(path: Path) -> tuple[DatasetSpec | None, list[str]]:
+    """Return a dataset spec without what is wrong in it, and every mistake; None where too little is right.
+
+    Raises SpecError where the file is no YAML mapping.
+    """
+    raw, mistakes = attempt(yaml12.load(path), DatasetFile, path, [])
+    if raw is None:
+        return None, mistakes
     if not ID.fullmatch(raw.id):
-        raise SpecError(f"{path}: id {raw.id!r}: expected lower-case letters, digits and '_', at most 48")
-    _check_budgets(raw.budgets, path, ["budgets"])
-    return DatasetSpec(
-        **{
-            name: getattr(raw, name)
-            for name in DatasetFile.__struct_fields__
-            if name not in ("source", "tasks")
-        },
-        source=_source(raw.source, path),
-        tasks={task: _task_use(task, use, path) for task, use in raw.tasks.items()},
-    )
+        mistakes.append(f"{path}: id {raw.id!r}: expected lower-case letters, digits and '_', at most 48")
+    mistakes += _budget_mistakes(raw.budgets, path, ["budgets"])
+    source = _source(raw.source, path, mistakes)
+    tasks = {task: _task_use(task, use, path, mistakes) for task, use in raw.tasks.items()}
+    if source is None:
+        return None, mistakes
+    shared = {
+        name: getattr(raw, name) for name in DatasetFile.__struct_fields__ if name not in ("source", "tasks")
+    }
+    return DatasetSpec(**shared, source=source, tasks=tasks), mistakes
 
 
-def _source(raw: dict[str, Any], path: Path) -> Source:
+def _source(raw: dict[str, Any], path: Path, mistakes: list[str]) -> Source | None:
     shared = {key: value for key, value in raw.items() if key not in ("format", "splits")}
-    if not isinstance(raw.get("format"), str):
-        raise SpecError(f"{path}: source.format: missing; expected the name of a format")
     splits = raw.get("splits")
+    if not isinstance(raw.get("format"), str):
+        mistakes.append(f"{path}: source.format: missing; expected the name of a format")
     if not isinstance(splits, dict) or not splits:
-        raise SpecError(f"{path}: source.splits: missing; expected at least one split")
+        mistakes.append(f"{path}: source.splits: missing; expected at least one split")
+        return None
     found = {}
     for name, split in splits.items():
         if not ID.fullmatch(name):
-            raise SpecError(f"{path}: source.splits.{name}: expected lower-case letters, digits and '_'")
+            mistakes.append(f"{path}: source.splits.{name}: expected lower-case letters, digits and '_'")
         if not isinstance(split, dict | None):
-            raise SpecError(f"{path}: source.splits.{name}: expected a mapping of keys")
+            mistakes.append(f"{path}: source.splits.{name}: expected a mapping of keys")
+            continue
         merged = {**shared, **(split or {})}
         ours = {key: value for key, value in merged.items() if key in _SPLIT_KEYS}
-        facts = convert(ours, SplitFacts, path, ["source", "splits", name])
-        found[name] = Split(
-            use=facts.use,
-            images_expected=facts.images_expected,
-            records_expected=facts.records_expected,
-            license=facts.license,
-            options={key: value for key, value in merged.items() if key not in _SPLIT_KEYS},
-        )
-    return Source(format=raw["format"], splits=found)
+        facts, wrong = attempt(ours, SplitFacts, path, ["source", "splits", name])
+        mistakes += wrong
+        if facts is not None:
+            options = {key: value for key, value in merged.items() if key not in _SPLIT_KEYS}
+            found[name] = Split(**msgspec.structs.asdict(facts), options=options)
+    return (
+        Source(format=raw["format"], splits=found) if found and isinstance(raw.get("format"), str) else None
+    )
 
 
-def _check_budgets(budgets: dict[str, float], path: Path, keys: list[str]) -> None:
+def _budget_mistakes(budgets: dict[str, float], path: Path, keys: list[str]) -> list[str]:
+    mistakes = []
     for reason, rate in budgets.items():
         if not 0 <= rate <= 1:
-            line = yaml12.line_of(path, [*keys, reason])
-            raise SpecError(f"{path}:{line}: {'.'.join(keys)}: {reason}: {rate} is no rate, expected 0 to 1")
+            place = f"{path}:{yaml12.line_of(path, [*keys, reason])}: {'.'.join(keys)}"
+            mistakes.append(f"{place}: {reason}: {rate} is no rate, expected 0 to 1")
+    return mistakes
 
 
-def _task_use(task: str, raw: dict[str, Any] | None, path: Path) -> TaskUse:
+def _task_use(task: str, raw: dict[str, Any] | None, path: Path, mistakes: list[str]) -> TaskUse:
     options = dict(raw or {})
     ours = {key: options.pop(key) for key in ("splits", "budgets") if key in options}
-    use = convert(ours, TaskUse, path, ["tasks", task])
-    _check_budgets(use.budgets, path, ["tasks", task, "budgets"])
+    use, wrong = attempt(ours, TaskUse, path, ["tasks", task])
+    mistakes += wrong
+    if use is None:
+        return TaskUse(options=options)
+    mistakes += _budget_mistakes(use.budgets, path, ["tasks", task, "budgets"])
     return TaskUse(options=options, splits=use.splits, budgets=use.budgets)
 
 

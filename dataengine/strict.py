@@ -13,6 +13,7 @@ from dataengine.errors import SpecError, nearest
 
 T = TypeVar("T")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `(?P<at>[^`]*)`)?")
+_MISSING = re.compile(r"Object missing required field `[^`]*`(?: - at `(?P<at>[^`]*)`)?")
 _CHOICE = re.compile(r"Invalid enum value '(?P<value>[^']*)'")
 _AT = re.compile(r" - at `(?P<at>[^`]*)`$")
 
@@ -23,11 +24,83 @@ def load_struct(path: Path, kind: type[T]) -> T:
 
 
 def convert(value: Any, kind: type[T], path: Path | str, prefix: list[str]) -> T:
-    """Convert plain data that stands under the keys `prefix` of a file. Raises SpecError."""
-    try:
-        return msgspec.convert(value, kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise SpecError(_explain(str(error), kind, path, prefix)) from error
+    """Convert plain data that stands under the keys `prefix` of a file. Raises SpecError with every mistake in it."""
+    found, mistakes = attempt(value, kind, path, prefix)
+    if found is None or mistakes:
+        raise SpecError(*mistakes)
+    return found
+
+
+def attempt(value: Any, kind: type[T], path: Path | str, prefix: list[str]) -> tuple[T | None, list[str]]:
+    """Return plain data as `kind` and every mistake in it; None where what is left is none.
+
+    What is wrong is taken out and the rest looked at again, as far as msgspec says where it stands.
+    """
+    mistakes: list[str] = []
+    taken = set[tuple[str, ...]]()
+    while True:
+        try:
+            return msgspec.convert(value, kind, strict=True), mistakes
+        except msgspec.ValidationError as error:
+            message = str(error)
+        if _MISSING.match(message):
+            absent = _all_missing(message, value, kind, taken)
+            return None, mistakes + [_explain(one, kind, path, prefix) for one in absent]
+        mistakes.append(_explain(message, kind, path, prefix))
+        keys = _place_of(message)
+        if not keys:
+            return None, mistakes
+        words = _known_words(kind, keys) if _CHOICE.match(message) else []
+        if not words:
+            taken.add(tuple(keys))
+        # A word that must be there is replaced by one that may, so that the rest is looked at too.
+        value = _put(value, keys, words[0]) if words else _drop(value, keys)
+
+
+def _all_missing(message: str, value: Any, kind: Any, taken: set[tuple[str, ...]]) -> list[str]:
+    """Return a message for each key that the object of a message lacks, but for those that were taken out of it."""
+    match = _MISSING.match(message)
+    at = (match["at"] if match else None) or ""
+    keys = _keys(at)
+    info = _type_at(kind, keys)
+    if not isinstance(info, msgspec.inspect.StructType) or "..." in at:
+        return [message]
+    names = [field.encode_name for field in info.fields if field.required]
+    absent = [name for name in names if name not in _at(value, keys) and (*keys, name) not in taken]
+    return [f"Object missing required field `{name}`" + (f" - at `{at}`" if at else "") for name in absent]
+
+
+def _place_of(message: str) -> list[str]:
+    """Return the keys under which stands what a message is about; none where that is the whole, or not said."""
+    match = _UNKNOWN.match(message)
+    found = match or _AT.search(message)
+    at = (found["at"] if found else None) or ""
+    return [] if "..." in at else [*_keys(at), *([match["key"]] if match else [])]
+
+
+def _at(value: Any, keys: list[str]) -> Any:
+    for key in keys:
+        value = value[int(key)] if isinstance(value, list) else value.get(key)
+    return value
+
+
+def _put(value: Any, keys: list[str], word: str) -> Any:
+    """Return a copy of plain data with a word under nested keys."""
+    rest = word if len(keys) == 1 else _put(_at(value, keys[:1]), keys[1:], word)
+    if isinstance(value, list):
+        return [*value[: int(keys[0])], rest, *value[int(keys[0]) + 1 :]]
+    return {**value, keys[0]: rest}
+
+
+def _drop(value: Any, keys: list[str]) -> Any:
+    """Return a copy of plain data without what stands under nested keys."""
+    if isinstance(value, list):
+        number = int(keys[0])
+        middle = [] if len(keys) == 1 else [_drop(value[number], keys[1:])]
+        return [*value[:number], *middle, *value[number + 1 :]]
+    if len(keys) == 1:
+        return {key: item for key, item in value.items() if key != keys[0]}
+    return {**value, keys[0]: _drop(value[keys[0]], keys[1:])}
 
 
 def _explain(message: str, kind: Any, path: Path | str, prefix: list[str]) -> str:

@@ -54,6 +54,31 @@ def test_one_mistake_hides_no_other(tiny: Tiny) -> None:
     assert len(mistakes) == 3
 
 
+def test_every_mistake_of_a_file_is_told_with_its_line(tiny: Tiny) -> None:
+    text = tiny.spec.read_text()
+    text = text.replace("title:", "titel: x\ntitle:").replace(
+        "status: layout", "status: fake\nbudgets: {a: 7}"
+    )
+    text = text.replace("detection: {}", "detektion: {}\n  detection: {splits: [trian], all_ratoi: 1}")
+    text = text.replace("images: images", "image: images")
+    tiny.spec.write_text(text)
+
+    mistakes = check_spec(Catalog(), str(tiny.spec))
+
+    said = "\n".join(mistakes)
+    for expected in (
+        "unknown key 'titel'; did you mean 'title'?",
+        "status: invalid enum value 'fake'",
+        "a: 7.0 is no rate, expected 0 to 1",
+        "unknown task 'detektion'; did you mean 'detection'?",
+        "no split 'trian'; did you mean 'train'?",
+    ):
+        assert expected in said
+    assert all(line.removeprefix(str(tiny.spec))[:1] == ":" for line in mistakes)
+    lines = [line.removeprefix(f"{tiny.spec}:").split(":")[0] for line in mistakes]
+    assert all(number.isdigit() for number in lines)
+
+
 @pytest.mark.parametrize(
     ("path", "text", "says"),
     [
@@ -69,7 +94,11 @@ def test_one_mistake_hides_no_other(tiny: Tiny) -> None:
             "'picture'",
         ),
         ("labels/mine.yaml", "id: mine\nlabels: [{name: a}, {name: a}]\n", "stands twice"),
-        ("datasets/mine.yaml", "id: mine\n", "missing key 'title'"),
+        (
+            "datasets/mine.yaml",
+            "{id: mine, title: t, license: {annotations: a, images: b}, source: {}, status: layout}",
+            "missing key 'tasks'",
+        ),
     ],
 )
 def test_mistakes_in_ones_own_files_are_found(tmp_path: Path, path: str, text: str, says: str) -> None:
