@@ -12,6 +12,7 @@ import msgspec
 from converters.formats import coco_instances as coco
 from dataengine.annotation import Annotation, Caption, Origin, Rejected
 from dataengine.files import Root
+from dataengine.listing import Fit, Listing, name_splits
 
 VERSION = "1"
 
@@ -30,6 +31,16 @@ class RawCaption(coco.RawLink):
 
 
 _caption = msgspec.json.Decoder(RawCaption)
+
+
+def recognise(listing: Listing) -> Fit | str:
+    """Say whether the folder holds COCO captions: annotations with `caption`."""
+    needed = frozenset({"images", "annotations"})
+    files = coco.coco_files(listing, lambda record: "caption" in record and "bbox" not in record, needed)
+    if isinstance(files, str):
+        return files
+    why = f"{coco.named(files)}: images and captions"
+    return Fit(splits=name_splits(files), tasks=("caption",), why=why)
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:

@@ -14,7 +14,7 @@ neither count it as background nor say that its category is absent.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
 
@@ -26,6 +26,7 @@ from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.geometry import from_xywh, rle_area, rle_from_counts, rle_from_polygons
+from dataengine.listing import Fit, Listing, name_splits, several
 
 VERSION = "1"
 
@@ -159,6 +160,47 @@ def category_names(raw: RawFile) -> dict[int, str]:
     """Return the category names by id, in the order of the ids."""
     ordered = sorted(raw.categories, key=lambda category: category.id)
     return {category.id: category.name.strip() for category in ordered}
+
+
+NEEDED = frozenset({"images", "annotations", "categories"})
+
+
+def recognise(listing: Listing) -> Fit | str:
+    """Say whether the folder holds COCO instances: JSON files with images, annotations and categories."""
+    files = coco_files(listing, lambda record: "keypoints" not in record and "caption" not in record)
+    if isinstance(files, str):
+        return files
+    masked = any(listing.first(file, "annotations").get("segmentation") for file, _ in files)
+    tasks = ("detection", "instance_segmentation") if masked else ("detection",)
+    return Fit(
+        splits=name_splits(files),
+        tasks=tasks,
+        why=f"{named(files)}: images, boxes and categories",
+    )
+
+
+def named(files: Sequence[tuple[str, object]]) -> str:
+    """Return the names of the files that `coco_files` found, as a few words."""
+    return several([file for file, _ in files])
+
+
+def coco_files(
+    listing: Listing, wanted: Callable[[dict[str, object]], bool], needed: frozenset[str] = NEEDED
+) -> list[tuple[str, dict[str, object]]] | str:
+    """Return the COCO files whose first annotation is a wanted one, with the keys that read them, or why none is."""
+    candidates = [file for file in listing.ending(".json") if needed <= listing.keys(file)]
+    if not candidates:
+        return f"no JSON file has the keys {', '.join(sorted(needed))}"
+    chosen = [file for file in candidates if wanted(listing.first(file, "annotations"))]
+    if not chosen:
+        return f"{candidates[0]}: its annotations are of another kind"
+    found: list[tuple[str, dict[str, object]]] = []
+    for file in chosen:
+        name = str(listing.first(file, "images").get("file_name") or "")
+        folder = listing.picture_folder(name)
+        if folder is not None:
+            found.append((file, {"annotations": file, **({"images": folder} if folder else {})}))
+    return found or f"{chosen[0]}: names pictures such as {name!r}, which are not in the folder"
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:

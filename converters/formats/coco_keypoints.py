@@ -19,6 +19,7 @@ from converters.json_files import UNREADABLE
 from dataengine.annotation import Annotation, Image, Instance, Keypoint, Label, LabelSpace, Rejected
 from dataengine.errors import Quarantine
 from dataengine.files import Root
+from dataengine.listing import Fit, Listing, name_splits
 
 VERSION = "1"
 
@@ -110,6 +111,15 @@ def flip_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
             if partner != position:
                 pairs.add((min(position, partner), max(position, partner)))
     return tuple(sorted(pairs))
+
+
+def recognise(listing: Listing) -> Fit | str:
+    """Say whether the folder holds COCO keypoints: annotations with `keypoints`."""
+    files = coco.coco_files(listing, lambda record: "keypoints" in record)
+    if isinstance(files, str):
+        return files
+    why = f"{coco.named(files)}: images, categories and keypoints"
+    return Fit(splits=name_splits(files), tasks=("keypoints", "detection"), why=why)
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:

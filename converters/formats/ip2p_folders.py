@@ -18,6 +18,7 @@ from converters.json_files import decode, load
 from dataengine.annotation import Annotation, Caption, Edit, Image, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
+from dataengine.listing import Fit, Listing, several
 
 VERSION = "1"
 
@@ -41,6 +42,26 @@ class RawPrompt(msgspec.Struct):
 
 _prompt = msgspec.json.Decoder(RawPrompt)
 _entry = msgspec.json.Decoder(tuple[str, list[int | str]])
+
+
+def recognise(listing: Listing) -> Fit | str:
+    """Say whether the folder holds InstructPix2Pix's folders: `prompt.json` with an edit, `<seed>_0`, `<seed>_1`."""
+    prompts = [file for file in listing.files if PurePosixPath(file).name == "prompt.json"]
+    if not prompts:
+        return "no prompt.json"
+    beside = [
+        file for file in listing.pictures if PurePosixPath(file).parent == PurePosixPath(prompts[0]).parent
+    ]
+    befores = [file for file in beside if PurePosixPath(file).stem.endswith("_0")]
+    if not befores:
+        return f"{prompts[0]}: no picture <seed>_0 beside it"
+    keys = {"extension": PurePosixPath(befores[0]).suffix.removeprefix(".")}
+    seeds = [file for file in listing.files if PurePosixPath(file).name == "seeds.json"]
+    if seeds:
+        folder = str(PurePosixPath(seeds[0]).parent)
+        keys |= {"seeds": seeds[0], **({} if folder == "." else {"folder": folder})}
+    why = f"{several(prompts)}: beside pictures before and after"
+    return Fit(splits={"train": keys}, tasks=("image_edit",), why=why, certainty=3)
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:

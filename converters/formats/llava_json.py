@@ -18,6 +18,7 @@ from converters.json_files import decode, records, unique
 from dataengine.annotation import Annotation, Dialog, Image, Origin, Rejected, Turn
 from dataengine.errors import Quarantine
 from dataengine.files import Root
+from dataengine.listing import Fit, Listing, name_splits, several
 from dataengine.tokens import IMAGE
 
 VERSION = "1"
@@ -55,6 +56,24 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
     "bot": "assistant",
 }  # fmt: skip
+
+
+def recognise(listing: Listing) -> Fit | str:
+    """Say whether the folder holds LLaVA's JSON: a list of records with `conversations` (or `messages`)."""
+    found = []
+    for file in listing.ending(".json", ".jsonl"):
+        record = listing.first(file)
+        if not isinstance(record.get("conversations", record.get("messages")), list):
+            continue
+        images = record.get("image") or record.get("images") or ""
+        name = images[0] if isinstance(images, list) and images else images
+        folder = listing.picture_folder(name) if isinstance(name, str) and name else ""
+        if folder is not None:
+            found.append((file, {"annotations": file, **({"images": folder} if folder else {})}))
+    if not found:
+        return "no JSON list of records with conversations whose pictures are here"
+    why = f"{several([file for file, _ in found])}: a list of conversations"
+    return Fit(splits=name_splits(found), tasks=("conversation",), why=why)
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:

@@ -20,6 +20,7 @@ import msgspec
 from dataengine.annotation import Annotation, Box, Image, Instance, Label, LabelSpace, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
+from dataengine.listing import PICTURE_ENDINGS, Fit, Listing, name_splits, several
 
 VERSION = "1"
 
@@ -57,6 +58,40 @@ def _names(document: Element | Rejected) -> list[str]:
     if isinstance(document, Rejected):
         return []
     return [_text(item, "name") for item in document.findall("object")]
+
+
+def recognise(listing: Listing) -> Fit | str:
+    """Say whether the folder holds Pascal VOC's XML: documents named annotation, and their pictures."""
+    files = listing.ending(".xml")
+    roots = {}
+    for file in files[:50]:
+        try:
+            roots[file] = parse(listing.read(file))
+        except Quarantine:
+            continue
+    if not roots:
+        return "no XML file is an <annotation>" if files else "no XML file"
+    file, document = next(iter(roots.items()))
+    annotations = str(PurePosixPath(file).parent)
+    stem = PurePosixPath(file).stem
+    for media, names in (
+        ("filename", [_text(document, "filename")]),
+        ("stem", [f"{stem}{ending}" for ending in PICTURE_ENDINGS]),
+    ):
+        for name in names:
+            folder = listing.picture_folder(name) if name else None
+            if folder is None:
+                continue
+            keys = {"annotations": annotations, "images": folder, "media": media}
+            if media == "stem":
+                keys["extension"] = PurePosixPath(name).suffix.removeprefix(".")
+            lists = [
+                one for one in listing.ending(".txt") if "imagesets/main" in one.lower() and "_" not in one
+            ]
+            splits = [(one, {**keys, "image_set": one}) for one in lists] or [("train", keys)]
+            why = f"{several(files)}: an <annotation> of {name}"
+            return Fit(splits=name_splits(splits), tasks=("detection",), why=why)
+    return f"{file}: no picture is called as it says, nor as itself"
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
@@ -118,8 +153,8 @@ def _document(source: Source, root: Root, stem: str) -> Element | Rejected:
         return Rejected(key=stem, reason=error.reason, detail=error.detail, origin=origin)
 
 
-def parse(data: bytes) -> Element:
-    """Return the `annotation` element of a VOC file.
+def parse(data: bytes, tag: str = "annotation") -> Element:
+    """Return the root element of a VOC file, or of another XML file whose root is a `tag`.
 
     Raises Quarantine `xml.doctype` where a document type is declared (the door to entities), `xml.malformed` and
     `schema` where it is another document.
@@ -141,8 +176,8 @@ def parse(data: bytes) -> Element:
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise Quarantine("xml.malformed", str(error)) from error
     element = builder.close()
-    if element.tag != "annotation":
-        raise Quarantine("schema", f"the document is <{element.tag}>, expected <annotation>")
+    if element.tag != tag:
+        raise Quarantine("schema", f"the document is <{element.tag}>, expected <{tag}>")
     return element
 
 

@@ -11,6 +11,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -18,6 +19,7 @@ from converters.json_files import decode, load
 from dataengine.annotation import Annotation, Image, Origin, Question, Rejected
 from dataengine.errors import Quarantine, SpecError
 from dataengine.files import Root
+from dataengine.listing import Fit, Listing, name_splits, several, split_name
 
 VERSION = "1"
 
@@ -62,6 +64,42 @@ class RawAnnotations(msgspec.Struct):
 _question = msgspec.json.Decoder(RawQuestion)
 _annotation = msgspec.json.Decoder(RawAnnotation)
 _FORMAT = re.compile(r"(0?[1-9]\d?)?d?")
+
+
+def recognise(listing: Listing) -> Fit | str:
+    """Say whether the folder holds VQA v2's pair: `questions` in one file, `annotations` of the same ids in another."""
+    files = listing.ending(".json")
+    questions = [
+        file for file in files if {"question_id", "image_id"} <= set(listing.first(file, "questions"))
+    ]
+    if not questions:
+        return "no JSON file has questions with question_id and image_id"
+    answers = {
+        split_name(file): file for file in files if "question_id" in listing.first(file, "annotations")
+    }
+    found = []
+    for file in questions:
+        media = _media(listing, listing.first(file, "questions")["image_id"])
+        if media is None:
+            return f"{file}: no picture is called after its image_id"
+        folder, pattern = media
+        keys = {"questions": file, "media": pattern, **({"images": folder} if folder else {})}
+        if split_name(file) in answers:
+            keys["annotations"] = answers[split_name(file)]
+        found.append((file, keys))
+    return Fit(splits=name_splits(found), tasks=("vqa",), why=f"{several(questions)}: questions by image_id")
+
+
+def _media(listing: Listing, image_id: object) -> tuple[str, str] | None:
+    """Return the folder and the pattern of the pictures' names, by one whose name ends in an id."""
+    for file in listing.pictures:
+        path = PurePosixPath(file)
+        digits = path.stem[len(path.stem.rstrip("0123456789")) :]
+        if str(image_id).isdigit() and digits.lstrip("0") == str(image_id).lstrip("0") and digits:
+            width = f":0{len(digits)}d" if digits.startswith("0") else ""
+            pattern = f"{path.stem.removesuffix(digits)}{{image_id{width}}}{path.suffix}"
+            return ("" if str(path.parent) == "." else str(path.parent)), pattern
+    return None
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:

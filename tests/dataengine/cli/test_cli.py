@@ -359,6 +359,33 @@ def test_trace_of_an_unknown_sample_exits_2(call: Call, tiny_shards: Path) -> No
     assert "no sample 'nothing'" in err
 
 
+def test_new_writes_a_spec_that_gives_samples_and_replaces_none(
+    call: Call, tiny: Tiny, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine.yaml"
+
+    code, said, _ = call("new", tiny.root, "--out", out, "--json")
+    again = call("new", tiny.root, "--out", out)
+
+    found = json.loads(said)
+    assert (code, found["spec"]) == (0, str(out))
+    assert found["fits"][0]["format"] == "coco_instances"
+    assert found["fits"][0]["result"] == "4 samples of its first 4 records"
+    assert call("convert", out, "--root", tiny.root, "--out", tmp_path / "m")[0] == 0
+    assert again[0] == 2
+    assert "is there already" in again[2]
+
+
+def test_new_in_a_folder_of_no_layout_says_why_and_exits_1(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    code, said, _ = call("new", tmp_path / "empty", "--out", tmp_path / "x.yaml")
+
+    assert code == 1
+    assert "no: voc_xml: no XML file" in said
+    assert not (tmp_path / "x.yaml").exists()
+
+
 def test_preview_draws_a_picture_and_a_page(call: Call, tiny: Tiny, tmp_path: Path) -> None:
     picture = call("preview", tiny.spec, "--root", tiny.root, "--out", tmp_path / "p/a.png", "--count", 2)
     page = call(
