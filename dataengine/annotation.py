@@ -45,13 +45,15 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `category` is a name of the label space, or None for an object that has none (a referred object, a free region).
     `keypoints` follow the names that the label space gives for the category. `crowd` marks a region of many objects,
     `ignore` one that is neither object nor background, `difficult` Pascal VOC's flag. `text` is what the object says
-    (OCR) or what is said of it (a region description).
+    (OCR) or what is said of it (a region description). `polygons` are outlines as flat x, y lists: a reader need not
+    rasterise them, because the mask is made from them where the picture's size is checked.
     """
 
     id: str
     category: str | None = None
     box: Box | None = None
     mask: Rle | None = None
+    polygons: tuple[tuple[float, ...], ...] = ()
     keypoints: tuple[Keypoint, ...] | None = None
     quad: tuple[float, float, float, float, float, float, float, float] | None = None
     text: str | None = None

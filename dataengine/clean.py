@@ -12,7 +12,7 @@ from collections import Counter
 import msgspec
 
 from dataengine.annotation import Annotation, Instance, Keypoint
-from dataengine.geometry import box_area, clip_box, rle_box
+from dataengine.geometry import box_area, clip_box, rle_box, rle_from_polygons
 
 MIN_VISIBLE = 0.25
 TOLERANCE_PX = 1.0
@@ -36,7 +36,9 @@ def clean(annotation: Annotation, sizes: list[tuple[int, int]]) -> Cleaned:
         made = _clean(item, width, height, fixed)
         if isinstance(made, str):
             dropped[made] += 1
-            made = msgspec.structs.replace(item, box=None, mask=None, keypoints=None, quad=None, ignore=True)
+            made = msgspec.structs.replace(
+                item, box=None, mask=None, polygons=(), keypoints=None, quad=None, ignore=True
+            )
         instances.append(made)
     return Cleaned(
         msgspec.structs.replace(annotation, instances=tuple(instances)), dict(dropped), dict(fixed)
@@ -46,11 +48,18 @@ def clean(annotation: Annotation, sizes: list[tuple[int, int]]) -> Cleaned:
 def _clean(item: Instance, width: int, height: int, fixed: Counter[str]) -> Instance | str:
     """Return the object as it can be used, or the reason why it cannot."""
     changes: dict[str, object] = {}
-    if item.mask is not None and item.mask.size != (height, width):
+    mask = item.mask
+    if item.polygons:
+        try:
+            mask = mask or rle_from_polygons(item.polygons, width, height)
+        except ValueError:
+            return "polygon.invalid"
+        changes |= {"mask": mask, "polygons": ()}
+    if mask is not None and mask.size != (height, width):
         return "rle.size_mismatch"
     box = item.box
-    if box is None and item.mask is not None:
-        box = changes["box"] = rle_box(item.mask)
+    if box is None and mask is not None:
+        box = changes["box"] = rle_box(mask)
     if box is not None:
         if not all(math.isfinite(value) for value in box):
             return "box.nonfinite"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,7 +25,7 @@ from dataengine.annotation import (
     Turn,
 )
 from dataengine.errors import Quarantine, SourceError, UsageError
-from dataengine.files import Root, make_folder, unwritable, write_atomic
+from dataengine.files import Root, link, make_folder, write_atomic
 from dataengine.manifest import Manifest
 from dataengine.modules import load_writer
 from dataengine.sample import (
@@ -47,18 +44,21 @@ _PLACEHOLDERS = re.compile(rf"\s*{re.escape(IMAGE)}\s*")
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export wrote: `annotations` from `samples`, `pictures`, and the facts that it left out, by kind."""
+    """What an export wrote: `annotations` from `samples`, `pictures`, and the facts that it left out, by kind.
+
+    `spec` is the spec that reads it back, or None for a layout that has no reader.
+    """
 
     format: str
     samples: int
     annotations: int
     pictures: int
     left_out: dict[str, int]
-    spec: str
+    spec: str | None
 
 
 def export(directory: Path, format_name: str, out: Path) -> Exported:
-    """Write the samples of one converted split as another layout into `out`, with a spec that reads it back.
+    """Write the samples of one converted split as another layout into `out`, with a spec where a reader knows it.
 
     Pictures keep their paths below `out/images` (a hard link where the file system allows it). Raises SpecError for
     an unknown format, SourceError where there is no manifest or a picture has gone, UsageError where `directory` holds
@@ -76,13 +76,15 @@ def export(directory: Path, format_name: str, out: Path) -> Exported:
     written = writer.write(
         _counted(facts(_samples(found[0], counts)), counts, pictures), labels_of(manifest), out
     )
-    write_atomic(out / SPEC, _spec(manifest, format_name, written.source))
+    if written.source is not None:
+        reader = written.format or format_name
+        write_atomic(out / SPEC, _spec(manifest, format_name, {"format": reader, **written.source}))
     return Exported(
         format=format_name,
         **counts,
         pictures=len(pictures.done),
         left_out=dict(sorted(written.left_out.items())),
-        spec=str(out / SPEC),
+        spec=str(out / SPEC) if written.source is not None else None,
     )
 
 
@@ -246,15 +248,7 @@ class _Pictures:
                 raise SourceError(f"{image.path}: {error.detail}; convert again") from error
             if not source.is_file():
                 raise SourceError(f"{source}: no such picture any more; bring it back, or convert again")
-            try:
-                make_folder(target.parent)
-                target.unlink(missing_ok=True)
-                with suppress(OSError):
-                    os.link(source, target)
-                if not target.exists():
-                    shutil.copyfile(source, target)
-            except OSError as error:
-                raise unwritable(target, error) from error
+            link(source, target)
             self.done.add(path)
         return msgspec.structs.replace(image, path=path)
 
@@ -266,7 +260,7 @@ def _spec(manifest: Manifest, format_name: str, source: dict[str, Any]) -> bytes
         "id": f"{manifest.dataset}_{format_name}",
         "title": f"{dataset['title']}, written as {format_name}",
         "license": dataset["license"],
-        "source": {"format": format_name, **source, "splits": {manifest.split: {"use": manifest.use}}},
+        "source": {**source, "splits": {manifest.split: {"use": manifest.use}}},
         "tasks": {manifest.task: {}},
         "status": "layout",
     }

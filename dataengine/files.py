@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import xxhash
 
@@ -114,7 +116,9 @@ class Root:
             if path.is_file() and os.path.realpath(path).startswith(self._prefix):
                 found.append(relative)
         found.sort()
-        self.digests[f"{_LISTING}{pattern}"] = xxhash.xxh3_128_hexdigest("\n".join(found).encode())
+        self.digests[f"{_LISTING}{pattern}"] = xxhash.xxh3_128_hexdigest(
+            "\n".join(found).encode(errors="surrogateescape")
+        )
         return found
 
     def refresh_unfinished(self) -> None:
@@ -144,11 +148,21 @@ def digest_file(path: Path) -> str:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all. Raises DataEngineError where it cannot be."""
+    with atomic(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be written piece by piece: it is there whole after the block, or not at all.
+
+    Raises DataEngineError where it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -166,6 +180,22 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise unwritable(path, error) from error
     return path
+
+
+def link(source: Path, target: Path) -> None:
+    """Put a file at a second place: a hard link where the file system allows it, else a copy.
+
+    What was there before is replaced. Raises DataEngineError where it cannot be written.
+    """
+    make_folder(target.parent)
+    try:
+        target.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.link(source, target)
+        if not target.exists():
+            shutil.copyfile(source, target)
+    except OSError as error:
+        raise unwritable(target, error) from error
 
 
 def unwritable(path: Path, error: OSError) -> DataEngineError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -80,27 +81,31 @@ def rle_from_polygons(polygons: Sequence[Sequence[float]], width: int, height: i
     finite, or an outline that is longer than any object's.
     """
     _check_size(height, width)
+    check_polygons(polygons)
+    codes = coco_mask.frPyObjects([np.asarray(polygon, np.float64) for polygon in polygons], height, width)
+    return _wrap(codes[0] if len(codes) == 1 else coco_mask.merge(codes))
+
+
+def check_polygons(polygons: Sequence[Sequence[float]]) -> None:
+    """Raise ValueError where `rle_from_polygons` would."""
     if not polygons:
         raise ValueError("there is no polygon, expected at least one")
-    outlines = []
     for polygon in polygons:
-        if len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"polygon has {len(polygon)} numbers, expected an even count of at least 6")
-        # pycocotools reads a 4-number polygon as a box and lets a NaN or a huge number run wild in C.
-        values = np.asarray(polygon, np.float64)
-        largest = np.abs(values).max()
-        if not largest <= MAX_COORDINATE:
+        count = len(polygon)
+        if count < 6 or count % 2:
+            raise ValueError(f"polygon has {count} numbers, expected an even count of at least 6")
+        # pycocotools reads a 4-number polygon as a box and lets a NaN or a huge number run wild in C. A comparison with
+        # NaN is false and min and max may pass over it, but no sum does.
+        largest = max(max(polygon), -min(polygon))
+        if not (largest <= MAX_COORDINATE and math.isfinite(sum(polygon))):
             raise ValueError("polygon has a coordinate that is not finite or beyond a million pixels")
-        if len(values) * largest > MAX_OUTLINE_PIXELS:
-            points = values.reshape(-1, 2)
+        if count * largest > MAX_OUTLINE_PIXELS:
+            points = np.asarray(polygon, np.float64).reshape(-1, 2)
             steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
             if steps.sum() > MAX_OUTLINE_PIXELS:
                 raise ValueError(
                     f"polygon has an outline of {steps.sum():.0f} pixels, more than an object has"
                 )
-        outlines.append(values)
-    codes = coco_mask.frPyObjects(outlines, height, width)
-    return _wrap(codes[0] if len(codes) == 1 else coco_mask.merge(codes))
 
 
 def rle_from_counts(counts: Sequence[int] | str, size: Sequence[int]) -> Rle:

@@ -37,15 +37,17 @@ class Written(NamedTuple):
     """What a writer made: the `source` keys of a spec that read it back, and how many facts of each kind it left out.
 
     A fact is left out where the layout has no place for it (`expression`), or the fact lacks what it needs
-    (`instance without a box`).
+    (`instance without a box`). `source` is None for a layout that no reader reads; `format` is the reader, if it does
+    not have the writer's name.
     """
 
-    source: dict[str, Any]
+    source: dict[str, Any] | None
     left_out: dict[str, int]
+    format: str | None = None
 
 
 class Writer(Protocol):
-    """A module that writes one annotation layout, so that the reader of the same name gives the facts back."""
+    """A module that writes one annotation layout, so that the reader that it names gives the facts back."""
 
     def write(self, annotations: Iterable[Annotation], labels: LabelSpace, folder: Path) -> Written:
         """Write the files of a layout into `folder`; pictures are already there, under the paths that they have."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dataengine.annotation import Annotation, LabelSpace, Rejected
 from dataengine.errors import Quarantine
-from dataengine.files import Root, make_folder
+from dataengine.files import Root
 from dataengine.modules import load_function, load_reader, source_labels
 from dataengine.spec import Resolved
 
@@ -26,7 +26,7 @@ def open_root(spec: Resolved, split: str, directory: Path) -> Root:
     reader = load_reader(spec.dataset.source.format, spec.path)
     prepare = getattr(reader, "prepare", None)
     if prepare is not None:
-        prepare(spec.source(split), make_folder(directory))
+        prepare(spec.source(split), directory)
     return Root(directory)
 
 

@@ -147,7 +147,8 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
         counts["objects"] += len(annotation.instances)
         dropped.update(cleaned.dropped)
         fixed.update(cleaned.fixed)
-        for suffix, unit in units:
+        # A unit that is an object is asked for as it was cleaned.
+        for suffix, unit in explode(cleaned.annotation, context.task.spec.unit):
             key = _key(annotation, suffix)
             rng = _rng(context, key)
             try:

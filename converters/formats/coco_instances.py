@@ -25,10 +25,17 @@ from converters.json_files import load as load_json
 from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace, Origin, Rejected, Rle
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.geometry import from_xywh, rle_area, rle_from_counts, rle_from_polygons
+from dataengine.geometry import (
+    MAX_OUTLINE_PIXELS,
+    check_polygons,
+    from_xywh,
+    rle_area,
+    rle_from_counts,
+    rle_from_polygons,
+)
 from dataengine.listing import Fit, Listing, name_splits, several
 
-VERSION = "1"
+VERSION = "2"
 
 Id = int | str
 Pixels = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
@@ -140,7 +147,11 @@ _image = msgspec.json.Decoder(RawImage)
 _link = msgspec.json.Decoder(RawLink)
 _annotation = msgspec.json.Decoder(RawAnnotation)
 _licenses_decoder = msgspec.json.Decoder(list[RawLicense])
-_segmentation = msgspec.json.Decoder(list[list[float]] | RawRle | None)
+# Nearly all outlines are like this and need no further look: numbers this near, and so few that none is too long.
+_NEAR = 16384.0
+_MOST = int(MAX_OUTLINE_PIXELS / _NEAR)
+_near = msgspec.json.Decoder(tuple[tuple[Annotated[float, msgspec.Meta(ge=-_NEAR, le=_NEAR)], ...], ...])
+_segmentation = msgspec.json.Decoder(tuple[tuple[float, ...], ...] | RawRle | None)
 
 
 def load(source_file: str, root: Root) -> RawFile:
@@ -167,7 +178,7 @@ NEEDED = frozenset({"images", "annotations", "categories"})
 
 def recognise(listing: Listing) -> Fit | str:
     """Say whether the folder holds COCO instances: JSON files with images, annotations and categories."""
-    files = coco_files(listing, lambda record: "keypoints" not in record and "caption" not in record)
+    files = coco_files(listing, lambda record: not record.keys() & {"keypoints", "caption", "segments_info"})
     if isinstance(files, str):
         return files
     masked = any(listing.first(file, "annotations").get("segmentation") for file, _ in files)
@@ -314,20 +325,31 @@ def instance(
         raise Quarantine("category.unknown", f"category_id {record.category_id} is not among the categories")
     if record.bbox is not None and len(record.bbox) != 4:
         raise Quarantine("schema", f"bbox has {len(record.bbox)} numbers, expected 4 (x, y, width, height)")
+    mask, polygons = _shape(record, width, height)
     return Instance(
         id=str(record.id) if record.id is not None else place,
         category=names[record.category_id] if record.category_id is not None else None,
         box=from_xywh(record.bbox) if record.bbox is not None else None,
-        mask=_mask(record, width, height),
+        mask=mask,
+        polygons=polygons,
         crowd=bool(record.iscrowd),
         ignore=bool(record.ignore) and not record.iscrowd,
     )
 
 
-def _mask(record: RawAnnotation, width: int | None, height: int | None) -> Rle | None:
+def _shape(
+    record: RawAnnotation, width: int | None, height: int | None
+) -> tuple[Rle | None, tuple[tuple[float, ...], ...]]:
+    """Return the run-length code or the outlines of an object. Raises Quarantine."""
     raw = bytes(record.segmentation)
     if raw in (b"", b"null", b"[]", b"{}", b"[[]]"):
-        return None
+        return None, ()
+    try:
+        near = _near.decode(raw)
+        if all(6 <= len(polygon) <= _MOST and not len(polygon) % 2 for polygon in near):
+            return None, near
+    except UNREADABLE:
+        pass  # what it is instead is said below
     try:
         value = _segmentation.decode(raw)
     except UNREADABLE as error:
@@ -338,15 +360,16 @@ def _mask(record: RawAnnotation, width: int | None, height: int | None) -> Rle |
                 "rle.size_mismatch", f"size is {list(value.size)}, but the image is [{height}, {width}]"
             )
         try:
-            return rle_from_counts(value.counts, value.size)
+            return rle_from_counts(value.counts, value.size), ()
         except (ValueError, OverflowError) as error:
             raise Quarantine("rle.size_mismatch", str(error)) from error
-    if not value or not width or not height:
-        return None
+    if not value:
+        return None, ()
     try:
-        return rle_from_polygons(value, width, height)
+        check_polygons(value)
     except ValueError as error:
         raise Quarantine("polygon.invalid", str(error)) from error
+    return None, value
 
 
 def _ignored_regions(item: Joined[A], names: dict[int, str]) -> list[Instance]:

@@ -21,7 +21,7 @@ from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.listing import Fit, Listing, name_splits
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ annotation or one rejection; what `where` leaves out is a rejection too, with th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import xxhash
@@ -19,6 +20,7 @@ from dataengine.records.conditions import parse_condition
 from dataengine.records.facts import Fields
 from dataengine.records.fields import Context, annotate
 from dataengine.records.paths import fill, parse_template
+from dataengine.records.pictures import Unpack, unpack, without
 from dataengine.records.steps import (
     Explode,
     Group,
@@ -27,6 +29,7 @@ from dataengine.records.steps import (
     Joined,
     Stream,
     Variables,
+    add_columns,
     due_after,
     explode_rows,
     group_rows,
@@ -53,15 +56,18 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The order of things: `table`, `where`, `join`, `group`, `explode`, `key`, `fields`.
+    """The order of things: `table`, `let`, `where`, `join`, `group`, `explode`, `key`, `fields`.
 
-    A condition of `where` is asked as soon as all names in it are there. `vars` are text or numbers that a split sets,
-    `$name` in paths and conditions, `{$name}` in templates and in the paths of tables.
+    `let` adds columns that are made of others; `unpack` writes out pictures that stand in cells. A condition of
+    `where` is asked as soon as all names in it are there. `vars` are text or numbers that a split sets, `$name` in
+    paths and conditions, `{$name}` in templates and in the paths of tables.
     """
 
     table: Table
     key: str
     fields: Fields
+    let: dict[str, str | Value] = {}
+    unpack: Unpack | tuple[Unpack, ...] = ()
     join: tuple[Join, ...] = ()
     where: str | tuple[str, ...] = ()
     group: Group | None = None
@@ -71,14 +77,15 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         parse_template(self.key)
+        values.check_sources(*self.let.values())
         for condition in self.conditions():
             parse_condition(condition)
         if reserved := {"key", "file", "stem", "folder"} & set(self.vars):
             raise ValueError(f"vars: '${min(reserved)}' is there already; choose another name")
-        names = self.names()
+        names = [*self.let, *self.names()]
         if len(set(names)) != len(names):
             raise ValueError(
-                f"{max(names, key=names.count)!r}: stands twice as 'as', expected a name of its own"
+                f"{max(names, key=names.count)!r}: stands twice as 'as' or in 'let', expected a name of its own"
             )
         tables = [self.table, *(join.table for join in self.join)]
         if isinstance(self.labels, Labels):
@@ -93,6 +100,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def exploded(self) -> tuple[Explode, ...]:
         """Return the steps of `explode`."""
         return self.explode if isinstance(self.explode, tuple) else (self.explode,)
+
+    def unpacked(self) -> tuple[Unpack, ...]:
+        """Return the steps of `unpack`."""
+        return self.unpack if isinstance(self.unpack, tuple) else (self.unpack,)
 
     def names(self) -> list[str]:
         """Return the names that the steps add to a row, in order."""
@@ -125,6 +136,14 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             yield annotate(source.fields, item.scope, key, origin, context)
         except Quarantine as error:
             yield reject(item.file, item.place, error.reason, error.detail, key)
+
+
+def prepare(source: Source, directory: Path) -> None:
+    """Write the pictures that stand in the table below `directory`, where `unpack` says so. Raises SourceError."""
+    facts = source.unpacked()
+    if facts:
+        root = Root(directory)
+        unpack(facts, add_columns(_scoped(source, root, pictures=True), source.let), root)
 
 
 def labels(source: Source, root: Root) -> LabelSpace | None:
@@ -163,7 +182,7 @@ def _items(source: Source, root: Root) -> Stream:
         rows = _rows(join.table, f"join.{join.as_}.table", source, root)
         yield from index_rows(rows, join, source.vars, right)
         joined.append(right)
-    stream = keep(_scoped(source, root), due[None])
+    stream = keep(add_columns(_scoped(source, root), source.let), due[None])
     for join, right in zip(source.join, joined, strict=True):
         stream = keep(join_rows(stream, join, right), due[join.as_])
     if source.group is not None:
@@ -176,13 +195,16 @@ def _items(source: Source, root: Root) -> Stream:
             yield from unused_rows(right)
 
 
-def _rows(table: Table, needed_as: str, source: Source, root: Root) -> Iterator[Row | Rejected]:
+def _rows(
+    table: Table, needed_as: str, source: Source, root: Root, *, pictures: bool = False
+) -> Iterator[Row | Rejected]:
     filled = msgspec.structs.replace(table, path=table_path(table, source.vars))
-    return read_rows(filled, root, f"{needed_as}.path", spelled(msgspec.to_builtins(source)))
+    said = msgspec.to_builtins(source) if pictures else without(source)
+    return read_rows(filled, root, f"{needed_as}.path", spelled(said))
 
 
-def _scoped(source: Source, root: Root) -> Stream:
-    for row in _rows(source.table, "table", source, root):
+def _scoped(source: Source, root: Root, *, pictures: bool = False) -> Stream:
+    for row in _rows(source.table, "table", source, root, pictures=pictures):
         if isinstance(row, Rejected):
             yield row
         else:

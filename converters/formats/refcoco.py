@@ -1,28 +1,25 @@
 """RefCOCO, RefCOCO+, RefCOCOg and gRefCOCO: a list of referred objects, each with its expressions, and COCO instances.
 
 Source: the `refer` tool kit's `refs(unc).p` beside `instances.json`. The list is a Python 2 pickle, or the same as
-JSON (gRefCOCO). A pickle can ask for any function to be called, so it is read by an own small machine that knows
-lists, dictionaries, text and numbers, and nothing that could import or call. `ann_id` is one annotation of the
-instances, or several; -1 says that the expression means nothing in the picture.
+JSON (gRefCOCO). `ann_id` is one annotation of the instances, or several; -1 says that the expression means nothing in
+the picture.
 """
 
 from __future__ import annotations
 
-import io
-import pickle
-import struct
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
+from converters import plain_pickle
 from converters.formats import coco_instances as coco
 from converters.json_files import UNREADABLE, parse
 from dataengine.annotation import Annotation, Expression, Image, Instance, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,67 +90,10 @@ def load_refs(file: str, data: bytes) -> list[Any]:
     """Return the records of a pickled or JSON list, as plain values. Raises SourceError."""
     if file.endswith(".json"):
         return parse(data, file, list[Any], "a list of refs")
-    # Python 2 wrote text as bytes: UTF-8 where somebody cared, else Latin-1, which takes anything.
-    try:
-        value = _unpickle(data, file, "utf-8")
-    except UnicodeDecodeError:
-        value = _unpickle(data, file, "latin-1")
+    value = plain_pickle.load(file, data)
     if not isinstance(value, list):
         raise SourceError(f"{file}: holds one {type(value).__name__}, expected a list of refs")
     return value
-
-
-_PLAIN = (
-    "PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT "
-    "BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE EMPTY_LIST LIST APPEND APPENDS "
-    "EMPTY_DICT DICT SETITEM SETITEMS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 GET BINGET LONG_BINGET PUT BINPUT "
-    "LONG_BINPUT MEMOIZE"
-)
-_NAMING = "GLOBAL INST STACK_GLOBAL"
-
-
-def _opcodes(names: str) -> dict[int, Callable[..., None]]:
-    table = cast("dict[int, Callable[..., None]]", pickle._Unpickler.dispatch)
-    return {code: table[code] for code in (getattr(pickle, name)[0] for name in names.split())}
-
-
-class _PlainUnpickler(pickle._Unpickler):
-    """Knows the codes of plain values alone; one that names a class or function ends in `find_class`.
-
-    It is Python's own slow unpickler: the fast one sets aside as much memory as a pickle cares to name.
-    """
-
-    dispatch = _opcodes(f"{_PLAIN} {_NAMING}")
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}; refused")
-
-
-def _unpickle(data: bytes, file: str, encoding: str) -> object:
-    try:
-        return _PlainUnpickler(io.BytesIO(data), encoding=encoding).load()
-    except UnicodeDecodeError:
-        if encoding == "latin-1":
-            raise SourceError(f"{file}: a text is no text; expected a pickled list of refs") from None
-        raise
-    except pickle.UnpicklingError as error:
-        raise SourceError(f"{file}: {error}; expected lists, dictionaries, text and numbers alone") from error
-    except KeyError as error:
-        code = error.args[0] if error.args else None
-        raise SourceError(
-            f"{file}: the pickle asks for code {code!r}; expected plain values alone"
-        ) from error
-    except (
-        EOFError,
-        IndexError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        struct.error,
-    ) as error:
-        raise SourceError(
-            f"{file}: no whole pickle ({len(data)} bytes): {error or 'ends early'}; expected a pickled list of refs"
-        ) from error
 
 
 def _index(source: Source, root: Root) -> Index:

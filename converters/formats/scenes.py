@@ -14,7 +14,7 @@ import msgspec
 
 from dataengine.annotation import Annotation, Caption, Edit, Image, Instance, Keypoint, LabelSpace, Origin
 from dataengine.errors import Quarantine, SourceError
-from dataengine.files import Root
+from dataengine.files import Root, make_folder
 from dataengine.geometry import rle_from_mask
 from dataengine.scenes import wording
 from dataengine.scenes.layout import MAX_OBJECTS, View, chance, compose
@@ -51,7 +51,7 @@ def labels(source: Source, root: Root) -> LabelSpace:
 def prepare(source: Source, directory: Path) -> None:
     """Write the pictures that are missing under `directory`. Raises SourceError where the folder lies outside."""
     try:
-        Root(directory).inside(source.folder)
+        Root(make_folder(directory)).inside(source.folder)
     except Quarantine as error:
         raise SourceError(
             f"{source.folder}: {error.detail}; source.folder must stay inside --root"

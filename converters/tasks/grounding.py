@@ -45,7 +45,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
         conversation=(Turn("user", f"{IMAGE}\n{asked}"), Turn("assistant", answered)),
         routes=(Route(token=token, kind="expression", name=name),),
         targets=InstanceTargets(
-            instances=tuple(_target(item, name, "mask" in task.spec.requires) for item in found)
+            instances=tuple(target_of(item, name, "mask" in task.spec.requires) for item in found)
         ),
         prompt=prompt,
     )
@@ -79,7 +79,8 @@ def _explained(unit: Expression, token: str, train: bool) -> str:
     return f"Sure, it is {token}. {explanation}".rstrip()
 
 
-def _target(item: Instance, label: str, masked: bool) -> TargetInstance:
+def target_of(item: Instance, label: str, masked: bool) -> TargetInstance:
+    """Return an object as an answer to the route of that label, with its mask only where one is asked for."""
     assert item.box is not None
     return TargetInstance(
         id=item.id,

@@ -53,7 +53,7 @@ def _caption(annotation: Annotation, unit: Expression, task: Task, rng: random.R
     found = referents(annotation, unit, task.spec.requires)
     if len(found) > 1:
         raise Skip("expression.many_objects", f"{unit.text!r} names {len(found)} objects")
-    region = _region(found[0], task, rng)
+    region = region_of(found[0], task, rng)
     question = _question(task, rng)
     return Rendering(
         conversation=(
@@ -83,7 +83,7 @@ def _recognise(annotation: Annotation, task: Task, rng: random.Random) -> Render
     return Rendering(
         conversation=tuple(turns),
         targets=TextTargets(),
-        regions=tuple(_region(item, task, rng) for item in found),
+        regions=tuple(region_of(item, task, rng) for item in found),
         prompt=Prompt(bank=task.bank.id if task.bank else "", question=question.id),
     )
 
@@ -93,7 +93,7 @@ def _question(task: Task, rng: random.Random) -> Choice:
     return choose(task.bank.questions, rng, train=task.train, lang=task.lang)
 
 
-def _region(item: Instance, task: Task, rng: random.Random) -> Region:
+def region_of(item: Instance, task: Task, rng: random.Random) -> Region:
     """Return the object's region, of a kind that it has. Raises Skip where it has none of the kinds asked for."""
     options: Options = task.options
     kinds = [kind for kind in options.prompts if getattr(item, kind) is not None]

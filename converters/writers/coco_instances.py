@@ -6,6 +6,7 @@ neither to be found nor background is written as `ignore: 1`, a region of many a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,16 @@ def write(annotations: Iterable[Annotation], labels: LabelSpace, folder: Path) -
     """Write `instances.json`. Objects without a category or a place are left out."""
     pictures, categories, left_out = Pictures(), Categories(labels), LeftOut()
     records: list[dict[str, Any]] = []
+    exhaustive = Counter[bool]()
     for item in annotations:
+        exhaustive[item.exhaustive] += 1
         left_out.unplaced(item, instances=True)
         image_ids = [pictures.number(image) for image in item.images]
         for instance in item.instances:
             if instance.category is None or (instance.box is None and instance.mask is None):
                 left_out.add("instance without category or place")
                 continue
-            left_out.add("keypoints", instance.keypoints is not None)
+            left_out.details(instance, "mask", "crowd", "ignore")
             records.append(
                 {
                     "id": len(records) + 1,
@@ -43,7 +46,7 @@ def write(annotations: Iterable[Annotation], labels: LabelSpace, folder: Path) -
             )
     document = {"images": pictures.records(), "annotations": records, "categories": categories.records()}
     write_atomic(folder / FILE, msgspec.json.encode(document))
-    return Written({"annotations": FILE}, left_out.counts)
+    return Written({"annotations": FILE, **left_out.exhaustive(exhaustive)}, left_out.counts)
 
 
 def place_of(instance: Instance) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from dataengine.annotation import Annotation, Image, LabelSpace
+from dataengine.annotation import Annotation, Image, Instance, LabelSpace
 
 
 class Pictures:
@@ -87,12 +87,58 @@ class LeftOut:
         dialogs: bool = False,
         edits: bool = False,
         labels: bool = False,
+        negatives: bool = False,
     ) -> None:
         """Count the facts of all kinds that the layout has no place for: those that are not named as True."""
         placed = {
             "instances": instances, "captions": captions, "expressions": expressions, "questions": questions,
-            "dialogs": dialogs, "edits": edits, "labels": labels, "relations": False, "negatives": False,
+            "dialogs": dialogs, "edits": edits, "labels": labels, "relations": False, "negatives": negatives,
+            "maps": False,
         }  # fmt: skip
         for kind, has_place in placed.items():
             if not has_place:
                 self.add(kind.removesuffix("s"), len(getattr(item, kind)))
+
+    def details(self, one: Instance, *placed: str) -> None:
+        """Count what is said of an object beyond its category and box, but for the fields that are `placed`."""
+        for name in ("mask", "keypoints", "quad", "text", "attributes", "crowd", "ignore", "difficult"):
+            if name not in placed and getattr(one, name):
+                self.add(name)
+
+    def exhaustive(self, pictures: Counter[bool]) -> dict[str, bool]:
+        """Return the `source` key that says whether all objects are annotated, from numbers of pictures that say so.
+
+        It is one for all pictures: if some are annotated in part, the others cannot say that they are not, and count.
+        """
+        if not pictures[False]:
+            return {}
+        self.add("exhaustive", pictures[True])
+        return {"exhaustive": False}
+
+
+class OneWord:
+    """Names of categories for layouts with blanks between columns: a name of several words is joined by `_`."""
+
+    def __init__(self, labels: LabelSpace, left_out: LeftOut, taken: str = "") -> None:
+        self._words: dict[str, str] = {}
+        self._taken = {taken}
+        self._left_out = left_out
+        # The names that are one word keep it, whatever the others become.
+        for name in sorted(labels.names, key=lambda name: len(name.split()) != 1):
+            self.word(name)
+        self._words = {name: self._words[name] for name in labels.names}
+
+    def word(self, name: str) -> str:
+        """Return the word for a category, which is no other's."""
+        if name not in self._words:
+            word = "_".join(name.split())
+            while word in self._taken:
+                word += "_"
+            self._left_out.add("blanks in the name of a category", word != name)
+            self._taken.add(word)
+            self._words[name] = word
+        return self._words[name]
+
+    def words(self) -> list[str]:
+        """Return all words, in the order of the label space, and behind them others that occur."""
+        return [*self._words.values()]

@@ -361,10 +361,13 @@ def audit_shards(directory: Path, progress: Progress) -> Report:
 
 
 def foreign_source(reader: Reader, format_name: str, file: Path, root: Path, options: dict[str, str]) -> Any:
-    """Return the reader's Source for one file: its first required key takes the file, `options` the others."""
+    """Return the reader's Source for one file: its first required key takes the file, `options` the others.
+
+    A list or a mapping is written as JSON.
+    """
     fields = msgspec.structs.fields(reader.Source)
     required = [field.encode_name for field in fields if field.required and field.encode_name not in options]
-    values: dict[str, Any] = dict(options)
+    values: dict[str, Any] = {key: _value(text) for key, text in options.items()}
     if required:
         values[required[0]] = file.relative_to(root).as_posix()
     try:
@@ -373,6 +376,13 @@ def foreign_source(reader: Reader, format_name: str, file: Path, root: Path, opt
         raise SpecError(
             f"format {format_name!r}: {error}; give the missing keys with --source KEY=VALUE"
         ) from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text) if text[:1] in ("[", "{") else text
+    except msgspec.DecodeError:
+        return text
 
 
 def audit_foreign(

@@ -28,9 +28,10 @@ def command(manifest: Path, format_name: str, out: Path, as_json: bool) -> None:
     if as_json:
         print_json(msgspec.to_builtins(done))
         return
+    back = f"; read them back with: dataengine convert {done.spec} --root {out} --out MANIFESTS"
     click.echo(
-        f"{done.samples} samples, {done.annotations} annotations, {done.pictures} pictures; "
-        f"read them back with: dataengine convert {done.spec} --root {out} --out MANIFESTS"
+        f"{done.samples} samples, {done.annotations} annotations, {done.pictures} pictures"
+        f"{back if done.spec is not None else ''}"
     )
     for kind, count in done.left_out.items():
         click.echo(f"left out: {kind} {count}")

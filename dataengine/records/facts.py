@@ -1,7 +1,8 @@
 """What a spec may say about a record: the facts of an annotation, and where each stands.
 
 A fact may be made once a record, or once an element of a list: `each` names the list, `as` what an element is called in
-the paths beside it (`it` unless said otherwise; its position or key is `$it`).
+the paths beside it (`it` unless said otherwise; its position or key is `$it`). Several lists are walked in step: then
+an element is a list itself, `it[0]` from the first of them, `it[1]` from the second.
 """
 
 from __future__ import annotations
@@ -22,16 +23,24 @@ ROLES: dict[str, Role] = {
 }  # fmt: skip
 
 
+def check_lists(lists: str | tuple[str, ...], name: str) -> None:
+    """Raise ValueError for a path that is none, or for a list of no paths."""
+    if not lists:
+        raise ValueError(f"{name}: expected a path, or several")
+    for path in (lists,) if isinstance(lists, str) else lists:
+        parse_path(path)
+
+
 class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every fact can say: the list whose elements it is made of, and when it is made at all."""
 
-    each: str | None = None
+    each: str | tuple[str, ...] | None = None
     as_: str = msgspec.field(name="as", default="it")
     when: str | None = None
 
     def __post_init__(self) -> None:
         if self.each is not None:
-            parse_path(self.each)
+            check_lists(self.each, "each")
         if self.when is not None:
             parse_condition(self.when)
 

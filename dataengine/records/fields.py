@@ -83,7 +83,7 @@ def annotate(fields: Fields, scope: Scope, key: str, origin: Origin, context: Co
     )
 
 
-def _made(facts: F | tuple[F, ...], scope: Scope, name: str) -> Iterator[tuple[F, Scope, str]]:
+def made(facts: F | tuple[F, ...], scope: Scope, name: str) -> Iterator[tuple[F, Scope, str]]:
     """Yield each fact with the scope that it is read in, and what to call it in a complaint."""
     entries = facts if isinstance(facts, tuple) else (facts,)
     for number, fact in enumerate(entries):
@@ -92,13 +92,42 @@ def _made(facts: F | tuple[F, ...], scope: Scope, name: str) -> Iterator[tuple[F
             if fact.when is None or holds(fact.when, scope):
                 yield fact, scope, place
             continue
-        found = find(scope, parse_path(fact.each))
-        if found is MISSING:
-            raise Quarantine("field.missing", f"{place}: no {fact.each}")
-        for position, item in elements(found, f"{place}.each"):
+        path = first_path(fact.each)
+        for position, item in members(fact.each, scope, place):
             inner = {**scope, fact.as_: item, f"${fact.as_}": position}
             if fact.when is None or holds(fact.when, inner):
-                yield fact, inner, f"{place} {fact.each}[{position}]"
+                yield fact, inner, f"{place} {path}[{position}]"
+
+
+def first_path(lists: str | tuple[str, ...]) -> str:
+    """Return the path by which a complaint names lists that are walked in step."""
+    return lists if isinstance(lists, str) else lists[0]
+
+
+def members(lists: str | tuple[str, ...], scope: Scope, name: str) -> list[tuple[str | int, Any]]:
+    """Return the elements at a path, or what stands side by side at several. Raises Quarantine.
+
+    Lists that are walked in step have one length; with another, nobody can say what belongs to what.
+    """
+    if isinstance(lists, str):
+        return elements(_found(lists, scope, name), f"{name} {lists}")
+    columns: list[list[Any]] = []
+    for path in lists:
+        found = _found(path, scope, name)
+        if not isinstance(found, list):
+            raise Quarantine("schema", f"{name} {path} is {kind(found)}, expected a list")
+        columns.append(found)
+    if len({len(column) for column in columns}) > 1:
+        lengths = ", ".join(f"{len(column)} {path}" for path, column in zip(lists, columns, strict=True))
+        raise Quarantine("schema", f"{name}: {lengths}; expected as many of each")
+    return [(number, list(row)) for number, row in enumerate(zip(*columns, strict=True))]
+
+
+def _found(path: str, scope: Scope, name: str) -> Any:
+    found = find(scope, parse_path(path))
+    if found is MISSING:
+        raise Quarantine("field.missing", f"{name}: no {path}")
+    return found
 
 
 def elements(found: Any, name: str) -> list[tuple[str | int, Any]]:
@@ -123,7 +152,7 @@ def _file(source: Source, scope: Scope, name: str) -> str:
 
 
 def _images(facts: tuple[ImageFact, ...], scope: Scope) -> Iterator[Image]:
-    for fact, inner, name in _made(facts, scope, "images"):
+    for fact, inner, name in made(facts, scope, "images"):
         yield Image(
             path=_file(fact.path, inner, name),
             width=values.optional_int(fact.width, inner, f"{name}.width") or None,
@@ -135,7 +164,7 @@ def _images(facts: tuple[ImageFact, ...], scope: Scope) -> Iterator[Image]:
 
 def _captions(facts: tuple[CaptionFact, ...], scope: Scope) -> Iterator[Caption]:
     number = 0
-    for fact, inner, name in _made(facts, scope, "captions"):
+    for fact, inner, name in made(facts, scope, "captions"):
         for text in values.texts(fact.text, inner, f"{name}.text"):
             yield Caption(id=f"c{number}", text=text, lang=fact.lang)
             number += 1
@@ -144,7 +173,7 @@ def _captions(facts: tuple[CaptionFact, ...], scope: Scope) -> Iterator[Caption]
 def _instances(
     fields: Fields, scope: Scope, images: tuple[Image, ...], context: Context
 ) -> Iterator[Instance]:
-    for number, (fact, inner, name) in enumerate(_made(fields.instances, scope, "instances")):
+    for number, (fact, inner, name) in enumerate(made(fields.instances, scope, "instances")):
         image = values.optional_int(fact.image, inner, f"{name}.image") or 0
         quad = _quad(fact.quad, inner, f"{name}.quad", images, image, context)
         box = _box(fact.box, inner, f"{name}.box", images, image, context)
@@ -340,7 +369,7 @@ def _expressions(
     known: dict[str, int] = {}
     for position, item in enumerate(instances):
         known.setdefault(item.id, position)
-    for number, (fact, inner, name) in enumerate(_made(fields.expressions, scope, "expressions")):
+    for number, (fact, inner, name) in enumerate(made(fields.expressions, scope, "expressions")):
         text = values.text(fact.text, inner, f"{name}.text")
         if fact.box is not None:
             image = values.optional_int(fact.image, inner, f"{name}.image") or 0
@@ -361,7 +390,7 @@ def _expressions(
 
 
 def _questions(fields: Fields, scope: Scope, key: str) -> Iterator[Question]:
-    for number, (fact, inner, name) in enumerate(_made(fields.questions, scope, "questions")):
+    for number, (fact, inner, name) in enumerate(made(fields.questions, scope, "questions")):
         text = values.text(fact.text, inner, f"{name}.text")
         identity = values.optional_text(fact.id, inner, f"{name}.id") or f"q{number}"
         answers = values.texts(fact.answers, inner, f"{name}.answers")
@@ -400,7 +429,7 @@ def _answer_index(fact: QuestionFact, scope: Scope, name: str) -> int | None:
 
 
 def _dialogs(fields: Fields, scope: Scope) -> Iterator[Dialog]:
-    for number, (fact, inner, name) in enumerate(_made(fields.dialogs, scope, "dialogs")):
+    for number, (fact, inner, name) in enumerate(made(fields.dialogs, scope, "dialogs")):
         yield Dialog(
             id=values.optional_text(fact.id, inner, f"{name}.id") or f"d{number}",
             turns=tuple(_turns(fact, inner, name)),
@@ -453,7 +482,7 @@ def _part(part: Any, name: str) -> str:
 
 
 def _edits(fields: Fields, scope: Scope, num_images: int) -> Iterator[Edit]:
-    for number, (fact, inner, name) in enumerate(_made(fields.edits, scope, "edits")):
+    for number, (fact, inner, name) in enumerate(made(fields.edits, scope, "edits")):
         if not (0 <= fact.before < num_images and 0 <= fact.after < num_images):
             raise Quarantine(
                 "schema", f"{name}: before {fact.before}, after {fact.after} of {num_images} images"

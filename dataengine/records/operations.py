@@ -150,6 +150,12 @@ def _parse_list(value: Any, argument: None) -> list[Any]:
     return list(found)
 
 
+def _mapping(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise Quarantine("schema", f"{_short(value)} is {kind(value)}, expected a mapping")
+    return value
+
+
 def _nth(value: Any, number: int) -> Any:
     items = _list(value)
     return items[number] if -len(items) <= number < len(items) else None
@@ -200,6 +206,8 @@ _EACH: dict[str, Callable[[Any, Any], Any]] = {
 }
 _WHOLE: dict[str, Callable[[Any, Any], Any]] = {
     "nonempty": _nonempty,
+    "keys": lambda value, argument: list(_mapping(value)),
+    "values": lambda value, argument: list(_mapping(value).values()),
     "first": lambda value, argument: _nth(value, 0),
     "last": lambda value, argument: _nth(value, -1),
     "nth": _nth,

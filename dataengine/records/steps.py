@@ -15,10 +15,11 @@ from dataengine.annotation import Rejected
 from dataengine.errors import Quarantine
 from dataengine.records import values
 from dataengine.records.conditions import holds, parse_condition
-from dataengine.records.fields import elements
-from dataengine.records.paths import MISSING, find, parse_path, show
+from dataengine.records.facts import check_lists
+from dataengine.records.fields import first_path, members
+from dataengine.records.paths import parse_path, show
 from dataengine.records.tables import Row, Table, reject
-from dataengine.records.values import Scope
+from dataengine.records.values import Scope, Source
 
 Variables = dict[str, str | int]
 
@@ -60,13 +61,16 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Explode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Each element of the list or mapping at `path` becomes an item of its own, called `as`; its place is `$as`."""
+    """Each element of the list or mapping at `path` becomes an item of its own, called `as`; its place is `$as`.
 
-    path: str
+    With several paths their lists are walked in step, and an element is the list of what stands side by side.
+    """
+
+    path: str | tuple[str, ...]
     as_: str = msgspec.field(name="as")
 
     def __post_init__(self) -> None:
-        parse_path(self.path)
+        check_lists(self.path, "path")
 
 
 class Item(NamedTuple):
@@ -123,6 +127,22 @@ def keep(stream: Stream, conditions: list[str]) -> Stream:
             yield reject(item.file, item.place, error.reason, error.detail)
             continue
         yield item if failed is None else reject(item.file, item.place, "where.filtered", f"not {failed}")
+
+
+def add_columns(stream: Stream, columns: dict[str, Source]) -> Stream:
+    """Add the columns of `let` to each item, in order: a later one may use those before it."""
+    for item in stream:
+        if isinstance(item, Rejected):
+            yield item
+            continue
+        try:
+            scope = item.scope
+            for name, source in columns.items():
+                scope = _with(scope, name, values.get(source, scope, f"let.{name}"))
+        except Quarantine as error:
+            yield reject(item.file, item.place, error.reason, error.detail)
+        else:
+            yield item._replace(scope=scope)
 
 
 def _agreed(scope: Scope, paths: Sequence[str]) -> tuple[str, ...]:
@@ -211,24 +231,21 @@ def group_rows(stream: Stream, group: Group) -> Stream:
 
 def explode_rows(stream: Stream, step: Explode) -> Stream:
     """Make an item of each element; an item that has none ends as `unit.none`."""
-    steps = parse_path(step.path)
+    path = first_path(step.path)
     for item in stream:
         if isinstance(item, Rejected):
             yield item
             continue
         try:
-            found = find(item.scope, steps)
-            if found is MISSING:
-                raise Quarantine("field.missing", f"explode: no {show(steps)}")
-            parts = elements(found, f"explode: {step.path}")
+            parts = members(step.path, item.scope, "explode")
             if not parts:
-                raise Quarantine("unit.none", f"{step.path} is empty")
+                raise Quarantine("unit.none", f"{path} is empty")
             base = _with(item.scope, step.as_, None)
         except Quarantine as error:
             yield reject(item.file, item.place, error.reason, error.detail)
             continue
         for position, part in parts:
-            place = _inside(item, step.path, position)
+            place = _inside(item, path, position)
             yield Item(
                 file=item.file,
                 place=place,

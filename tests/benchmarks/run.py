@@ -5,7 +5,9 @@ Times depend on the machine; ratios of one run less so. Nothing here is asserted
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
 import json
 import platform
 import random
@@ -25,7 +27,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from converters.formats import coco_instances
+from dataengine.annotation import Annotation
 from dataengine.catalog import Catalog
+from dataengine.clean import clean
 from dataengine.convert import convert
 from dataengine.files import Root
 from dataengine.shard import shard
@@ -59,8 +63,14 @@ def coco_file(path: Path, num_images: int, objects_an_image: int) -> None:
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
+def open_coco(path: Path) -> COCO:
+    """Return pycocotools' index of a file, without what it prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(path)
+
+
 def bench_coco(folder: Path) -> Contest:
-    """COCO file to objects with boxes and masks as run-length codes: our reader, pycocotools' index and loop."""
+    """COCO file to typed objects with boxes and outlines: our reader; pycocotools' index and a loop over records."""
     coco_file(folder / "instances.json", 4000, 5)
     source = coco_instances.Source(annotations="instances.json")
 
@@ -68,16 +78,38 @@ def bench_coco(folder: Path) -> Contest:
         return sum(len(getattr(item, "instances", ())) for item in coco_instances.read(source, Root(folder)))
 
     def pycocotools() -> int:
-        stdout, sys.stdout = sys.stdout, open("/dev/null", "w")  # noqa: PTH123, SIM115
-        try:
-            coco = COCO(folder / "instances.json")
-        finally:
-            sys.stdout = stdout
+        coco = open_coco(folder / "instances.json")
         count = 0
         for image_id in coco.getImgIds():
             for item in coco.loadAnns(coco.getAnnIds(imgIds=image_id)):
-                mask = coco.annToRLE(item)
-                assert coco_mask.area(mask) >= 0
+                x, y, width, height = item["bbox"]
+                assert x < x + width
+                assert y < y + height
+                count += 1
+        return count
+
+    return {"dataengine": ours, "pycocotools": pycocotools}
+
+
+def bench_coco_masks(folder: Path) -> Contest:
+    """COCO file to run-length codes of masks: our reader and check; pycocotools' index and annToRLE."""
+    coco_file(folder / "instances.json", 4000, 5)
+    source = coco_instances.Source(annotations="instances.json")
+
+    def ours() -> int:
+        count = 0
+        for item in coco_instances.read(source, Root(folder)):
+            if isinstance(item, Annotation):
+                made = clean(item, [(640, 480)]).annotation.instances
+                count += sum(one.mask is not None for one in made)
+        return count
+
+    def pycocotools() -> int:
+        coco = open_coco(folder / "instances.json")
+        count = 0
+        for image_id in coco.getImgIds():
+            for item in coco.loadAnns(coco.getAnnIds(imgIds=image_id)):
+                assert coco_mask.area(coco.annToRLE(item)) >= 0
                 count += 1
         return count
 
@@ -119,6 +151,7 @@ def bench_stream(folder: Path) -> Contest:
 
 BENCHMARKS: dict[str, Callable[[Path], Contest]] = {
     "coco to annotations": bench_coco,
+    "coco to masks": bench_coco_masks,
     "stream bytes": bench_stream,
 }
 

@@ -57,6 +57,7 @@ def test_a_split_goes_out_and_comes_back_with_the_same_targets(tiny: Tiny, tmp_p
 
     done = export(directory, "coco_instances", out)
 
+    assert done.spec is not None
     (spec,) = Catalog().find(done.spec)
     again = convert(spec, "train", out, tmp_path / "again")
     assert (done.samples, done.annotations, done.pictures) == (ledger.samples, ledger.samples, 6)
@@ -71,6 +72,27 @@ def test_a_split_goes_out_and_comes_back_with_the_same_targets(tiny: Tiny, tmp_p
 
     assert targets(tmp_path / "again" / spec.dataset.id / "detection" / "train") == targets(directory)
     assert (out / "images/images/001.jpg").read_bytes() == (tiny.root / "images/001.jpg").read_bytes()
+
+
+def test_the_spec_names_the_reader_that_the_writer_does(tiny: Tiny, tmp_path: Path) -> None:
+    directory, ledger = tiny.convert()
+
+    done = export(directory, "records_parquet", tmp_path / "rows")
+
+    assert done.spec is not None
+    (spec,) = Catalog().find(done.spec)
+    again = convert(spec, "train", tmp_path / "rows", tmp_path / "again")
+    assert spec.dataset.source.format == "records"
+    assert (done.format, again.samples) == ("records_parquet", ledger.samples)
+
+
+def test_a_layout_that_no_reader_reads_gets_no_spec(tiny: Tiny, tmp_path: Path) -> None:
+    directory, _ = tiny.convert()
+
+    done = export(directory, "webdataset", tmp_path / "x")
+
+    assert (done.spec, done.left_out) == (None, {})
+    assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["annotations.tar", "images"]
 
 
 def test_an_export_again_replaces_what_was_there(tiny: Tiny, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dataengine import files
 from dataengine.errors import DataEngineError, Quarantine, SourceError
-from dataengine.files import Root, digest_file, make_folder, write_atomic
+from dataengine.files import Root, atomic, digest_file, link, make_folder, write_atomic
 
 NAMES = st.text(st.sampled_from("ab./\\\0: é"), max_size=12)
 
@@ -213,3 +213,28 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         make_folder(tmp_path / "file" / "x")
 
     assert make_folder(tmp_path / "a" / "b").is_dir()
+
+
+def test_a_file_written_in_pieces_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "sub/rows.txt"
+    with atomic(path) as file:
+        file.write(b"one ")
+        assert not path.exists()
+        file.write(b"two")
+
+    with pytest.raises(ValueError, match="torn"), atomic(path) as file:
+        file.write(b"three")
+        raise ValueError("torn")
+
+    assert path.read_bytes() == b"one two"
+    assert [one.name for one in path.parent.iterdir()] == ["rows.txt"]
+
+
+def test_a_link_replaces_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("new")
+    (tmp_path / "b").write_text("old")
+
+    link(tmp_path / "a", tmp_path / "b")
+    link(tmp_path / "a", tmp_path / "deep/er/c")
+
+    assert [(tmp_path / name).read_text() for name in ("a", "b", "deep/er/c")] == ["new", "new", "new"]

@@ -15,6 +15,7 @@ from dataengine.tokens import placeholders, special_tokens
 
 # How many templates of questions and of answers each bank has, as VisionLLM v2 has them where it has the task.
 COUNTS = {
+    "camouflaged_segmentation": (30, 10),
     "caption": (20, 0),
     "detection": (30, 10),
     "grounded_caption": (10, 0),
@@ -24,11 +25,17 @@ COUNTS = {
     "interactive_segmentation": (10, 5),
     "keypoints": (10, 10),
     "multiple_choice": (10, 0),
+    "ocr": (20, 0),
+    "oriented_detection": (30, 10),
+    "panoptic_segmentation": (30, 10),
     "region_caption": (20, 0),
     "region_caption_detailed": (10, 0),
     "region_caption_multi": (30, 0),
     "region_recognition": (10, 0),
     "semantic_segmentation": (30, 10),
+    "region_ocr": (10, 0),
+    "salient_segmentation": (30, 10),
+    "text_spotting": (30, 10),
     "text_to_image": (20, 15),
     "vqa": (10, 0),
 }

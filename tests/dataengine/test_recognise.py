@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import PIL.Image
 import pytest
 
 from dataengine import yaml12
@@ -11,7 +13,7 @@ from dataengine.catalog import Catalog
 from dataengine.errors import UsageError
 from dataengine.files import Root
 from dataengine.listing import Fit, Listing, name_splits
-from dataengine.modules import FORMATS_PACKAGE, names
+from dataengine.modules import FORMATS_PACKAGE, load_reader, names
 from dataengine.recognise import recognise, spec_text
 
 if TYPE_CHECKING:
@@ -55,6 +57,168 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]], tuple[str, .
         },
         {"p": {"annotations": "p.json"}},
         ("keypoints", "detection"),
+    ),
+    "coco_panoptic": (
+        {
+            "panoptic_val.json": {
+                "images": IMAGES,
+                "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": []}],
+                "categories": [],
+            },
+            "panoptic_val/a.png": None,
+            "val/a.jpg": None,
+        },
+        {"val": {"annotations": "panoptic_val.json", "images": "val", "maps": "panoptic_val"}},
+        ("panoptic_segmentation", "instance_segmentation"),
+    ),
+    "cvat": (
+        {
+            "annotations.xml": '<annotations><image name="a.jpg"><box label="x"/></image></annotations>',
+            "images/a.jpg": None,
+        },
+        {"annotations": {"annotations": "annotations.xml", "images": "images"}},
+        ("detection",),
+    ),
+    "datumaro": (
+        {
+            "annotations/train.json": {"items": [{"id": "a", "image": {"path": "a.jpg"}}], "categories": {}},
+            "images/train/a.jpg": None,
+        },
+        {"train": {"annotations": "annotations/train.json", "images": "images/train"}},
+        ("detection",),
+    ),
+    "dota": (
+        {"labelTxt/P1.txt": "gsd:0.1\n1 2 3 2 3 4 1 4 small-vehicle 0\n", "images/P1.png": None},
+        {"labeltxt": {"annotations": "labelTxt", "images": "images", "extensions": ["png"]}},
+        ("oriented_detection", "detection"),
+    ),
+    "icdar_quads": (
+        {
+            "train_gt/gt_img_1.txt": "\ufeff1,2,3,2,3,4,1,4,said, he\n1,2,3,2,3,4,1,4,###\n",
+            "train/img_1.jpg": None,
+        },
+        {
+            "train": {
+                "annotations": "train_gt",
+                "images": "train",
+                "prefix": "gt_",
+                "extensions": ["jpg"],
+            }
+        },
+        ("text_spotting", "region_ocr", "detection"),
+    ),
+    "imagefolder": (
+        {"set/train/cat/a.jpg": None, "set/train/dog/a.jpg": None, "set/val/cat/a.jpg": None},
+        {"train": {"images": "set/train"}, "val": {"images": "set/val"}},
+        ("classification",),
+    ),
+    "kitti": (
+        {
+            "training/label_2/000000.txt": "Car 0 0 -1 1 2 3 4 1 1 1 1 1 1 0\nDontCare -1 -1 -10 1 2 3 4 1 1 1 0 0 0 0",
+            "training/image_2/000000.png": None,
+        },
+        {
+            "train": {
+                "annotations": "training/label_2",
+                "images": "training/image_2",
+                "extension": "png",
+            }
+        },
+        ("detection",),
+    ),
+    "labelme": (
+        {
+            "val/a.json": {"shapes": [{"label": "x", "shape_type": "rectangle"}], "imagePath": "a.jpg"},
+            "val/a.jpg": None,
+        },
+        {"val": {"annotations": "val"}},
+        ("detection",),
+    ),
+    "mot": (
+        {
+            "train/a/gt/gt.txt": "1,1,10,10,5,5,1,3,1\n",
+            "train/a/img1/000001.jpg": None,
+            "train/b/gt/gt.txt": "1,1,10,10,5,5,1,1,1\n",
+        },
+        {
+            "train": {
+                "annotations": "train/*/gt/gt.txt",
+                "extension": "jpg",
+                "digits": 6,
+                "classes": {"1": "pedestrian", "3": "car"},
+            }
+        },
+        ("detection",),
+    ),
+    "openimages_csv": (
+        {
+            "train-bbox.csv": "ImageID,LabelName,XMin,XMax,YMin,YMax\nab,/m/1,0,1,0,1\n",
+            "train-labels.csv": "ImageID,Source,LabelName,Confidence\nab,x,/m/1,1\n",
+            "class-descriptions.csv": "/m/1,Cat\n",
+            "train/ab.jpg": None,
+        },
+        {
+            "train": {
+                "annotations": "train-bbox.csv",
+                "classes": "class-descriptions.csv",
+                "images": "train",
+                "extension": "jpg",
+                "image_labels": "train-labels.csv",
+            }
+        },
+        ("detection",),
+    ),
+    "sa1b": (
+        {
+            "sa_1.json": {
+                "image": {"file_name": "sa_1.jpg"},
+                "annotations": [{"segmentation": {}, "stability_score": 1.0}],
+            },
+            "sa_1.jpg": None,
+        },
+        {"train": {"annotations": "*.json"}},
+        ("interactive_segmentation",),
+    ),
+    "via": (
+        {
+            "via_train.json": {
+                "a.jpg9": {"filename": "a.jpg", "regions": []},
+                "b.jpg9": {"filename": "b.jpg", "regions": [{"region_attributes": {"kind": "cat"}}]},
+            },
+            "pics/b.jpg": None,
+        },
+        {"train": {"annotations": "via_train.json", "images": "pics", "attribute": "kind"}},
+        ("detection", "instance_segmentation"),
+    ),
+    "visdrone": (
+        {"val/annotations/1.txt": "1,2,3,4,1,4,0,0\n1,2,3,4,0,0,0,0,\n", "val/images/1.jpg": None},
+        {"val": {"annotations": "val/annotations", "images": "val/images", "extension": "jpg"}},
+        ("detection",),
+    ),
+    "wider_face": (
+        {
+            "split/wider_face_val_bbx_gt.txt": "0--Parade/a.jpg\n1\n1 2 3 4 0 0 0 0 0 0\n",
+            "WIDER_val/images/0--Parade/a.jpg": None,
+        },
+        {"val": {"annotations": "split/wider_face_val_bbx_gt.txt", "images": "WIDER_val/images"}},
+        ("detection",),
+    ),
+    "yolo": (
+        {
+            "data.yaml": "names: [cat]",
+            "labels/val/1.txt": "0 0.5 0.5 0.1 0.1\n",
+            "images/train/1.jpg": None,
+            "images/val/1.jpg": None,
+        },
+        {
+            "val": {
+                "annotations": "labels/val",
+                "images": "images/val",
+                "classes": "data.yaml",
+                "kind": "detect",
+            }
+        },
+        ("detection",),
     ),
     "ip2p_folders": (
         {"seeds.json": [["x", [1]]], "x/prompt.json": {"edit": "y"}, "x/1_0.png": None, "x/1_1.png": None},
@@ -114,7 +278,10 @@ def test_a_layout_is_recognised_with_the_keys_that_read_it(name: str, tmp_path: 
     found = recognise(tmp_path)
 
     fits = dict(found.fits)
+    assert found.fits[0][0] == name
     assert (fits[name].splits, fits[name].tasks) == (splits, tasks)
+    for keys in splits.values():
+        msgspec.convert(keys, load_reader(name, "test").Source)
     assert set(fits) | set(found.others) == set(names(FORMATS_PACKAGE))
 
 
@@ -160,6 +327,9 @@ def test_an_unknown_format_is_met_with_the_nearest(tmp_path: Path) -> None:
 def test_no_file_is_too_strange_to_be_looked_at(content: str, tmp_path: Path) -> None:
     write(tmp_path / "x.json", content)
     write(tmp_path / "x.xml", content)
+    write(tmp_path / "x.txt", content)
+    write(tmp_path / "x.csv", content)
+    picture(tmp_path / "x.jpg")
     write(tmp_path / "prompt.json", content)
 
     assert recognise(tmp_path).fits == ()
@@ -203,3 +373,44 @@ def test_the_likeliest_layout_comes_first(tmp_path: Path) -> None:
 
     assert found.fits[0][0] == "ip2p_folders"
     assert all(isinstance(fit, Fit) for _, fit in found.fits)
+
+
+def test_label_maps_are_recognised_by_their_numbers(tmp_path: Path) -> None:
+    for folder, number in (("images", 9), ("masks", 3)):
+        (tmp_path / folder).mkdir()
+        PIL.Image.new("L", (4, 4), number).save(tmp_path / folder / "a.png")
+
+    ((name, fit),) = recognise(tmp_path).fits
+
+    assert (name, fit.tasks) == ("label_maps", ("semantic_segmentation",))
+    assert fit.splits == {
+        "masks": {
+            "images": "images/{name}.png",
+            "maps": "masks/{name}.png",
+            "classes": {"0": None, "3": "class 3"},
+            "ignore": [255],
+            "unknown": "ignore",
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "why"),
+    [
+        ({"labels/1.txt": "0 0.5 0.5 0.1 0.1", "1.jpg": None}, "yolo", "labels/1.txt: no data.yaml"),
+        ({"labels/1.txt": "0 300 200 10 10", "1.jpg": None}, "yolo", "no text file beside a picture"),
+        ({"1.txt": "1 2 3 4 5 6 7 8 9", "1.jpg": None}, "dota", "no text file beside a picture"),
+        ({"masks/a.jpg": None, "images/a.jpg": None}, "imagefolder", "'images' is no class"),
+        ({"cat/a.jpg": None, "dog/a.jpg": None, "x.json": "[]"}, "imagefolder", "x.json: may say more"),
+        ({"v/gt/gt.txt": "1,1,10,10,5,5,1,1,1"}, "mot", "v/gt/gt.txt: no frames in img1"),
+    ],
+)
+def test_a_folder_of_another_layout_is_told_from_this_one(
+    files: dict[str, Any], name: str, why: str, tmp_path: Path
+) -> None:
+    for file, content in files.items():
+        picture(tmp_path / file) if content is None else write(tmp_path / file, content)
+
+    found = recognise(tmp_path)
+
+    assert found.others[name].startswith(why)

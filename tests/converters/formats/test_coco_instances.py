@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from converters.formats import voc_xml
 from converters.formats.coco_instances import Source, labels, read
 from dataengine.annotation import Annotation, Rejected
+from dataengine.clean import clean
 from dataengine.errors import SourceError
 from dataengine.files import Root
 from dataengine.geometry import mask_from_rle
@@ -100,7 +101,8 @@ def test_polygons_of_one_object_are_united(tmp_path: Path) -> None:
 
     (found,), _ = _split(root)
 
-    mask = found.instances[0].mask
+    assert found.instances[0].polygons == tuple(map(tuple, parts))
+    mask = clean(found, [(10, 8)]).annotation.instances[0].mask
     assert mask is not None
     pixels = mask_from_rle(mask)
     assert pixels[:2, :2].all()
@@ -440,7 +442,10 @@ def test_the_real_masks_lie_in_their_boxes(samples: Samples) -> None:
     found, _ = _split(root, Source(annotations="annotations/instances_val2017.json"))
 
     masked = [
-        item for one in found for item in one.instances if item.mask is not None and item.box is not None
+        item
+        for one in found
+        for item in clean(one, [(one.images[0].width or 0, one.images[0].height or 0)]).annotation.instances
+        if item.mask is not None and item.box is not None
     ]
     assert masked
     for item in masked:

@@ -69,6 +69,59 @@ EDITED = Annotation(
     origin=Origin(file="f", record="r"),
     edits=(Edit(id="1", instruction="Remove the dog", before=0, after=1),),
 )
+GROUNDED = Annotation(
+    key="4",
+    images=(Image(path="a.jpg"),),
+    origin=Origin(file="f", record="r"),
+    instances=SCENE.instances,
+    captions=(Caption(id="0", text="A man and his dog."),),
+    expressions=(Expression(id="0.0", text="A man", instances=(0,), spans=((0, 5),)),),
+    questions=(Question(id="1", text="Who is <region1>?", answers=("<region1> is Tom.",), instances=(0,)),),
+    dialogs=(
+        Dialog(
+            id="1",
+            turns=(Turn("user", "Who is near <region2>?"), Turn("assistant", "<p>A man</p><region1>.")),
+        ),
+    ),
+    labels=("dog",),
+    relations=((0, "walks", 1),),
+)
+SHOWN = Annotation(
+    key="5",
+    images=(Image(path="a.jpg"),),
+    origin=Origin(file="f", record="r"),
+    instances=SCENE.instances,
+    dialogs=(
+        Dialog(id="1", turns=(Turn("user", "Who is <region2>?"), Turn("assistant", "<region2> is Rex."))),
+    ),
+)
+READ = Annotation(
+    key="6",
+    images=(Image(path="a.jpg"),),
+    origin=Origin(file="f", record="r"),
+    instances=(Instance(id="1", box=(10.0, 10.0, 40.0, 20.0), text="STOP"),),
+)
+ANNOTATIONS = {
+    "text_spotting": READ,
+    "ocr": READ,
+    "region_ocr": READ,
+    "text_to_image": DRAWN,
+    "image_edit": EDITED,
+    "region_conversation": SHOWN,
+    **dict.fromkeys(
+        (
+            "grounded_caption",
+            "grounded_caption_mask",
+            "grounded_conversation",
+            "region_qa",
+            "relation",
+            "relation_grounding",
+            "classification",
+            "classification_choices",
+        ),
+        GROUNDED,
+    ),
+}
 
 R1, R2 = "<reg>region1<region></reg>", "<reg>region2<region></reg>"
 EXPECTED = {
@@ -111,6 +164,63 @@ EXPECTED = {
         "<image>\nPlease change the picture as follows: remove the dog.",
         "Sure, here you go [EDIT].",
     ),
+    "text_spotting": (
+        "<image>\nCan you read every word in this picture and show where it stands?",
+        'Here is the text that I can read: "STOP"[DET].',
+    ),
+    "ocr": ("<image>\nWhat does the text in the picture say?", "STOP"),
+    "region_ocr": (f"<image>\nWhat does the text in {R1} say?", "STOP"),
+    "oriented_detection": (
+        "<image>\nCan you find every object of these classes and draw a turned box that fits it: person, dog?",
+        "Here are the turned boxes for each class: person[DET], dog[DET].",
+    ),
+    "semantic_segmentation": (
+        "<image>\nCan you divide the picture into regions of these classes: person, dog?",
+        "Here is the map of the scene: person[SEG], dog[SEG].",
+    ),
+    "panoptic_segmentation": (
+        "<image>\nCan you split the whole picture into objects and background areas of these classes: person, dog?",
+        "The scene splits into these segments: person[SEG], dog[SEG].",
+    ),
+    "salient_segmentation": (
+        "<image>\nCan you segment the person of this picture?",
+        "Here is the mask: person[DET].",
+    ),
+    "camouflaged_segmentation": (
+        "<image>\nCan you find and segment the person in this picture?",
+        "Here is the mask: person[DET].",
+    ),
+    "grounded_caption": (
+        "<image>\nWhat does this picture show? Answer in a sentence and localize each object that you name.",
+        "A man[DET] and his dog.",
+    ),
+    "grounded_caption_mask": (
+        "<image>\nWhat does this picture show? Answer in a sentence and localize each object that you name.",
+        "A man[DET] and his dog.",
+    ),
+    "grounded_conversation": (f"<image>\nWho is near {R1}?", "A man[DET]."),
+    "region_qa": (f"<image>\nWho is {R1}?", "region1 is Tom."),
+    "region_conversation": (f"<image>\nWho is {R1}?", "region1 is Rex."),
+    "region_caption_detailed": (f"<image>\nCan you describe {R1} in detail?", "The tall man."),
+    "relation": (f"<image>\nHow does {R1} relate to {R2}? Answer with a short phrase.", "Walks."),
+    "relation_grounding": (
+        "<image>\nWhere in the picture do you see this: person walks dog?",
+        "The first is person[GRD], the second is dog[GRD].",
+    ),
+    "counting": (
+        "<image>\nHow many objects of the class person are in the picture? Answer with a number.",
+        "1",
+        "How many objects of the class dog are in the picture? Answer with a number.",
+        "1",
+    ),
+    "classification": (
+        "<image>\nWhich class does this picture belong to? Answer with its name only.",
+        "Dog.",
+    ),
+    "classification_choices": (
+        "<image>\nWhich of these classes fits the picture: person, dog? Answer with the name only.",
+        "Dog.",
+    ),
 }
 
 
@@ -120,7 +230,7 @@ def test_every_shipped_task_has_its_words_here() -> None:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_words_of_a_task_are_these(make_task: MakeTask, build: Build, name: str) -> None:
-    annotation = {"text_to_image": DRAWN, "image_edit": EDITED}.get(name, SCENE)
+    annotation = ANNOTATIONS.get(name, SCENE)
 
     rendering = build(annotation, make_task(name, LABELS, train=False))
 
@@ -129,7 +239,7 @@ def test_the_words_of_a_task_are_these(make_task: MakeTask, build: Build, name: 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_task_uses_its_own_routing_tokens_alone(make_task: MakeTask, build: Build, name: str) -> None:
-    annotation = {"text_to_image": DRAWN, "image_edit": EDITED}.get(name, SCENE)
+    annotation = ANNOTATIONS.get(name, SCENE)
     task = make_task(name, LABELS)
 
     tokens = {route.token for seed in range(5) for route in build(annotation, task, seed).routes}

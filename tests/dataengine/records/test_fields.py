@@ -353,6 +353,17 @@ def test_labels_negatives_maps_and_edits_are_facts_too(tmp_path: Path) -> None:
         ({"captions": {"text": {"from": "l", "ops": ["lower"]}}}, "schema", "1 is a number"),
         ({"captions": {"each": "s", "text": "it"}}, "schema", "expected a list or a mapping"),
         ({"captions": {"each": "x", "text": "it"}}, "field.missing", "captions: no x"),
+        ({"captions": {"each": ["l", "x"], "text": "it[0]"}}, "field.missing", "captions: no x"),
+        (
+            {"captions": {"each": ["l", "s"], "text": "it[0]"}},
+            "schema",
+            "captions s is text, expected a list",
+        ),
+        (
+            {"captions": {"each": ["l", "turns"], "text": "it[0]"}},
+            "schema",
+            "3 l, 1 turns; expected as many of each",
+        ),
         (
             {"captions": {"text": {"from": "s", "ops": [{"regex_take": "z"}]}}},
             "field.missing",

@@ -1,0 +1,255 @@
+"""Visual Relationship Detection: the relationships of each picture, with both of their objects.
+
+Conventions: in the original JSON (the data set's README) a box is [ymin, ymax, xmin, xmax] in pixels, `category` and
+`predicate` are positions in lists of names, and equal category and box are one object. Vrd-dsr's Python 2 pickle lists
+for each picture `boxes` (xmin, ymin, xmax, ymax), their `classes`, and for each pair `ix1`, `ix2` its `rel_classes`; a
+picture without relationships is None there, without a name. Its names are lines of a text file, and it holds NumPy
+arrays, which are read as plain data: nothing is imported or called.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from converters.json_files import UNREADABLE, load
+from converters.plain_pickle import PlainUnpickler
+from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace, Origin, Rejected
+from dataengine.errors import Quarantine, SourceError
+from dataengine.files import Root
+
+VERSION = "1"
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`annotations` is a split's JSON or pickle (`.pkl`), `images` the folder of the pictures.
+
+    `objects` and `predicates` are the lists of names, as JSON or as lines of text (`.txt`).
+    """
+
+    annotations: str
+    objects: str = "objects.json"
+    predicates: str = "predicates.json"
+    images: str = ""
+
+
+class RawObject(msgspec.Struct):
+    category: int
+    bbox: tuple[float, float, float, float]
+
+
+class RawRelation(msgspec.Struct):
+    subject: RawObject
+    object: RawObject
+    predicate: int
+
+
+class RawEntry(msgspec.Struct):
+    """A picture of the pickle."""
+
+    img_path: str
+    boxes: list[tuple[float, float, float, float]]
+    classes: list[int]
+    ix1: list[int]
+    ix2: list[int]
+    rel_classes: list[list[int]]
+
+
+_relations = msgspec.json.Decoder(list[RawRelation])
+
+
+def labels(source: Source, root: Root) -> LabelSpace:
+    """Return the object categories in their order."""
+    names = dict.fromkeys(_names(source.objects, root, "objects"))
+    return LabelSpace(id="source", labels=tuple(Label(name=name) for name in names))
+
+
+def _names(file: str, root: Root, needed_as: str) -> list[str]:
+    if file.endswith(".txt"):
+        lines = (line.decode("utf-8-sig", "replace").strip() for _, line in root.lines(file, needed_as))
+        return [line for line in lines if line]
+    return [name.strip() for name in load(file, root, needed_as, list[str], "a list of names")]
+
+
+def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
+    """Yield one annotation or rejection a picture, in file order. Nobody annotated every object, or every relation."""
+    names = _names(source.objects, root, "objects")
+    predicates = _names(source.predicates, root, "predicates")
+    for name, place, rows in _pictures(source, root):
+        origin = Origin(file=source.annotations, record=place)
+        try:
+            if rows is None:
+                raise Quarantine("unit.none", "the picture has no relationships and no name")
+            if not name:
+                raise Quarantine("schema", "a picture has no name")
+            yield _annotation(source, name, rows(), names, predicates, origin)
+        except UNREADABLE as error:
+            yield Rejected(key=name or place, reason="schema", detail=str(error), origin=origin)
+        except Quarantine as error:
+            yield Rejected(key=name or place, reason=error.reason, detail=error.detail, origin=origin)
+
+
+Rows = Callable[[], list[RawRelation]] | None
+
+
+def _pictures(source: Source, root: Root) -> Iterator[tuple[str, str, Rows]]:
+    """Yield each picture's name, its place in the file, and what decodes its relationships."""
+    if not source.annotations.endswith(".pkl"):
+        pictures = load(
+            source.annotations, root, "annotations", dict[str, msgspec.Raw], "a mapping of pictures"
+        )
+        for name, data in pictures.items():
+            yield name, name, lambda data=data: _relations.decode(data)  # type: ignore[misc]
+        return
+    for number, entry in enumerate(
+        _unpickle(source.annotations, root.read(source.annotations, "annotations"))
+    ):
+        stated = entry.get("img_path") if isinstance(entry, dict) else None
+        name = stated.replace("\\", "/").rpartition("/")[2] if isinstance(stated, str) else ""
+        rows = None if entry is None else lambda entry=entry: _rows(entry)
+        yield name, f"[{number}]", rows
+
+
+def _rows(entry: object) -> list[RawRelation]:
+    """Return the relationships of a picture of the pickle. Raises Quarantine, or what msgspec raises."""
+    raw = msgspec.convert(entry, RawEntry)
+    if len(raw.boxes) != len(raw.classes) or not len(raw.ix1) == len(raw.ix2) == len(raw.rel_classes):
+        raise Quarantine(
+            "schema", "boxes and classes, or the ends and names of relationships, differ in number"
+        )
+    objects = [
+        RawObject(category, (top, bottom, left, right))
+        for category, (left, top, right, bottom) in zip(raw.classes, raw.boxes, strict=True)
+    ]
+    if any(not 0 <= index < len(objects) for index in (*raw.ix1, *raw.ix2)):
+        raise Quarantine("id.orphan", f"a relationship points beyond the {len(objects)} objects")
+    return [
+        RawRelation(objects[subject], objects[target], predicate)
+        for subject, target, predicates in zip(raw.ix1, raw.ix2, raw.rel_classes, strict=True)
+        for predicate in predicates
+    ]
+
+
+# What the pickle may name: arrays of numbers, and the parts that they are stored as.
+_RECONSTRUCT, _ARRAY, _DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
+_NUMBERS = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """A name that the pickle asks for; nothing is ever imported."""
+
+    name: str
+
+
+class _Stored(msgspec.Struct):
+    """An array or a type of numbers on its way from the pickle's parts."""
+
+    kind: str = ""
+    values: list[Any] | None = None
+
+
+class _ArrayUnpickler(PlainUnpickler):
+    """Plain values, and NumPy's arrays of numbers as lists."""
+
+    stack: list[Any]
+
+    def find_class(self, module: str, name: str) -> Any:
+        named = f"{module} {name}"
+        if named not in (_RECONSTRUCT, _ARRAY, _DTYPE):
+            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}; refused")
+        return _Named(named)
+
+    def reduce(self) -> None:
+        """Stand for the call that makes an array or a type."""
+        arguments, called = self.stack.pop(), self.stack[-1]
+        if called == _Named(_RECONSTRUCT):
+            self.stack[-1] = _Stored()
+        elif called == _Named(_DTYPE) and arguments and arguments[0] in _NUMBERS:
+            self.stack[-1] = _Stored(kind=arguments[0])
+        else:
+            raise pickle.UnpicklingError(f"the pickle calls {called!r}; refused")
+
+    def build(self) -> None:
+        """Fill an array: (version, shape, type, column order, bytes); a type: (version, byte order, …)."""
+        state, made = self.stack.pop(), self.stack[-1]
+        if not isinstance(made, _Stored) or not isinstance(state, tuple):
+            raise pickle.UnpicklingError("the pickle builds something else than an array; refused")
+        if made.kind:
+            made.kind = (">" if state[1] == ">" else "<") + made.kind[-2:]
+            return
+        _, shape, kind, by_column, data = state
+        if not isinstance(kind, _Stored) or kind.kind[-2:] not in _NUMBERS:
+            raise pickle.UnpicklingError("an array is not of numbers")
+        values = np.frombuffer(data.encode("latin-1"), kind.kind).reshape(
+            shape, order="F" if by_column else "C"
+        )
+        made.values = values.tolist()
+
+    dispatch = {  # noqa: RUF012
+        **PlainUnpickler.dispatch,
+        pickle.REDUCE[0]: reduce,
+        pickle.BUILD[0]: build,
+    }
+
+
+def _unpickle(file: str, data: bytes) -> list[Any]:
+    """Return the pickle's list, arrays as lists. Raises SourceError."""
+    try:
+        value = _ArrayUnpickler(io.BytesIO(data), encoding="latin-1").load()
+    # A broken pickle can go wrong in as many ways as its codes; none of them runs anything.
+    except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
+            TypeError, UnicodeError, ValueError, struct.error) as error:  # fmt: skip
+        raise SourceError(f"{file}: {error or 'ends early'}; expected a pickled list of pictures") from error
+    if not isinstance(value, list):
+        raise SourceError(f"{file}: holds one {type(value).__name__}, expected a list of pictures")
+    return [_plain(item) for item in value]
+
+
+def _plain(item: object) -> object:
+    """Return a picture's dictionary with its arrays as lists."""
+    if not isinstance(item, dict):
+        return item
+    return {key: value.values if isinstance(value, _Stored) else value for key, value in item.items()}
+
+
+def _annotation(
+    source: Source,
+    name: str,
+    rows: list[RawRelation],
+    names: list[str],
+    predicates: list[str],
+    origin: Origin,
+) -> Annotation:
+    instances: list[Instance] = []
+    places: dict[tuple[int, tuple[float, ...]], int] = {}
+
+    def place(one: RawObject) -> int:
+        if not 0 <= one.category < len(names):
+            raise Quarantine("category.unknown", f"category {one.category} is not among the objects")
+        key = (one.category, one.bbox)
+        if key not in places:
+            places[key] = len(instances)
+            top, bottom, left, right = one.bbox
+            box = (left, top, right, bottom)
+            instances.append(Instance(id=str(len(instances)), category=names[one.category], box=box))
+        return places[key]
+
+    relations = []
+    for row in rows:
+        if not 0 <= row.predicate < len(predicates):
+            raise Quarantine("category.unknown", f"predicate {row.predicate} is not among the predicates")
+        relations.append((place(row.subject), predicates[row.predicate], place(row.object)))
+    return Annotation(
+        key=name,
+        images=(Image(path=f"{source.images}/{name}" if source.images else name),),
+        instances=tuple(instances),
+        relations=tuple(dict.fromkeys(relations)),
+        exhaustive=False,
+        origin=origin,
+    )
