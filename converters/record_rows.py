@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from converters.export_tables import Categories, LeftOut
 from converters.json_files import unique
-from converters.writers.tables import Categories, LeftOut
 from dataengine.annotation import Annotation, Instance, LabelSpace
 from dataengine.modules import Written
 

@@ -125,7 +125,6 @@ _ANNOTATIONS = (
     ".mat",
     ".parquet",
     ".tfrecord",
-    ".zip",
     ".pkl",
     ".npy",
     ".npz",

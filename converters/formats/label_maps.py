@@ -81,6 +81,9 @@ def recognise(listing: Listing) -> Fit | str:
         by_stem.setdefault(PurePosixPath(file).stem, []).append(PurePosixPath(file))
     pairs = dict[tuple[str, str], list[str]]()
     for found in by_stem.values():
+        if len(found) > _PAIRS:
+            # Numbers of frames, most likely, which each video has.
+            continue
         for one, other in ((a, b) for a in found for b in found if a.parent != b.parent):
             if (
                 other.suffix.lower() == ".png"

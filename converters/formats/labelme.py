@@ -121,18 +121,22 @@ def recognise(listing: Listing) -> Fit | str:
     if not files:
         return "no JSON file has shapes and imagePath"
     splits, masked = [], False
-    for folder in dict.fromkeys(text_layouts.parent(file) for file in files):
-        own = [file for file in files if text_layouts.parent(file) == folder]
-        keys = _picture_keys(listing, own[0])
+    # The first file of each folder speaks for it.
+    firsts = {text_layouts.parent(file): file for file in reversed(files)}
+    for folder, file in sorted(firsts.items())[:_FOLDERS]:
+        keys = _picture_keys(listing, file)
         if keys is not None:
             splits.append((folder or "train", {"annotations": folder, **keys}))
-        masked = masked or listing.first(own[0], "shapes").get("shape_type") not in ("rectangle", "point")
+        masked = masked or listing.first(file, "shapes").get("shape_type") not in ("rectangle", "point")
     if not splits:
         return f"{files[0]}: no picture is called as it says, nor as itself"
     tasks = ("detection", "instance_segmentation") if masked else ("detection",)
     return Fit(
         splits=name_splits(splits), tasks=tasks, why=f"{several(files)}: shapes and imagePath", certainty=3
     )
+
+
+_FOLDERS = 50
 
 
 def _picture_keys(listing: Listing, file: str) -> dict[str, str] | None:

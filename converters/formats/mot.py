@@ -81,7 +81,7 @@ def recognise(listing: Listing) -> Fit | str:
             "digits": len(path.stem),
             "classes": {number: _CLASSES.get(number, f"class {number}") for number in numbers},
         }
-        splits.append((pattern.replace("/*/gt/gt.txt", ""), keys))
+        splits.append((pattern.removesuffix("gt/gt.txt").removesuffix("*/") or "train", keys))
     if not splits:
         return f"{files[0]}: no frames in img1, or lines that have not nine or ten numbers"
     return Fit(

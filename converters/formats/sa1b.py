@@ -73,10 +73,11 @@ def recognise(listing: Listing) -> Fit | str:
     ]
     if not files:
         return "no JSON file has an image and masks with a stability_score"
+    beside = {text_layouts.parent(picture) for picture in listing.pictures}
     splits = [
         (folder or "train", {"annotations": f"{folder}/*.json" if folder else "*.json"})
         for folder in dict.fromkeys(text_layouts.parent(file) for file in files)
-        if any(text_layouts.parent(picture) == folder for picture in listing.pictures)
+        if folder in beside
     ]
     if not splits:
         return f"{files[0]}: no picture lies beside it"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from converters.writers.tables import LeftOut, Pictures
+from converters.export_tables import LeftOut, Pictures
 from dataengine.annotation import Annotation, LabelSpace
 from dataengine.files import write_atomic
 from dataengine.modules import Written

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from converters.writers.tables import Categories, LeftOut, Pictures
+from converters.export_tables import Categories, LeftOut, Pictures
 from dataengine.annotation import Annotation, Instance, LabelSpace
 from dataengine.files import write_atomic
 from dataengine.geometry import rle_area, rle_box, to_xywh

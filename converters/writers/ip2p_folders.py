@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from converters.writers.tables import LeftOut
+from converters.export_tables import LeftOut
 from dataengine.annotation import Annotation, LabelSpace
 from dataengine.files import link, write_atomic
 from dataengine.modules import Written

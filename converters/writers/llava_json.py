@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from converters.writers.tables import LeftOut
+from converters.export_tables import LeftOut
 from dataengine.annotation import Annotation, LabelSpace
 from dataengine.files import write_atomic
 from dataengine.modules import Written

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from converters.export_tables import Categories, LeftOut, Pictures
 from converters.writers.coco_instances import place_of
-from converters.writers.tables import Categories, LeftOut, Pictures
 from dataengine.annotation import Annotation, Expression, LabelSpace
 from dataengine.files import write_atomic
 from dataengine.modules import Written

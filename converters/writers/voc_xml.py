@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from converters.writers.tables import Categories, LeftOut
+from converters.export_tables import Categories, LeftOut
 from dataengine.annotation import Annotation, Image, Instance, LabelSpace
 from dataengine.files import write_atomic
 from dataengine.modules import Written

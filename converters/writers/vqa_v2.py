@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from converters.writers.tables import LeftOut
+from converters.export_tables import LeftOut
 from dataengine.annotation import Annotation, LabelSpace, Question
 from dataengine.files import write_atomic
 from dataengine.modules import Written

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from converters.writers.tables import LeftOut
+from converters.export_tables import LeftOut
 from dataengine import tar
 from dataengine.annotation import Annotation, LabelSpace
 from dataengine.files import atomic

@@ -206,17 +206,24 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]], tuple[str, .
     "yolo": (
         {
             "data.yaml": "names: [cat]",
+            "labels/train/1.txt": "0 0.5 0.5 0.1 0.1\n",
             "labels/val/1.txt": "0 0.5 0.5 0.1 0.1\n",
             "images/train/1.jpg": None,
             "images/val/1.jpg": None,
         },
         {
+            "train": {
+                "annotations": "labels/train",
+                "images": "images/train",
+                "classes": "data.yaml",
+                "kind": "detect",
+            },
             "val": {
                 "annotations": "labels/val",
                 "images": "images/val",
                 "classes": "data.yaml",
                 "kind": "detect",
-            }
+            },
         },
         ("detection",),
     ),
@@ -414,3 +421,12 @@ def test_a_folder_of_another_layout_is_told_from_this_one(
     found = recognise(tmp_path)
 
     assert found.others[name].startswith(why)
+
+
+def test_segments_are_no_coco_instances(tmp_path: Path) -> None:
+    for file, content in LAYOUTS["coco_panoptic"][0].items():
+        picture(tmp_path / file) if content is None else write(tmp_path / file, content)
+
+    found = recognise(tmp_path)
+
+    assert [name for name, _ in found.fits] == ["coco_panoptic"]
