@@ -45,14 +45,17 @@ def recognise(directory: Path, only: str | None = None) -> Found:
     return Found(fits=tuple(fits), others=others)
 
 
-def spec_text(directory: Path, name: str, fit: Fit) -> str:
-    """Return a dataset spec as YAML for a folder that has a layout; what only its maker knows is `unspecified`."""
-    stem = "".join(
-        char if char.isalnum() and char.isascii() else "_" for char in directory.resolve().name.lower()
-    )
+def id_of(name: str) -> str:
+    """Return a dataset's id that is close to the name of a folder or file."""
+    letters = "".join(char if char.isalnum() and char.isascii() else "_" for char in name.lower())
+    return letters.strip("_")[:48] or "dataset"
+
+
+def spec_text(directory: Path, identity: str, name: str, fit: Fit) -> str:
+    """Return the spec of a folder with layout `name` as YAML; what only its maker knows is `unspecified`."""
     shared, own = _shared(fit.splits)
     content = {
-        "id": stem.strip("_")[:48] or "dataset",
+        "id": identity,
         "title": directory.resolve().name,
         "license": {"annotations": "unspecified", "images": "unspecified"},
         "source": {

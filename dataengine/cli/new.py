@@ -12,7 +12,7 @@ from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.files import write_atomic
 from dataengine.listing import Fit
 from dataengine.preview import preview
-from dataengine.recognise import recognise, spec_text
+from dataengine.recognise import id_of, recognise, spec_text
 
 SHOWN = 4
 
@@ -56,8 +56,9 @@ def command(directory: Path, out: Path | None, only: str | None, as_json: bool) 
 
 def _try(directory: Path, name: str, fit: Fit, out: Path | None) -> tuple[Path | None, str]:
     """Write the spec of a fit and make its first samples; the spec stays only where it gives some."""
-    text = spec_text(directory, name, fit)
-    path = out or Path(f"{text.partition('id: ')[2].partition(chr(10))[0]}.yaml")
+    identity = id_of(out.stem if out else directory.resolve().name)
+    text = spec_text(directory, identity, name, fit)
+    path = out or Path(f"{identity}.yaml")
     if path.exists():
         raise UsageError(f"{path}: is there already; name another file with --out")
     write_atomic(path, text.encode())

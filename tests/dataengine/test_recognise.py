@@ -14,7 +14,7 @@ from dataengine.errors import UsageError
 from dataengine.files import Root
 from dataengine.listing import Fit, Listing, name_splits
 from dataengine.modules import FORMATS_PACKAGE, load_reader, names
-from dataengine.recognise import recognise, spec_text
+from dataengine.recognise import id_of, recognise, spec_text
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny
@@ -297,11 +297,12 @@ def test_coco_instances_are_recognised_and_their_spec_reads_them(tiny: Tiny) -> 
 
     name, fit = found.fits[0]
     path = tiny.root / "new.yaml"
-    path.write_text(spec_text(tiny.root, name, fit))
+    path.write_text(spec_text(tiny.root, id_of("New birds.2"), name, fit))
     (spec,) = Catalog().find(str(path))
     assert (name, fit.tasks) == ("coco_instances", ("detection",))
     assert set(spec.splits) == {"train", "val"}
     assert yaml12.load(path)["source"]["images"] == "images"
+    assert spec.dataset.id == "new_birds_2"
     assert {split: spec.dataset.source.splits[split].use for split in spec.splits} == {
         "train": "train",
         "val": "eval",

@@ -372,6 +372,7 @@ def test_new_writes_a_spec_that_gives_samples_and_replaces_none(
     assert found["fits"][0]["format"] == "coco_instances"
     assert found["fits"][0]["result"] == "4 samples of its first 4 records"
     assert call("convert", out, "--root", tiny.root, "--out", tmp_path / "m")[0] == 0
+    assert call("check", out)[0] == 0
     assert again[0] == 2
     assert "is there already" in again[2]
 
