@@ -37,7 +37,7 @@ class Root:
         """Return the path of a file inside the root, which need not exist.
 
         Raises Quarantine `path.outside` for an absolute path, one that climbs out, or a link that leads out, and
-        `path.invalid` for a name that no file can have.
+        `path.invalid` for a name that no file can have, or that is not UTF-8: no manifest could state it.
         """
         name = relative.replace("\\", "/")
         too_long = len(name) > 1024 or any(
@@ -45,6 +45,8 @@ class Root:
         )
         if not name or "\0" in name or too_long:
             raise Quarantine("path.invalid", f"{relative[:80]!r} is no file name")
+        if not name.isascii() and any("\ud800" <= char <= "\udfff" for char in name):
+            raise Quarantine("path.invalid", f"{ascii(relative)[:80]} is not UTF-8")
         if name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:3] == ":/":
             raise Quarantine("path.outside", f"{relative!r} leaves the root")
         joined = f"{self._prefix}{name}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from dataengine.annotation import Annotation, LabelSpace, Rejected
+from dataengine.annotation import Annotation, LabelSpace, Origin, Rejected
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.modules import load_function, load_reader, source_labels
@@ -44,11 +44,33 @@ def items_of(
     Raises SpecError or SourceError. An adapter's Quarantine rejects its item alone.
     """
     reader = load_reader(spec.dataset.source.format, spec.path)
-    items = islice(reader.read(spec.source(split), root), limit)
+    items = map(_named, islice(reader.read(spec.source(split), root), limit))
     if spec.dataset.adapt is None:
         return items
     adapt: Adapter = load_function(spec.dataset.adapt, f"{spec.path}: adapt")
     return (_adapted(adapt, item) if isinstance(item, Annotation) else item for item in items)
+
+
+def _named(item: Annotation | Rejected) -> Annotation | Rejected:
+    """Return an item, rejected where a file of it has a name that is no UTF-8: nothing that is written can hold one."""
+    images = item.images if isinstance(item, Annotation) else ()
+    names = (item.key, item.origin.file, item.origin.record, *(image.path for image in images))
+    if all(map(str.isascii, names)):
+        return item
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        key, file, record = (name.encode(errors="backslashreplace").decode() for name in names[:3])
+        wrong = next(name for name in names if not _is_utf8(name))
+        detail = f"{wrong.encode(errors='backslashreplace').decode()!r}: the file's name is not UTF-8"
+        return Rejected(
+            key=key, reason="path.invalid", detail=detail, origin=Origin(file=file, record=record)
+        )
+    return item
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _adapted(adapt: Adapter, item: Annotation) -> Annotation | Rejected:

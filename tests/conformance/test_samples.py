@@ -207,6 +207,8 @@ def page(cases: dict[str, Case]) -> str:
         lines += _rows(name, case)
     lines += ["", "## What the previews showed", ""]
     lines += [f"* `{name}`: {' '.join(text.split())}" for name, text in sorted(seen.items())]
+    lines += ["", "## Folders that give no instruction sample", ""]
+    lines += [f"* `{name}`: {text}" for name, text in sorted(yaml12.load(HERE / "left_out.yaml").items())]
     return "\n".join(lines) + "\n"
 
 
@@ -237,6 +239,19 @@ def test_real_samples_of_at_least_25_folders_are_pinned() -> None:
 
     # Folders that start so are layouts with made-up pictures.
     assert len([folder for folder in folders if not folder.startswith("fmt_")]) >= 25
+
+
+def test_every_real_folder_is_converted_or_left_out_for_a_reason() -> None:
+    if not os.environ.get(SAMPLES):
+        pytest.skip(f"{SAMPLES} is not set, so there are no real samples here")
+    real = {
+        path.name
+        for path in Path(os.environ[SAMPLES]).iterdir()
+        if path.is_dir() and not path.name.startswith("fmt_")
+    }
+    read, left_out = {case.folder for case in pinned().values()}, set(yaml12.load(HERE / "left_out.yaml"))
+
+    assert real - read == left_out
 
 
 def test_what_was_seen_is_told_of_specs_that_give_samples() -> None:

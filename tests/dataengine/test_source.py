@@ -13,6 +13,7 @@ from dataengine import manifest as manifests
 from dataengine.annotation import Annotation
 from dataengine.catalog import Catalog
 from dataengine.check import check_spec
+from dataengine.convert import convert
 from dataengine.errors import Quarantine
 from dataengine.modules import load_builder
 from dataengine.sample import InstanceTargets
@@ -112,3 +113,24 @@ def test_a_user_module_may_be_a_reader(tiny: Any, tmp_path: Path, monkeypatch: p
 
     assert ledger.samples == 6
     assert next(iter(manifests.read_samples(folder))).origin.reader == "my_pkg.my_reader mine"
+
+
+def test_a_file_whose_name_is_no_utf8_costs_its_own_record_alone(tmp_path: Path) -> None:
+    (tmp_path / "root/xml").mkdir(parents=True)
+    (tmp_path / "root/pics").mkdir()
+    for name in (b"good", b"b\xff\xfed", "größe".encode()):
+        place = bytes(tmp_path / "root") + b"/"
+        text = b"<annotation><object><name>cat</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"  # noqa: E501
+        Path((place + b"xml/" + name + b".xml").decode(errors="surrogateescape")).write_bytes(text)
+        with Path((place + b"pics/" + name + b".jpg").decode(errors="surrogateescape")).open("wb") as file:
+            Image.new("RGB", (16, 12)).save(file, "JPEG")
+    spec = tmp_path / "odd.yaml"
+    spec.write_text(
+        "id: odd\ntitle: t\nlicense: {annotations: x, images: x}\nstatus: layout\ntasks: {detection: {}}\n"
+        "source: {format: voc_xml, annotations: xml, images: pics, splits: {train: {}}}\n"
+    )
+
+    (found,) = Catalog().find(str(spec))
+    ledger = convert(found, "train", tmp_path / "root", tmp_path / "out")
+
+    assert (ledger.samples, ledger.quarantined) == (2, {"path.invalid": 1})
