@@ -78,6 +78,12 @@ def command(
             except SourceError as error:
                 failures.append(error)
                 click.echo(f"error: {place}: {error}", err=True)
+    for place, ledger in ledgers.items():
+        if not ledger.units:
+            click.echo(
+                f"warning: {place}: the source has no record for it; is the split's file the right one?",
+                err=True,
+            )
     if as_json:
         print_json({place: msgspec.to_builtins(ledger) for place, ledger in ledgers.items()})
     else:

@@ -244,6 +244,16 @@ def test_the_rebuild_that_a_finding_names_works_as_it_stands(call: Call, tiny: T
     assert call("shard", out, "--verify")[0] == 0
 
 
+def test_a_conversion_of_nothing_is_said(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    tiny.write({"images": [], "annotations": [], "categories": []})
+
+    code, _, err = call("convert", tiny.spec, "--root", tiny.root, "--out", tmp_path / "m")
+
+    assert code == 0
+    assert "warning: tiny/detection/train: the source has no record for it" in err
+    assert "tiny/detection/val" not in err.partition("warning")[2]
+
+
 def test_an_out_folder_that_is_a_file_is_one_line(call: Call, tiny: Tiny, tmp_path: Path) -> None:
     tiny.convert()
     (tmp_path / "file").touch()
