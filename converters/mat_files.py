@@ -35,25 +35,33 @@ def load(file: str, root: Root, needed_as: str) -> dict[str, Any]:
     data = root.read(file, needed_as)
     if data.startswith(b"MATLAB 7.3"):
         raise SourceError(f"{file}: version 7.3 (HDF5), expected 5 to 7; save it with -v7")
-    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
-    if order is None:
-        raise SourceError(f"{file}: no MATLAB file of version 5 to 7 ({len(data)} bytes); is it whole?")
     try:
-        return dict(_variables(memoryview(data)[128:], order))
-    except (ValueError, OverflowError, zlib.error) as error:
+        return variables(data, MAX_BYTES)
+    except ValueError as error:
         raise SourceError(
             f"{file}: {error}; expected a MATLAB file of version 5 to 7, is it whole?"
         ) from error
 
 
-def _variables(data: memoryview, order: str) -> Iterator[tuple[str, Any]]:
-    left = MAX_BYTES
+def variables(data: bytes, max_bytes: int) -> dict[str, Any]:
+    """Return the variables of a MATLAB file as `load` does, unpacking at most `max_bytes`. Raises ValueError."""
+    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
+    if order is None:
+        raise ValueError(f"no MATLAB file of version 5 to 7 ({len(data)} bytes)")
+    try:
+        return dict(_variables(memoryview(data)[128:], order, max_bytes))
+    except (OverflowError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+
+
+def _variables(data: memoryview, order: str, max_bytes: int) -> Iterator[tuple[str, Any]]:
+    left = max_bytes
     for kind, part in _elements(data, order):
         if kind == _COMPRESSED:
             unpacker = zlib.decompressobj()
             unpacked = unpacker.decompress(part, left)
             if unpacker.unconsumed_tail or not unpacker.eof:
-                more = "unpacks to more than " + str(MAX_BYTES) + " bytes"
+                more = f"unpacks to more than {max_bytes} bytes"
                 raise ValueError(more if unpacker.unconsumed_tail else "a compressed part is cut off")
             left -= len(unpacked)
             inner = [*_elements(memoryview(unpacked), order)]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from converters import mat5
+from converters import mat_files
 from converters.file_pairs import Pair, pairs, sized
 from converters.outlines import TEXT, TEXT_LABELS, Size, numbers, word
 from dataengine.annotation import Annotation, Image, Instance, LabelSpace, Rejected
@@ -26,6 +26,10 @@ from dataengine.files import Root
 from dataengine.json_text import BOM
 
 VERSION = "1"
+
+# A picture's words are a few kilobytes.
+MAX_MAT_BYTES = 2**26
+MAT_COLUMNS = 6
 
 _RECORD = re.compile(r"(?m)^\s*x\s*:")
 _NUMBERS = re.compile(r"\s*\[\[([^\[\]]*)\]\]\s*,\s*y\s*:\s*\[\[([^\[\]]*)\]\]\s*")
@@ -162,19 +166,26 @@ def _literal(text: str | None) -> str:
 
 def _mat_rows(data: bytes) -> list[Any]:
     """Return the rows of `polygt`. Raises Quarantine `mat.malformed` or `schema`."""
-    table = mat5.variables(data).get("polygt")
-    if not isinstance(table, mat5.Cells) or len(table.shape) != 2 or table.shape[1] < 5:
-        raise Quarantine("schema", "no cell array polygt with 6 columns")
-    return table.rows()
+    try:
+        cells = mat_files.variables(data, MAX_MAT_BYTES).get("polygt")
+    except ValueError as error:
+        raise Quarantine("mat.malformed", str(error)) from error
+    if not isinstance(cells, list) or len(cells) % MAT_COLUMNS:
+        raise Quarantine("schema", f"no cell array polygt with {MAT_COLUMNS} columns")
+    count = len(cells) // MAT_COLUMNS
+    return [cells[row::count] for row in range(count)]
 
 
 def _row(cells: list[Any]) -> _Record:
     """Return a row of a MATLAB file. Raises Quarantine `schema`."""
-    xs, ys, text, orientation = cells[1], cells[3], cells[4], cells[5] if len(cells) > 5 else ""
-    if not isinstance(xs, np.ndarray) or not isinstance(ys, np.ndarray):
+    xs, ys, text, orientation = cells[1], cells[3], cells[4], cells[5]
+    if not isinstance(xs, np.ndarray | int | float) or not isinstance(ys, np.ndarray | int | float):
         raise Quarantine("schema", "columns 1 and 3 hold no numbers")
     if not isinstance(text or "", str) or not isinstance(orientation or "", str):
         raise Quarantine("schema", "columns 4 and 5 hold no text")
     return _Record(
-        [float(value) for value in xs], [float(value) for value in ys], orientation or "", text or ""
+        np.atleast_1d(xs).astype(float).tolist(),
+        np.atleast_1d(ys).astype(float).tolist(),
+        orientation or "",
+        text or "",
     )

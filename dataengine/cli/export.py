@@ -21,8 +21,8 @@ from dataengine.export import export
 def command(manifest: Path, format_name: str, out: Path, as_json: bool) -> None:
     """Write the samples of MANIFEST (one split of convert's output) as another layout, pictures beside them.
 
-    OUT gets the layout's files, `images/` and a `spec.yaml` that reads them back. What the layout has no place for is
-    counted and said.
+    OUT gets the layout's files, `images/` and, where a reader knows the layout, a `spec.yaml` that reads them back.
+    What the layout has no place for is counted and said.
     """
     done = export(manifest, format_name, out)
     if as_json:
