@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,23 @@ PUBLISHED: dict[str, Any] = {
 
 def generate(kind: Any) -> dict[str, Any]:
     """Return the JSON Schema of a type."""
-    schema = msgspec.json.schema(kind)
+    schema = _dedented(msgspec.json.schema(kind))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _dedented(node: Any) -> Any:
+    """Return a schema whose descriptions have no indent: msgspec before 0.23 keeps that of the docstring."""
+    match node:
+        case dict():
+            return {
+                key: inspect.cleandoc(value)
+                if key == "description" and isinstance(value, str)
+                else _dedented(value)
+                for key, value in node.items()
+            }
+        case list():
+            return [_dedented(value) for value in node]
+    return node
 
 
 def digest(kind: Any) -> str:
