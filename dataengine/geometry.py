@@ -168,6 +168,11 @@ def mask_from_rle(rle: Rle) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return mask
 
 
+def rle_union(masks: Sequence[Rle]) -> Rle:
+    """Return the pixels that any of some masks of one size has, at least one mask."""
+    return masks[0] if len(masks) == 1 else _wrap(coco_mask.merge([_unwrap(mask) for mask in masks]))
+
+
 def rle_area(rle: Rle) -> float:
     """Return the number of foreground pixels."""
     return float(coco_mask.area(_unwrap(rle)))

@@ -70,11 +70,13 @@ class InstanceTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Boxes, and masks where there are any, for the labels of the routes.
 
     `negatives` are labels known to be absent; `exhaustive` says whether every label without an instance is absent.
+    `void` are pixels of which the source says nothing: no mask is right or wrong there.
     """
 
     instances: tuple[TargetInstance, ...]
     negatives: tuple[str, ...] = ()
     exhaustive: bool = True
+    void: Rle | None = None
 
 
 class KeypointTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="keypoints"):

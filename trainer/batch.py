@@ -18,7 +18,8 @@ class ObjectTargets:
     `labels_n` int64 are positions among the sample's groups (the order of its routing tokens); `boxes_n4` float32 are
     cxcywh divided by the decoder image's size before padding; `masks_nHW` uint8 lie on the padded decoder image, with
     `has_mask_n` bool saying which rows are real. Objects to be ignored are in `ignore_m4` (cxcywh): a prediction that
-    matches one is neither right nor wrong.
+    matches one is neither right nor wrong. `void_HW` uint8 are pixels
+    where no mask is right or wrong, if there are any.
     """
 
     labels_n: torch.Tensor
@@ -26,6 +27,7 @@ class ObjectTargets:
     masks_nHW: torch.Tensor
     has_mask_n: torch.Tensor
     ignore_m4: torch.Tensor
+    void_HW: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

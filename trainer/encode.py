@@ -230,6 +230,7 @@ def _object_targets(sample: Sample, names: list[str], image_3HW: torch.Tensor | 
             f" {names[:5]!r}; check the sample's routes"
         )
     shown = sample.images[views.decoder_image(sample)]
+    void = sample.targets.void if isinstance(sample.targets, InstanceTargets) else None
     wanted = [item for item in instances if not item.ignore]
     height, width = image_3HW.shape[-2:]
     masks_nHW = torch.zeros((len(wanted), height, width), dtype=torch.uint8)
@@ -243,6 +244,7 @@ def _object_targets(sample: Sample, names: list[str], image_3HW: torch.Tensor | 
         # A mask too small for the decoder picture is no proof that nothing is there: the box alone is taught.
         has_mask_n=masks_nHW.flatten(1).any(1).to(torch.bool),
         ignore_m4=_boxes([item.box for item in instances if item.ignore], shown.width, shown.height),
+        void_HW=None if void is None else views.object_masks([void], width, height)[0],
     )
 
 

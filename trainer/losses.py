@@ -105,18 +105,30 @@ def generalized_iou(a_xyxy: torch.Tensor, b_xyxy: torch.Tensor) -> torch.Tensor:
     return overlap / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
 
 
-def dice(logits_KP: torch.Tensor, target_KP: torch.Tensor) -> torch.Tensor:
+def dice(
+    logits_KP: torch.Tensor, target_KP: torch.Tensor, known_KP: torch.Tensor | None = None
+) -> torch.Tensor:
     """Return 1 - the smoothed Dice coefficient of each mask (Milletari et al. 2016, plus one above and
-    below), [K].
+    below), [K]. Points count by `known_KP` in [0, 1], if it is given.
     """
     probability = logits_KP.sigmoid()
+    if known_KP is not None:
+        probability, target_KP = probability * known_KP, target_KP * known_KP
     overlap = 2 * (probability * target_KP).sum(-1)
     return 1 - (overlap + 1) / (probability.sum(-1) + target_KP.sum(-1) + 1)
 
 
-def mask_bce(logits_KP: torch.Tensor, target_KP: torch.Tensor) -> torch.Tensor:
-    """Return the mean binary cross entropy over the points of each mask, [K]."""
-    return F.binary_cross_entropy_with_logits(logits_KP, target_KP, reduction="none").mean(-1)
+def mask_bce(
+    logits_KP: torch.Tensor, target_KP: torch.Tensor, known_KP: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the mean binary cross entropy over the points of each mask, [K].
+
+    Points count by `known_KP` in [0, 1], if it is given.
+    """
+    each_KP = F.binary_cross_entropy_with_logits(logits_KP, target_KP, reduction="none")
+    if known_KP is None:
+        return each_KP.mean(-1)
+    return (each_KP * known_KP).sum(-1) / known_KP.sum(-1).clamp(min=1)
 
 
 def sample_logits(logits_KHW: torch.Tensor, points_KP2: torch.Tensor) -> torch.Tensor:

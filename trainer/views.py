@@ -204,7 +204,12 @@ def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]
                 for item in targets.instances
             )
             negatives = tuple(swap_sides(name) for name in targets.negatives)
-            moved_objects = msgspec.structs.replace(targets, instances=instances, negatives=negatives)
+            moved_objects = msgspec.structs.replace(
+                targets,
+                instances=instances,
+                negatives=negatives,
+                void=None if targets.void is None else _flip_mask(targets.void),
+            )
             return (
                 msgspec.structs.replace(
                     sample,

@@ -11,15 +11,15 @@ import random
 
 import msgspec
 
-from dataengine.annotation import Annotation, Turn
+from dataengine.annotation import Annotation, Rle, Turn
 from dataengine.errors import Quarantine, Skip
-from dataengine.geometry import box_area, rle_area
+from dataengine.geometry import box_area, rle_area, rle_union
 from dataengine.prompts import choose
 from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetInstance
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import IMAGE
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 
@@ -72,9 +72,20 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             instances=targets,
             negatives=tuple(sorted(set(annotation.negatives) - seen)),
             exhaustive=annotation.exhaustive,
+            void=_void(annotation) if "mask" in task.spec.requires else None,
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=answer.id),
     )
+
+
+def _void(annotation: Annotation) -> Rle | None:
+    """Return the pixels that the source leaves open: those of ignored objects without a class."""
+    masks = [
+        item.mask
+        for item in annotation.instances
+        if item.ignore and item.category is None and item.mask is not None
+    ]
+    return rle_union(masks) if masks else None
 
 
 def class_order(annotation: Annotation, task: Task) -> list[str]:

@@ -85,6 +85,20 @@ def test_decoder_pictures_are_padded_and_boxes_stay_relative_to_the_picture(make
         assert masks.shape[1:] == (height, width) and int(masks.sum()) == int(sample.targets.masks_nHW.sum())
 
 
+def test_void_pixels_are_padded_like_masks(make_encoded: Any) -> None:
+    samples = [make_encoded(n, seed=n) for n in range(4)]
+    void = torch.ones(samples[0].image_3HW.shape[-2:], dtype=torch.uint8)
+    open_target = dataclasses.replace(samples[0].targets, void_HW=void)
+    samples[0] = dataclasses.replace(samples[0], targets=open_target)
+
+    batch = collate(samples, 0)
+
+    assert batch.images_B3HW is not None and batch.targets[0].void_HW is not None
+    assert batch.targets[0].void_HW.shape == batch.images_B3HW.shape[-2:]
+    assert batch.targets[0].void_HW.sum() == void.sum()
+    assert batch.targets[1].void_HW is None
+
+
 def test_samples_with_and_without_masks_go_together(make_encoded: Any) -> None:
     batch = collate([make_encoded(2), make_encoded(3)], 0)
 

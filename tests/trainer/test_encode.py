@@ -374,6 +374,21 @@ def test_targets_are_normalised_and_masks_lie_on_the_decoder_picture() -> None:
     assert encoded.original_size == (20, 30)
 
 
+def test_void_pixels_lie_on_the_decoder_picture_and_follow_a_flip() -> None:
+    void = np.zeros((20, 30), np.uint8)
+    void[:, 20:] = 1
+    targets = InstanceTargets(instances=(thing("cat"),), void=rle_from_mask(void))
+    sample = detection(["cat"], [], targets=targets)
+
+    plain = encode(sample, pixels(sample), TOKENIZER, SETTINGS, None).targets.void_HW
+    always = dataclasses.replace(SETTINGS, flip_ratio=1.0)
+    mirrored = encode(sample, pixels(sample), TOKENIZER, always, random.Random(1)).targets.void_HW
+
+    assert plain is not None and mirrored is not None
+    assert plain[:, 64:].all() and not plain[:, :63].any()
+    assert torch.equal(mirrored, plain.flip(-1))
+
+
 def test_regions_point_to_the_global_view_of_their_picture() -> None:
     sample = make_sample(
         f"<image><image> {tokens.region_text(1)} {tokens.region_text(2)} {tokens.region_text(3)}",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace, Origin
-from dataengine.geometry import rle_of_box
+from dataengine.geometry import rle_of_box, rle_union
 from dataengine.sample import InstanceTargets, Rendering
 from dataengine.task import Task
 
@@ -50,6 +50,23 @@ def test_a_label_map_becomes_one_mask_a_class(make_task: MakeTask, build: Build)
         ("car", 1600, False),
     ]
     assert all(item.mask is not None for item in _targets(made).instances)
+
+
+def test_pixels_that_the_source_leaves_open_are_void(make_task: MakeTask, build: Build) -> None:
+    open_area, other = _region("a", None, 40, ignore=True), _region("b", None, 60, ignore=True)
+    crowd = _region("c", "car", 0, ignore=True)
+
+    made = build(
+        _scene(_region("sky", "sky", 20), open_area, other, crowd),
+        make_task("semantic_segmentation", LABELS, train=False),
+    )
+    closed = build(_scene(_region("sky", "sky", 20), crowd), make_task("semantic_segmentation", LABELS))
+    boxes = build(_scene(_region("sky", "sky", 20), open_area), make_task("detection", LABELS))
+
+    assert open_area.mask is not None and other.mask is not None
+    assert _targets(made).void == rle_union([open_area.mask, other.mask])
+    assert _targets(closed).void is None
+    assert _targets(boxes).void is None
 
 
 def test_a_panoptic_map_keeps_objects_apart_and_crowds_ignored(make_task: MakeTask, build: Build) -> None:

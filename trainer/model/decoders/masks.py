@@ -23,17 +23,38 @@ from trainer.model.decoders.match import PaddedTargets
 
 @dataclass(frozen=True)
 class TargetMasks:
-    """All masks of a batch, one sample after another, and which targets have one."""
+    """All masks of a batch, one sample after another, and which targets have one.
+
+    `void_BHW` are the pixels of each sample where no mask is right or wrong; None where no sample has any.
+    """
 
     masks_nHW: torch.Tensor
     has_mask_Bn: torch.Tensor
+    void_BHW: torch.Tensor | None = None
+
+    def known(self, sample_K: torch.Tensor, points_KP2: torch.Tensor) -> torch.Tensor | None:
+        """Return how far each point of a sample lies outside the void, in [0, 1], [K, P]; None without any."""
+        if self.void_BHW is None:
+            return None
+        height, width = self.void_BHW.shape[1:]
+        half = 0.5 / torch.tensor([width, height], device=points_KP2.device)
+        # Sampling fades to 0 beyond the outermost pixels' centres, which would make the void's edge known.
+        inside_KP2 = torch.minimum(torch.maximum(points_KP2, half), 1 - half)
+        return 1 - losses.sample_masks(self.void_BHW, sample_K, inside_KP2)
 
 
 def stack_masks(targets: tuple[ObjectTargets, ...], padded: PaddedTargets) -> TargetMasks:
     """Collect the masks of all samples."""
     has_mask_Bn = torch.zeros_like(padded.valid_Bn)
     has_mask_Bn[padded.valid_Bn] = torch.cat([target.has_mask_n.bool() for target in targets])
-    return TargetMasks(torch.cat([target.masks_nHW for target in targets]), has_mask_Bn)
+    masks_nHW = torch.cat([target.masks_nHW for target in targets])
+    void_BHW = None
+    if any(target.void_HW is not None for target in targets):
+        void_BHW = masks_nHW.new_zeros((len(targets), *masks_nHW.shape[1:]))
+        for b, target in enumerate(targets):
+            if target.void_HW is not None:
+                void_BHW[b] = target.void_HW
+    return TargetMasks(masks_nHW, has_mask_Bn, void_BHW)
 
 
 class MaskHead(nn.Module):
@@ -74,14 +95,15 @@ def mask_losses(
     embedding_KD: torch.Tensor,
     feature_BDhw: torch.Tensor,
     sample_K: torch.Tensor,
-    masks_nHW: torch.Tensor,
+    masks: TargetMasks,
     row_K: torch.Tensor,
     num_points: int,
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return cross entropy and dice of each pair, [K] each, on points where its predicted mask is uncertain.
 
-    Pair k is the embedding k on the features of sample `sample_K[k]`, to be like the mask `row_K[k]`.
+    Pair k is the embedding k on the features of sample `sample_K[k]`, to be like the mask `row_K[k]`; points in
+    the sample's void do not count.
     """
     if sample_K.shape[0] == 0:
         # Keep the head in the graph: a rank without masks must still give its parameters a gradient.
@@ -96,8 +118,9 @@ def mask_losses(
     logits_Khw = torch.cat(by_sample)[order.argsort()].unflatten(1, feature_BDhw.shape[-2:])
     points_KP2 = losses.uncertain_points(logits_Khw, num_points, generator)
     sampled_KP = losses.sample_logits(logits_Khw, points_KP2).float()
-    wanted_KP = losses.sample_masks(masks_nHW, row_K, points_KP2)
-    return losses.mask_bce(sampled_KP, wanted_KP), losses.dice(sampled_KP, wanted_KP)
+    wanted_KP = losses.sample_masks(masks.masks_nHW, row_K, points_KP2)
+    known_KP = masks.known(sample_K, points_KP2)
+    return losses.mask_bce(sampled_KP, wanted_KP, known_KP), losses.dice(sampled_KP, wanted_KP, known_KP)
 
 
 @torch.no_grad()
@@ -113,7 +136,8 @@ def mask_costs(
     """Return the weighted costs of each query for each target [X, B, Q, n], at random points that all of them
     share.
 
-    The last set, the encoder's proposals, has no masks and costs nothing; nor do targets without a mask.
+    The last set, the encoder's proposals, has no masks and costs nothing; nor do targets without a mask. Points in
+    the sample's void do not count.
     """
     num_layers, num_samples, num_objects = embedding_LBQD.shape[:3]
     has_mask_Bn = masks.has_mask_Bn
@@ -131,12 +155,18 @@ def mask_costs(
     wanted_BnP[has_mask_Bn] = losses.sample_masks(
         masks.masks_nHW, row_n, points_1P2.expand(row_n.shape[0], -1, -1)
     )
+    known_BP = masks.known(
+        torch.arange(num_samples, device=points_1P2.device), points_1P2.expand(num_samples, -1, -1)
+    )
+    if known_BP is None:
+        known_BP = logits_LBQP.new_ones((num_samples, num_points))
+    unwanted_BnP, wanted_BnP = (1 - wanted_BnP) * known_BP[:, None], wanted_BnP * known_BP[:, None]
     inside_LBQn = torch.einsum("lbqp,bnp->lbqn", F.softplus(-logits_LBQP), wanted_BnP)
-    outside_LBQn = torch.einsum("lbqp,bnp->lbqn", F.softplus(logits_LBQP), 1 - wanted_BnP)
-    probability_LBQP = logits_LBQP.sigmoid()
+    outside_LBQn = torch.einsum("lbqp,bnp->lbqn", F.softplus(logits_LBQP), unwanted_BnP)
+    probability_LBQP = logits_LBQP.sigmoid() * known_BP[:, None]
     overlap_LBQn = 2 * torch.einsum("lbqp,bnp->lbqn", probability_LBQP, wanted_BnP) + 1
     size_LBQn = probability_LBQP.sum(-1)[..., None] + wanted_BnP.sum(-1)[:, None] + 1
-    total_LBQn = costs.mask * (inside_LBQn + outside_LBQn) / num_points
+    total_LBQn = costs.mask * (inside_LBQn + outside_LBQn) / known_BP.sum(-1).clamp(min=1)[:, None, None]
     total_LBQn = total_LBQn + costs.dice * (1 - overlap_LBQn / size_LBQn)
     cost_XBQn[:num_layers] = total_LBQn * has_mask_Bn[:, None]
     return cost_XBQn

@@ -205,7 +205,7 @@ def _mask_sums(
         mask_head.embed(torch.cat(states)),
         feature_BDhw,
         torch.cat(samples),
-        masks.masks_nHW,
+        masks,
         torch.cat(rows),
         num_points,
         generator,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -41,9 +43,7 @@ def test_each_pair_is_judged_on_its_own_sample_and_mask(order: list[int]) -> Non
     sample, rows = torch.tensor(order), torch.tensor([3, 0, 1])
     embeddings = torch.randn((3, 5), generator=torch.Generator().manual_seed(2))
 
-    bce, dice = mask_losses(
-        embeddings, FEATURES, sample, masks.masks_nHW, rows, 40, torch.Generator().manual_seed(4)
-    )
+    bce, dice = mask_losses(embeddings, FEATURES, sample, masks, rows, 40, torch.Generator().manual_seed(4))
 
     logits = torch.stack([(embeddings[k] @ FEATURES[b].flatten(1)).view(8, 8) for k, b in enumerate(order)])
     points = losses.uncertain_points(logits, 40, torch.Generator().manual_seed(4))
@@ -53,8 +53,12 @@ def test_each_pair_is_judged_on_its_own_sample_and_mask(order: list[int]) -> Non
     torch.testing.assert_close(dice, losses.dice(sampled, wanted), atol=1e-5, rtol=1e-5)
 
 
-def test_costs_are_the_losses_of_every_query_for_every_mask() -> None:
+@pytest.mark.parametrize("void", [False, True])
+def test_costs_are_the_losses_of_every_query_for_every_mask(void: bool) -> None:
     some, padded, masks = targets()
+    if void:
+        half = (torch.arange(32) < 16).to(torch.uint8).expand(32, 32)
+        masks = stack_masks((some[0], dataclasses.replace(some[1], void_HW=half)), padded)
     embeddings = torch.randn((2, 2, 6, 5), generator=torch.Generator().manual_seed(2))
 
     cost = mask_costs(
@@ -69,5 +73,32 @@ def test_costs_are_the_losses_of_every_query_for_every_mask() -> None:
         logits = (embeddings[1, sample, 4] @ FEATURES[sample].flatten(1)).view(1, 8, 8)
         sampled = losses.sample_logits(logits, points)
         wanted = losses.sample_logits(some[sample].masks_nHW[target][None].float(), points)
-        expected = 5 * losses.mask_bce(sampled, wanted) + 3 * losses.dice(sampled, wanted)
+        known = masks.known(torch.tensor([sample]), points)
+        assert (known is not None) == void
+        expected = 5 * losses.mask_bce(sampled, wanted, known) + 3 * losses.dice(sampled, wanted, known)
         torch.testing.assert_close(cost[1, sample, 4, target], expected[0], atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_is_right_or_wrong_in_the_void() -> None:
+    some, padded, masks = targets()
+    void, inner = torch.zeros((2, 32, 32), dtype=torch.uint8)
+    # Two pixels inside its border nothing is blended with what is known.
+    void[:, 16:], inner[:, 18:] = 1, 1
+    open_right = (some[0], dataclasses.replace(some[1], void_HW=void))
+    flipped = torch.cat([masks.masks_nHW[:1], masks.masks_nHW[1:] ^ inner])
+    sample, rows = torch.tensor([0, 1, 1]), torch.tensor([0, 1, 3])
+    embeddings = torch.randn((3, 5), generator=torch.Generator().manual_seed(2))
+    costs = MatchCosts(mask=5, dice=3)
+
+    def judged(masks: TargetMasks) -> list[torch.Tensor]:
+        lost = mask_losses(embeddings, FEATURES, sample, masks, rows, 40, torch.Generator().manual_seed(4))
+        queries = embeddings.expand(1, 2, 3, 5)
+        cost = mask_costs(queries, FEATURES, masks, padded, costs, 30, torch.Generator().manual_seed(4))
+        return [*lost, cost]
+
+    with_void = stack_masks(open_right, padded)
+    changed = dataclasses.replace(with_void, masks_nHW=flipped)
+
+    for known, other, plain in zip(judged(with_void), judged(changed), judged(masks), strict=True):
+        torch.testing.assert_close(known, other, atol=1e-5, rtol=0)
+        assert not torch.allclose(known, plain)
