@@ -13,8 +13,9 @@ setup: .venv/.ok
 demo: .venv/.ok
 	$(BIN)/dataengine run demo
 
+# Files go to one process each: what a file's tests share is made once. The order is that of tests/conftest.py.
 test: .venv/.ok
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.ok
 	$(BIN)/ruff format --check .
