@@ -15,21 +15,21 @@ Box = tuple[float, float, float, float]
 Keypoint = tuple[float, float, int]
 
 
-class Rle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Rle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A COCO run-length code: `size` is (height, width), `counts` the compressed string."""
 
     size: tuple[int, int]
     counts: str
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """Where a fact stands: `file` relative to the root, `record` a path inside it (`images[3]`, `line 7`)."""
 
     file: str
     record: str
 
 
-class Image(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Image(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One picture: `path` relative to the root; width and height in pixels as the source states them, if it does."""
 
     path: str
@@ -39,7 +39,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     license: str | None = None
 
 
-class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One thing in an image: what it is and where.
 
     `category` is a name of the label space, or None for an object that has none (a referred object, a free region).
@@ -64,7 +64,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     difficult: bool = False
 
 
-class Caption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Caption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A sentence about the whole picture."""
 
     id: str
@@ -72,7 +72,7 @@ class Caption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     lang: str = "en"
 
 
-class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A phrase that refers to objects: `instances` are positions in the annotation's instances (empty: none is meant).
 
     `spans` are [start, end) character positions of the phrase inside a caption, where the source gives them.
@@ -85,7 +85,7 @@ class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     answer: str | None = None
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A question with its accepted answers, the best first; `answer_index` points into `choices`, if there are any."""
 
     id: str
@@ -97,21 +97,21 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     instances: tuple[int, ...] = ()
 
 
-class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One turn of a conversation; `<image>` stands for a picture, `<region>` for a region, in order."""
 
     role: Literal["system", "user", "assistant"]
     text: str
 
 
-class Dialog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Dialog(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A ready-made conversation about the pictures."""
 
     id: str
     turns: tuple[Turn, ...]
 
 
-class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """An editing instruction between two of the pictures (positions in `images`)."""
 
     id: str
@@ -120,7 +120,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     after: int
 
 
-class Annotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Annotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """All facts about one source item.
 
     `negatives` are categories verified absent; `exhaustive` says whether a category of the label space that has no
@@ -143,7 +143,7 @@ class Annotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     exhaustive: bool = True
 
 
-class Rejected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Rejected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A source record that a reader could not turn into an annotation: it is quarantined under `reason`."""
 
     key: str
@@ -152,7 +152,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     origin: Origin
 
 
-class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A category: its name, and, where it has keypoints, their names, skeleton (0-based pairs) and mirror partners."""
 
     name: str
@@ -163,7 +163,7 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     description: str = ""
 
 
-class LabelSpace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LabelSpace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """The categories that a dataset can name, in its order."""
 
     id: str

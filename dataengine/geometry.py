@@ -18,8 +18,8 @@ MAX_OUTLINE_PIXELS = 2_000_000
 
 def from_xywh(box: Sequence[float]) -> Box:
     """Return (x, y, width, height) as xyxy."""
-    x, y, width, height = box
-    return (float(x), float(y), float(x) + float(width), float(y) + float(height))
+    x, y, width, height = map(float, box)
+    return (x, y, x + width, y + height)
 
 
 def from_cxcywh(box: Sequence[float]) -> Box:

@@ -7,6 +7,7 @@ import importlib.util
 import pkgutil
 import random
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, cast
@@ -65,12 +66,13 @@ class Builder(Protocol):
         ...
 
 
-def names(package: str) -> list[str]:
-    """Return the modules of a package by listing it, without importing them."""
+@cache
+def names(package: str) -> tuple[str, ...]:
+    """Return the modules of a package by listing it (once a process), without importing them."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.submodule_search_locations is None:
-        return []
-    return sorted(module.name for module in pkgutil.iter_modules(spec.submodule_search_locations))
+        return ()
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(spec.submodule_search_locations)))
 
 
 def _load(name: str, package: str, kind: str, place: str) -> ModuleType:

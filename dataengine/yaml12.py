@@ -1,8 +1,13 @@
-"""YAML as version 1.2's core schema reads it: `no` and `12:30` stay text, `1e-3` is a number, `012` is twelve."""
+"""YAML as version 1.2's core schema reads it: `no` and `12:30` stay text, `1e-3` is a number, `012` is twelve.
+
+libyaml parses, many times as fast as PyYAML's own parser. What it refuses is parsed again by the latter, which has the
+last word: a mistake is worded the same where PyYAML was built without libyaml.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,84 +17,98 @@ from dataengine.errors import SpecError
 
 MAX_BYTES = 4 * 2**20
 
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe constructor under YAML 1.2 scalars; duplicate keys, aliases and tags are refused."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(
-                None, None, f"alias {event.anchor!r} is not allowed; write the value out", event.start_mark
-            )
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if event.tag is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"tag {event.tag!r} is not allowed; write the plain value", event.start_mark
-            )
-        return super().compose_node(parent, index)
+# The plain scalars of the core schema that are no text, and the characters that they can begin with.
+_CORE = re.compile(
+    r"(?P<null>null|Null|NULL|~|)"
+    r"|(?P<bool>true|True|TRUE|false|False|FALSE)"
+    r"|(?P<int>[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)"
+    r"|(?P<float>[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))"
+)
+_CORE_STARTS = frozenset("nN~tTfF-+.0123456789")
 
 
-_Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
-    ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        list("-+.0123456789"),
-    ),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+def _mistake(problem: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(None, None, problem, event.start_mark)
 
 
-def _construct_map(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            # Class ids and years are fair keys; what they are typed as is the schema's business.
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-        if key is None:
-            raise yaml.constructor.ConstructorError(None, None, "a key must be a scalar", key_node.start_mark)
-        if key in result:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} stands twice", key_node.start_mark
-            )
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
-
-
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    text = node.value
+def _int(text: str) -> int:
     digits = text.lstrip("+-")
-    base = 8 if digits.startswith("0o") else 16 if digits.startswith("0x") else 10
-    try:
-        return int(text, base) if base != 10 else int(text)
-    except ValueError as error:  # Python refuses to read thousands of digits
-        raise yaml.constructor.ConstructorError(
-            None, None, f"a number of {len(text)} digits, which none needs", node.start_mark
-        ) from error
+    return int(text, 8 if digits.startswith("0o") else 16 if digits.startswith("0x") else 10)
 
 
-def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-def _construct_str(loader: _Loader, node: yaml.ScalarNode) -> str:
-    text: str = node.value
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise yaml.constructor.ConstructorError(
-            None, None, "half of a surrogate pair, which is no character", node.start_mark
-        )
+def _scalar(event: yaml.ScalarEvent) -> Any:
+    text: str = event.value
+    plain = event.implicit[0] and (not text or text[0] in _CORE_STARTS)
+    if plain and (match := _CORE.fullmatch(text)):
+        match match.lastgroup:
+            case "null":
+                return None
+            case "bool":
+                return text[0] in "tT"
+            case "float":
+                return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        try:
+            return _int(text)
+        except ValueError as error:  # Python refuses to read thousands of digits
+            raise _mistake(f"a number of {len(text)} digits, which none needs", event) from error
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise _mistake("half of a surrogate pair, which is no character", event)
     return text
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
-_Loader.add_constructor("tag:yaml.org,2002:str", _construct_str)
+def _mapping(events: Iterator[Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    while not isinstance(event := next(events), yaml.MappingEndEvent):
+        key = _value(event, events)
+        if not isinstance(key, str):
+            # Class ids and years are fair keys; what they are typed as is the schema's business.
+            if not isinstance(event, yaml.ScalarEvent):
+                raise _mistake("a key must be a scalar", event)
+            key = event.value
+        if key in result:
+            raise _mistake(f"key {key!r} stands twice", event)
+        result[key] = _value(next(events), events)
+    return result
+
+
+def _sequence(events: Iterator[Any]) -> list[Any]:
+    result: list[Any] = []
+    while not isinstance(event := next(events), yaml.SequenceEndEvent):
+        result.append(_value(event, events))
+    return result
+
+
+def _value(event: Any, events: Iterator[Any]) -> Any:
+    """Return the plain value that an event begins; aliases, tags and duplicate keys are refused."""
+    if isinstance(event, yaml.AliasEvent):
+        raise _mistake(f"alias {event.anchor!r} is not allowed; write the value out", event)
+    if event.tag is not None:
+        raise _mistake(f"tag {event.tag!r} is not allowed; write the plain value", event)
+    if isinstance(event, yaml.ScalarEvent):
+        return _scalar(event)
+    return _mapping(events) if isinstance(event, yaml.MappingStartEvent) else _sequence(events)
+
+
+def _document(text: str, loader: Any) -> Any:
+    """Return what the only document of a text holds, None where it has none. Raises YAMLError."""
+    events = yaml.parse(text, Loader=loader)
+    next(events)
+    if isinstance(next(events), yaml.StreamEndEvent):
+        return None
+    value = _value(next(events), events)
+    next(events)
+    if not isinstance(after := next(events), yaml.StreamEndEvent):
+        raise _mistake("expected a single document, but found another document", after)
+    return value
+
+
+def _parse(text: str) -> Any:
+    if yaml.__with_libyaml__:
+        try:
+            return _document(text, yaml.CSafeLoader)
+        except (yaml.YAMLError, RecursionError):
+            pass  # said below, in the same words everywhere
+    return _document(text, yaml.SafeLoader)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -101,7 +120,7 @@ def load(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = _parse(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
@@ -116,7 +135,7 @@ def load(path: Path) -> dict[str, Any]:
 def line_of(path: Path, keys: list[str]) -> int | None:
     """Return the 1-based line on which the nested key stands, or None where it cannot be found."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
     line = None

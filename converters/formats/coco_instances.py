@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
-from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -69,25 +69,42 @@ class RawImage(msgspec.Struct):
     license: Id | None = None
     coco_url: str | None = None
     is_labeled: bool = True
-    neg_category_ids: list[int] = []
-    not_exhaustive_category_ids: list[int] = []
-    ignore_regions_x: list[list[float]] = []
-    ignore_regions_y: list[list[float]] = []
+    neg_category_ids: tuple[int, ...] = ()
+    not_exhaustive_category_ids: tuple[int, ...] = ()
+    ignore_regions_x: tuple[tuple[float, ...], ...] = ()
+    ignore_regions_y: tuple[tuple[float, ...], ...] = ()
 
 
-class RawLink(msgspec.Struct):
+class RawLink(msgspec.Struct, gc=False):
     """What every annotation record has: its image."""
 
     image_id: Id
 
 
-class RawAnnotation(RawLink):
+class RawObject(RawLink):
     id: Id | None = None
     category_id: int | None = None
     bbox: list[float] | None = None
-    segmentation: msgspec.Raw = msgspec.Raw(b"")
     iscrowd: int | bool | None = None
     ignore: int | bool | None = None
+
+
+class RawAnnotation(RawObject):
+    segmentation: msgspec.Raw = msgspec.Raw(b"")
+
+
+# Nearly all outlines are like this and need no further look: numbers this near, and so few that none is too long.
+_NEAR = 16384.0
+_Near = Annotated[float, msgspec.Meta(ge=-_NEAR, le=_NEAR)]
+_Outline = Annotated[
+    tuple[_Near, ...], msgspec.Meta(min_length=6, max_length=int(MAX_OUTLINE_PIXELS / _NEAR))
+]
+
+
+class RawOutlined(RawObject):
+    """What most records are: decoded at once, where the segmentation of a RawAnnotation is decoded by itself."""
+
+    segmentation: tuple[_Outline, ...] | None = None
 
 
 class RawCategory(msgspec.Struct):
@@ -119,14 +136,13 @@ class Naming(NamedTuple):
 
     def path(self, image: RawImage) -> str:
         """Return the path of a picture inside the root, or nothing where the record names none."""
-        address = "/".join((image.coco_url or "").split("/")[-2:])
-        stated = address if self.media == "coco_url" else image.file_name or address
-        name = stated.removeprefix(self.strip)
+        stated = image.file_name if self.media == "file_name" else None
+        name = (stated or "/".join((image.coco_url or "").split("/")[-2:])).removeprefix(self.strip)
         return f"{self.folder}/{name}" if self.folder and name else name
 
 
 R = TypeVar("R", bound=RawLink)
-A = TypeVar("A", bound=RawAnnotation)
+A = TypeVar("A", bound=RawObject)
 
 
 class Joined(NamedTuple, Generic[R]):
@@ -146,11 +162,8 @@ class Joined(NamedTuple, Generic[R]):
 _image = msgspec.json.Decoder(RawImage)
 _link = msgspec.json.Decoder(RawLink)
 _annotation = msgspec.json.Decoder(RawAnnotation)
+_outlined = msgspec.json.Decoder(RawOutlined)
 _licenses_decoder = msgspec.json.Decoder(list[RawLicense])
-# Nearly all outlines are like this and need no further look: numbers this near, and so few that none is too long.
-_NEAR = 16384.0
-_MOST = int(MAX_OUTLINE_PIXELS / _NEAR)
-_near = msgspec.json.Decoder(tuple[tuple[Annotated[float, msgspec.Meta(ge=-_NEAR, le=_NEAR)], ...], ...])
 _segmentation = msgspec.json.Decoder(tuple[tuple[float, ...], ...] | RawRle | None)
 
 
@@ -219,36 +232,51 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     raw = load(source.annotations, root)
     names = category_names(raw)
 
-    def make(record: RawAnnotation, place: str, image: Image) -> Instance:
+    def make(record: RawAnnotation | RawOutlined, place: str, image: Image) -> Instance:
         return instance(record, place, names, image.width, image.height)
 
     naming = Naming(source.images, source.strip, source.media)
-    for item in join(raw, source.annotations, naming, _annotation):
+    for item in join(raw, source.annotations, naming, _annotation, _whole):
         if isinstance(item, Rejected):
             yield item
         else:
             yield from annotate(item, source.annotations, names, source.exhaustive, make)
 
 
+def _whole(data: msgspec.Raw) -> RawAnnotation | RawOutlined:
+    try:
+        found = _outlined.decode(data)
+    except UNREADABLE:
+        return _annotation.decode(data)
+    for outline in found.segmentation or ():
+        if len(outline) % 2:
+            return _annotation.decode(data)
+    return found
+
+
 def join(
-    raw: RawFile, file: str, naming: Naming, decoder: msgspec.json.Decoder[R]
+    raw: RawFile,
+    file: str,
+    naming: Naming,
+    decoder: msgspec.json.Decoder[Any],
+    whole: Callable[[msgspec.Raw], R] | None = None,
 ) -> Iterator[Joined[R] | Rejected]:
     """Yield each image with its records in file order, and a rejection for each that is broken, double or an orphan.
 
-    Ids are compared as text: files mix 5 and "5".
+    `decoder` says which records are broken, `whole` (its `decode` unless given) what becomes of the others. Ids are
+    compared as text: files mix 5 and "5".
     """
+    whole = whole or decoder.decode
     licenses = _licenses(raw)
-    by_image: dict[str, list[tuple[str, R]]] = defaultdict(list)
+    by_image: dict[str, list[int]] = defaultdict(list)
     torn = set[str]()
+    # Records are read twice, and the first time only for their image: held all at once, they are larger than the file.
     for number, data in enumerate(raw.annotations):
-        place = f"annotations[{number}]"
         try:
-            record = decoder.decode(data)
+            by_image[str(decoder.decode(data).image_id)].append(number)
         except UNREADABLE as error:
             torn.update(_image_of(data))
-            yield reject(file, place, "schema", str(error))
-        else:
-            by_image[str(record.image_id)].append((place, record))
+            yield reject(file, f"annotations[{number}]", "schema", str(error))
     seen = set[str]()
     for number, data in enumerate(raw.images):
         place = f"images[{number}]"
@@ -274,13 +302,15 @@ def join(
                     height=image.height or None,
                     license=licenses.get(image.license),
                 ),
-                records=by_image.pop(key, []),
+                records=[
+                    (f"annotations[{one}]", whole(raw.annotations[one])) for one in by_image.pop(key, ())
+                ],
                 whole=image.is_labeled and key not in torn,
                 raw=image,
             )
-    for image_id, records in by_image.items():
-        for place, _ in records:
-            yield reject(file, place, "id.orphan", f"no image has id {image_id}")
+    for image_id, numbers in by_image.items():
+        for one in numbers:
+            yield reject(file, f"annotations[{one}]", "id.orphan", f"no image has id {image_id}")
 
 
 def annotate(
@@ -292,11 +322,13 @@ def annotate(
 ) -> Iterator[Annotation | Rejected]:
     """Yield the image's annotation, its objects made by `make`, and a rejection for each record that is no object."""
     instances, rejected, known = [], [], item.whole
+    partial = item.raw.not_exhaustive_category_ids
     for place, record in item.records:
         try:
             made = make(record, place, item.image)
-            partial = record.category_id in item.raw.not_exhaustive_category_ids
-            instances.append(msgspec.structs.replace(made, ignore=True) if partial else made)
+            instances.append(
+                msgspec.structs.replace(made, ignore=True) if record.category_id in partial else made
+            )
         except Quarantine as error:
             rejected.append(reject(file, place, error.reason, error.detail))
             instances.append(_unusable(record, place, names))
@@ -311,14 +343,18 @@ def annotate(
         images=(item.image,),
         instances=tuple(instances),
         negatives=tuple(sorted({names[one] for one in item.raw.neg_category_ids if one in names})),
-        exhaustive=exhaustive and known and not item.raw.not_exhaustive_category_ids,
+        exhaustive=exhaustive and known and not partial,
         origin=Origin(file=file, record=item.place),
     )
     yield from rejected
 
 
 def instance(
-    record: RawAnnotation, place: str, names: dict[int, str], width: int | None, height: int | None
+    record: RawAnnotation | RawOutlined,
+    place: str,
+    names: dict[int, str],
+    width: int | None,
+    height: int | None,
 ) -> Instance:
     """Return one object. Raises Quarantine with the reason why it is none."""
     if record.category_id is not None and record.category_id not in names:
@@ -338,18 +374,14 @@ def instance(
 
 
 def _shape(
-    record: RawAnnotation, width: int | None, height: int | None
+    record: RawAnnotation | RawOutlined, width: int | None, height: int | None
 ) -> tuple[Rle | None, tuple[tuple[float, ...], ...]]:
     """Return the run-length code or the outlines of an object. Raises Quarantine."""
+    if isinstance(record, RawOutlined):
+        return None, record.segmentation or ()
     raw = bytes(record.segmentation)
     if raw in (b"", b"null", b"[]", b"{}", b"[[]]"):
         return None, ()
-    try:
-        near = _near.decode(raw)
-        if all(6 <= len(polygon) <= _MOST and not len(polygon) % 2 for polygon in near):
-            return None, near
-    except UNREADABLE:
-        pass  # what it is instead is said below
     try:
         value = _segmentation.decode(raw)
     except UNREADABLE as error:
@@ -374,7 +406,7 @@ def _shape(
 
 def _ignored_regions(item: Joined[A], names: dict[int, str]) -> list[Instance]:
     """Return the image's regions that are neither object nor background. Raises Quarantine `polygon.invalid`."""
-    found = []
+    found: list[Instance] = []
     pairs = zip_longest(item.raw.ignore_regions_x, item.raw.ignore_regions_y, fillvalue=())
     # A file of one category can only mean that one.
     category = next(iter(names.values())) if len(names) == 1 else None
@@ -392,7 +424,7 @@ def _ignored_regions(item: Joined[A], names: dict[int, str]) -> list[Instance]:
     return found
 
 
-def _unusable(record: RawAnnotation, place: str, names: dict[int, str]) -> Instance:
+def _unusable(record: RawObject, place: str, names: dict[int, str]) -> Instance:
     """Return what is still known of a rejected object."""
     return Instance(
         id=str(record.id) if record.id is not None else place,

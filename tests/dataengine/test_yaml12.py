@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataengine import yaml12
+from dataengine.catalog import shipped_specs
 from dataengine.errors import SpecError
 
 KEYS = st.text("abc<~1", min_size=1, max_size=3)
@@ -130,6 +132,17 @@ def test_a_file_that_is_too_large_or_not_text_or_missing_is_refused(tmp_path: Pa
     ):
         with pytest.raises(SpecError, match=problem):
             yaml12.load(path)
+
+
+@pytest.mark.parametrize("folder", ["tasks", "labels", "prompts"])
+def test_a_pyyaml_without_libyaml_reads_the_same(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = sorted((shipped_specs() / folder).glob("*.yaml"))
+    fast = [yaml12.load(path) for path in files]
+
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+
+    assert yaml.CSafeLoader and files
+    assert [yaml12.load(path) for path in files] == fast
 
 
 def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path: Path) -> None:
