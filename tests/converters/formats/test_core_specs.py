@@ -126,3 +126,23 @@ def test_parts_of_paco_are_found_beside_their_objects(tmp_path: Path) -> None:
 
     assert isinstance(sample.targets, InstanceTargets)
     assert [item.label for item in sample.targets.instances] == ["thing", "thing leg"]
+
+
+def test_lvis_counts_what_it_has_annotated_in_full_or_denied(tmp_path: Path) -> None:
+    # Two cats; of dogs there may be more; no bird; nobody looked for cows.
+    image = {
+        "id": 1, "coco_url": "http://x/val2017/1.jpg", "width": 60, "height": 40, "neg_category_ids": [3],
+        "not_exhaustive_category_ids": [2],
+    }  # fmt: skip
+    objects = [
+        {"id": number, "image_id": 1, "category_id": category, "bbox": [10 * number, 5, 8, 8]}
+        for number, category in enumerate((1, 1, 2))
+    ]
+    names = [{"id": number, "name": name} for number, name in enumerate(("cat", "dog", "bird", "cow"), 1)]
+    content = {"images": [image], "annotations": objects, "categories": names}
+    root = _lay(tmp_path / "root", ["val2017/1.jpg"], {"lvis_v1_val.json": content})
+
+    (sample,) = _samples("lvis_v1", "counting", "val", root, tmp_path / "out")
+
+    assert [turn.text for turn in sample.conversation if turn.role == "assistant"] == ["2"]
+    assert "cat" in sample.conversation[0].text
