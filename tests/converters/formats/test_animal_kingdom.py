@@ -57,11 +57,16 @@ def test_visible_joints_have_places_and_the_box_is_theirs(tmp_path: Path) -> Non
 
 def test_animals_of_one_frame_are_together_and_a_bad_one_keeps_its_place(tmp_path: Path) -> None:
     other = _animal((0, 1, 1), image="B/B_f1.jpg", animal="Frog")
-    annotations = _read(tmp_path, ELEPHANT, other, _animal(), category="animal")
+    calf = _animal((3, 30, 40), animal="Calf")
 
-    frame, bad, second = annotations
+    frame, bad, second = _read(tmp_path, ELEPHANT, other, _animal(), calf, category="animal")
+
     assert isinstance(frame, Annotation) and isinstance(second, Annotation) and isinstance(bad, Rejected)
-    assert [(item.category, item.ignore) for item in frame.instances] == [("Elephant", False), (None, True)]
+    assert [(item.category, item.ignore) for item in frame.instances] == [
+        ("Elephant", False),
+        (None, True),
+        ("Calf", False),
+    ]
     assert (bad.reason, bad.origin.record) == ("keypoint.none", "[2]")
     assert second.instances[0].category == "Frog"
 
