@@ -46,7 +46,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `keypoints` follow the names that the label space gives for the category. `crowd` marks a region of many objects,
     `ignore` one that is neither object nor background, `difficult` Pascal VOC's flag. `text` is what the object says
     (OCR) or what is said of it (a region description). `polygons` are outlines as flat x, y lists: a reader need not
-    rasterise them, because the mask is made from them where the picture's size is checked.
+    rasterise them, because the mask is made from them where the picture's size is checked. `prompts` are the marks that
+    the source itself has stored for the object, by kind (point, scribble, circle, polygon, box, mask).
     """
 
     id: str
@@ -58,6 +59,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     quad: tuple[float, float, float, float, float, float, float, float] | None = None
     text: str | None = None
     attributes: dict[str, str] = {}
+    prompts: dict[str, Rle] = {}
     image: int = 0
     crowd: bool = False
     ignore: bool = False

@@ -37,7 +37,7 @@ def clean(annotation: Annotation, sizes: list[tuple[int, int]]) -> Cleaned:
         if isinstance(made, str):
             dropped[made] += 1
             made = msgspec.structs.replace(
-                item, box=None, mask=None, polygons=(), keypoints=None, quad=None, ignore=True
+                item, box=None, mask=None, polygons=(), keypoints=None, quad=None, prompts={}, ignore=True
             )
         instances.append(made)
     return Cleaned(
@@ -55,7 +55,7 @@ def _clean(item: Instance, width: int, height: int, fixed: Counter[str]) -> Inst
         except ValueError:
             return "polygon.invalid"
         changes |= {"mask": mask, "polygons": ()}
-    if mask is not None and mask.size != (height, width):
+    if any(one.size != (height, width) for one in (mask, *item.prompts.values()) if one is not None):
         return "rle.size_mismatch"
     box = item.box
     if box is None and mask is not None:

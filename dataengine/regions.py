@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from dataengine.annotation import Box, Instance, Rle
-from dataengine.geometry import mask_from_rle, rle_box, rle_from_mask
+from dataengine.geometry import mask_from_rle, rle_area, rle_box, rle_from_mask
 from dataengine.sample import Region
 
 Kind = Literal["point", "scribble", "circle", "polygon", "box", "mask"]
@@ -64,6 +64,15 @@ def draw(item: Instance, kind: Kind, rng: random.Random) -> Region | None:
     marked = np.zeros_like(whole)
     marked[window] = drawn & inside
     return mask_region(rle_from_mask(marked), item.image, kind)
+
+
+def stored(item: Instance, kind: Kind) -> Region | None:
+    """Return the prompt of that kind that the source has stored for an object, or None where it is empty or missing.
+
+    A stored box may be several, one a part of the object, so it keeps its pixels.
+    """
+    mask = item.prompts.get(kind)
+    return mask_region(mask, item.image, kind) if mask is not None and rle_area(mask) else None
 
 
 def box_region(box: Box, image: int = 0) -> Region:

@@ -39,6 +39,7 @@ VERSION = "2"
 
 Id = int | str
 Pixels = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+Media = Literal["file_name", "coco_url"]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,7 +53,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     annotations: str
     images: str = ""
     strip: str = ""
-    media: Literal["file_name", "coco_url"] = "file_name"
+    media: Media = "file_name"
     exhaustive: bool = True
 
 
@@ -132,7 +133,7 @@ class Naming(NamedTuple):
 
     folder: str = ""
     strip: str = ""
-    media: Literal["file_name", "coco_url"] = "file_name"
+    media: Media = "file_name"
 
     def path(self, image: RawImage) -> str:
         """Return the path of a picture inside the root, or nothing where the record names none."""

@@ -6,7 +6,11 @@ IsGroupOf marks a box around more than five objects that touch: a crowd. Flags a
 
 A class is known to be absent only where the table of image labels denies it (Confidence 0); what it confirms
 (Confidence 1) are labels of the picture; other confidences are a machine's and say nothing here, nor do classes that
-the table of classes lacks. Nothing is concluded from the hierarchy of classes.
+the table of classes lacks.
+
+A box has the most special class that people chose, so a man is a person whom no box of Person marks. The hierarchy
+(LabelName, and under Subcategory its kinds) says so: with it, a box is there once more as an ignored one for each class
+above its own, which then is neither counted nor called absent. Nothing else is concluded from it.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import msgspec
 
 from converters import box_lines, text_layouts
 from converters.box_lines import Picture, floats
+from converters.json_files import load
 from dataengine.annotation import Annotation, Image, Instance, LabelSpace, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
@@ -37,14 +42,21 @@ _LEAST, _MOST = -0.01, 1.01
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`annotations` are the boxes, `classes` the names of the codes, `image_labels` what people confirmed or denied.
 
-    The rows of a picture stand together, as they do in the original files. `images` is the folder of the pictures.
+    `hierarchy` is the tree of the classes. The rows of a picture stand together, as they do in the original files.
+    `images` is the folder of the pictures.
     """
 
     annotations: str
     classes: str
     image_labels: str | None = None
+    hierarchy: str | None = None
     images: str = ""
     extension: str = "jpg"
+
+
+class RawClass(msgspec.Struct):
+    LabelName: str
+    Subcategory: list[RawClass] = []
 
 
 def labels(source: Source, root: Root) -> LabelSpace:
@@ -99,6 +111,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """
     names = _classes(source, root)
     order = tuple(dict.fromkeys(names.values()))
+    above = _above(source, root, names)
     stated: dict[str, array[int]] = {}
     if source.image_labels is not None:
         yield from _image_labels(source.image_labels, root, names, order, stated)
@@ -116,7 +129,9 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             continue
         seen.add(identity)
         try:
-            yield from _annotate(source, root, identity, rows, names, _said(stated.get(identity), order))
+            yield from _annotate(
+                source, root, identity, rows, names, above, _said(stated.get(identity), order)
+            )
         except Quarantine as error:
             yield Rejected(key=identity, reason=error.reason, detail=error.detail, origin=origin)
     for identity, codes in stated.items():
@@ -142,6 +157,26 @@ def _classes(source: Source, root: Root) -> dict[str, str]:
         if row.cells["LabelName"] != "LabelName":
             names[row.cells["LabelName"]] = row.cells["DisplayName"].strip()
     return names
+
+
+def _above(source: Source, root: Root, names: dict[str, str]) -> dict[str, list[str]]:
+    """Return the names of the classes above each that has some, the nearest last. Raises SourceError."""
+    found: dict[str, list[str]] = {}
+    if source.hierarchy is None:
+        return found
+    tree = load(source.hierarchy, root, "hierarchy", RawClass, "LabelName, and under Subcategory its kinds")
+    pending: list[tuple[RawClass, tuple[str, ...]]] = [(tree, ())]
+    while pending:
+        item, path = pending.pop()
+        name = names.get(item.LabelName)
+        if name is not None:
+            # A class may stand under several others.
+            more = [one for one in path if one != name and one not in found.get(name, ())]
+            if more:
+                found.setdefault(name, []).extend(more)
+            path = (*path, name)
+        pending += [(kind, path) for kind in reversed(item.Subcategory)]
+    return found
 
 
 def _table(file: str, root: Root, needed_as: str, columns: tuple[str, ...]) -> Iterator[Row | Rejected]:
@@ -213,6 +248,7 @@ def _annotate(
     identity: str,
     rows: list[Row],
     names: dict[str, str],
+    above: dict[str, list[str]],
     said: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> Iterator[Annotation | Rejected]:
     """Yield a picture's annotation and the rejections of its rows. Raises Quarantine where it cannot be read."""
@@ -237,15 +273,19 @@ def _annotate(
         if not all(_LEAST <= value <= _MOST for value in numbers):
             raise Quarantine("box.not_normalised", f"{' '.join(cells[1:5])!r}, expected shares from 0 to 1")
         flags = zip(_FLAGS, cells[len(_BOXES) + 1 :], strict=True)
-        return [
-            Instance(
-                id=number,
-                category=category,
-                box=(x0 * size.width, y0 * size.height, x1 * size.width, y1 * size.height),
-                crowd=cells[len(_BOXES)] == "1",
-                attributes={name.removeprefix("Is").lower(): "1" for name, flag in flags if flag == "1"},
-            )
+        box = (x0 * size.width, y0 * size.height, x1 * size.width, y1 * size.height)
+        made = Instance(
+            id=number,
+            category=category,
+            box=box,
+            crowd=cells[len(_BOXES)] == "1",
+            attributes={name.removeprefix("Is").lower(): "1" for name, flag in flags if flag == "1"},
+        )
+        kinds = [
+            Instance(id=f"{number} as {one}", category=one, box=box, ignore=True)
+            for one in above.get(category, ())
         ]
+        return [made, *kinds]
 
     picture = Picture(
         identity,

@@ -1,4 +1,8 @@
-"""Segment the objects that a user marks: each mark is a region, and each region an object of its own."""
+"""Segment the objects that a user marks: each mark is a region, and each region an object of its own.
+
+The marks are drawn from the masks, unless the source has stored marks of its own (PSALM's COCO-Interactive): these are
+the benchmark, so then no other is drawn, and evaluation asks for every object.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ import random
 
 import msgspec
 
-from dataengine.annotation import Annotation, Turn
+from dataengine.annotation import Annotation, Instance, Turn
 from dataengine.errors import Skip
 from dataengine.geometry import rle_area
 from dataengine.prompts import choose
-from dataengine.regions import KINDS, Kind, draw
+from dataengine.regions import KINDS, Kind, draw, stored
 from dataengine.sample import InstanceTargets, Prompt, Region, Rendering, Route, TargetInstance
 from dataengine.task import Task, Unit
 from dataengine.tokens import IMAGE, region_text
@@ -29,10 +33,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) -> Rendering:
     """Mark some objects and ask for the mask of each.
 
-    To train they are random ones, shuffled; to evaluate the first ones. An object too small to be marked is left out of
-    prompt and targets together.
+    To train they are random ones, shuffled; to evaluate the first ones. An object without a mark is left out of prompt
+    and targets together: one that is too small for it, or whose stored marks are all empty.
     """
     options: Options = task.options
+    own = any(item.prompts for item in annotation.instances)
     found = [
         item
         for item in annotation.instances
@@ -44,8 +49,8 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
         rng.shuffle(found)
     regions: list[Region] = []
     targets: list[TargetInstance] = []
-    for item in found[: options.max_objects]:
-        region = draw(item, rng.choice(options.prompts), rng)
+    for item in found if own and not task.train else found[: options.max_objects]:
+        region = _stored(item, task, rng) if own else draw(item, rng.choice(options.prompts), rng)
         if region is None:
             continue
         assert item.box is not None and item.mask is not None
@@ -77,3 +82,12 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
         targets=InstanceTargets(instances=tuple(targets)),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=answer.id),
     )
+
+
+def _stored(item: Instance, task: Task, rng: random.Random) -> Region | None:
+    """Return one of the object's stored marks: a random one to train, the first of `prompts` to evaluate."""
+    options: Options = task.options
+    regions = [region for kind in options.prompts if (region := stored(item, kind)) is not None]
+    if not regions:
+        return None
+    return rng.choice(regions) if task.train else regions[0]

@@ -7,6 +7,7 @@ VERSION, which is part of the reader's name in every manifest.
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import unicodedata
 from collections import Counter
@@ -198,6 +199,7 @@ _EACH: dict[str, Callable[[Any, Any], Any]] = {
     "suffix": lambda value, argument: f"{_text(value)}{argument}",
     "basename": lambda value, argument: PurePosixPath(_text(value).replace("\\", "/")).name,
     "replace": lambda value, argument: _text(value).replace(argument["old"], argument["new"]),
+    "sha256": lambda value, argument: hashlib.sha256(_text(value).encode()).hexdigest(),
     "int": _to_int,
     "float": _to_float,
     "bool": _to_bool,

@@ -45,6 +45,7 @@ def test_a_sound_object_stays_as_it_is() -> None:
         (_thing((100, 1, 120, 20)), "box.outside"),
         (_thing((30, 0, 80, 30)), "box.outside"),
         (_thing(mask=Rle((WIDTH, HEIGHT), "")), "rle.size_mismatch"),
+        (_thing(prompts={"point": Rle((WIDTH, HEIGHT), "")}), "rle.size_mismatch"),
         (_thing(None, mask=Rle((HEIGHT, WIDTH), "`j1")), "box.degenerate"),
     ],
 )

@@ -46,6 +46,26 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]], tuple[str, .
         {"val": {"annotations": "ann/captions_val2014.json", "images": "val"}},
         ("caption",),
     ),
+    "paco": (
+        {
+            "paco_val.json": {
+                "images": IMAGES,
+                "annotations": [{"id": 1, "image_id": 1, "obj_ann_id": 1, "attribute_ids": []}],
+                "categories": [],
+            },
+            "coco/a.jpg": None,
+        },
+        {"val": {"annotations": "paco_val.json", "images": "coco"}},
+        ("detection", "instance_segmentation"),
+    ),
+    "coco_interactive": (
+        {
+            "psalm_val.json": [{"image": "a.jpg", "image_info": {"id": 1}, "anns": []}],
+            "val2017/a.jpg": None,
+        },
+        {"val": {"annotations": "psalm_val.json", "images": "val2017"}},
+        ("interactive_segmentation",),
+    ),
     "coco_keypoints": (
         {
             "p.json": {

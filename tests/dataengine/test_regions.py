@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from dataengine.annotation import Instance
 from dataengine.geometry import mask_from_rle, rle_area, rle_box, rle_from_mask, rle_of_box
-from dataengine.regions import KINDS, Kind, Mask, draw
+from dataengine.regions import KINDS, Kind, Mask, draw, stored
 
 
 def instance(mask: Mask) -> Instance:
@@ -152,3 +152,14 @@ def test_a_mask_needs_four_pixels_and_ten_for_a_point(kind: Kind) -> None:
         mask = np.zeros((20, 20), np.uint8)
         mask[7, 3 : 3 + count] = 1
         assert (draw(instance(mask), kind, random.Random(count)) is not None) == (count >= least)
+
+
+def test_a_stored_mark_is_shown_as_it_stands_and_an_empty_one_is_none() -> None:
+    mark = rle_of_box((3, 4, 9, 11), 40, 30)
+    item = Instance(id="1", image=2, prompts={"box": mark, "point": rle_of_box((0, 0, 0, 0), 40, 30)})
+
+    shown = stored(item, "box")
+
+    assert shown is not None
+    assert (shown.kind, shown.box, shown.mask, shown.image) == ("box", (3, 4, 9, 11), mark, 2)
+    assert (stored(item, "point"), stored(item, "mask")) == (None, None)

@@ -76,6 +76,7 @@ LAYOUTS: dict[str, tuple[str, tuple[str, ...], dict[str, str], Box]] = {
         ("validation/00aa.jpg",),
         {
             "annotations/class-descriptions-boxable.csv": "/m/1,Airplane\n/m/2,Bird\n",
+            "annotations/bbox_labels_600_hierarchy.json": '{"LabelName": "/m/0", "Subcategory": []}',
             "annotations/validation-annotations-bbox.csv": (
                 "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,"
                 "IsDepiction,IsInside\n"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,33 @@ def test_only_what_people_denied_is_absent(tmp_path: Path) -> None:
         ("c", ("Bird, flying",), ("Car",)),
     ]
     assert (found[1].instances, found[1].exhaustive, found[1].images[0].path) == ((), False, "images/c.jpg")
+
+
+def test_a_box_of_a_kind_leaves_the_classes_above_it_open(tmp_path: Path) -> None:
+    root = _root(tmp_path, f"{HEADER}\n{PLANE}\n{PLANE.replace('/m/1', '/m/3')}\n")
+    # Everything > Car > Airplane, and Bird > Airplane once more; everything has no name.
+    plane = {"LabelName": "/m/1"}
+    kinds = [
+        {"LabelName": "/m/3", "Subcategory": [plane, {"LabelName": "/m/9"}]},
+        {"LabelName": "/m/2", "Subcategory": [plane], "Part": [{"LabelName": "/m/3"}]},
+    ]
+    (tmp_path / "tree.json").write_text(json.dumps({"LabelName": "/m/0", "Subcategory": kinds}))
+
+    (found,), _ = _split(root, hierarchy="tree.json")
+
+    assert [(item.category, item.box, item.ignore) for item in found.instances] == [
+        ("Airplane", (50, 10, 100, 90), False),
+        ("Car", (50, 10, 100, 90), True),
+        ("Bird, flying", (50, 10, 100, 90), True),
+        ("Car", (50, 10, 100, 90), False),
+    ]
+
+
+def test_a_hierarchy_of_another_kind_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "tree.json").write_text("[]")
+
+    with pytest.raises(SourceError, match=r"tree\.json"):
+        _split(_root(tmp_path, f"{HEADER}\n{PLANE}\n"), hierarchy="tree.json")
 
 
 @pytest.mark.parametrize(

@@ -399,6 +399,23 @@ MINIATURES = [
         )],
     ),
     Mini(
+        "midjourney_v5_clean", "train",
+        {"00000.parquet": Table([
+            {"key": "000000000", "status": "success", "caption": "a red fox "},
+            {"key": "000000001", "status": "failed_to_download", "caption": "a cat"},
+        ])},
+        [("000000000", ["target 00000/000000000.jpg"], ["a red fox"])],
+        ["where.filtered"],
+    ),
+    Mini(
+        "midjourney_v5_clean", "hashed",
+        {"midjourney.json": [{"prompt": "a red fox", "image_paths": ["abc", "x"]}]},
+        [(
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            ["target images/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"], ["a red fox"],
+        )],
+    ),
+    Mini(
         "iconqa", "train_fill",
         {"iconqa_data/iconqa/train/fill_in_blank/8/data.json": {"question": "How many?", "answer": "4"}},
         [(

@@ -52,6 +52,8 @@ from dataengine.records.operations import NAMES, Operation, apply, check
         (["bool"], 0, False),
         ([{"prefix": "a/"}, {"suffix": ".jpg"}], "b", "a/b.jpg"),
         (["basename"], "a\\b/c.jpg", "c.jpg"),
+        (["sha256"], "abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (["sha256"], ["é"], ["4a99557e4033c3539de2eb65472017cad5f9557f7a0625a09f1c3f6e2ba69c4c"]),
         ([{"replace": {"old": ",", "new": "."}}, "float"], "0,25", 0.25),
     ],
 )
