@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 import xxhash
@@ -25,12 +25,10 @@ from dataengine.files import Root, make_folder, unwritable, write_atomic
 from dataengine.remote import KEPT, ByHand, Fetch, HubRepo, RemoteFile
 from dataengine.spec import DatasetSpec
 
-if TYPE_CHECKING:
-    from requests import Session
-
 State = Literal["there", "partly", "missing", "fetched", "by hand", "failed"]
 # A title for a piece of work gives a function that is told how far it is.
 Shown = Callable[[str], Progress]
+Bring = Callable[[RemoteFile, Path], Got]
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,10 +97,13 @@ def fetch(
     """
     root = Root(make_folder(directory))
     with _alone(root):
-        connection = download.session() if wanted.files else None
+        connection = download.session()
+
+        def bring(file: RemoteFile, path: Path) -> Got:
+            return download.download(file, path, connection, shown(file.target), wait)
+
         for file in wanted.files:
-            assert connection is not None
-            yield _one(_look_file(file, root), partial(_file, file, root, connection, shown, wait))
+            yield _one(_look_file(file, root), partial(_file, file, root, bring, shown))
         for repo in wanted.hub:
             yield _one(_look_repo(repo, root), partial(_repo, repo, root, hub_at, shown, wait))
         for part in wanted.manual:
@@ -176,7 +177,7 @@ def _look_file(file: RemoteFile, root: Root | None) -> Item:
     return item
 
 
-def _file(file: RemoteFile, root: Root, connection: Session, shown: Shown, wait: Wait) -> Item:
+def _file(file: RemoteFile, root: Root, bring: Bring, shown: Shown) -> Item:
     """Bring one file, check it, and unpack it where it is an archive."""
     path = _target(file, root)
     record = _record(file, root)
@@ -184,7 +185,7 @@ def _file(file: RemoteFile, root: Root, connection: Session, shown: Shown, wait:
         if path.exists():
             got = _check_there(file, path, shown(f"{file.target}: check"))
         else:
-            got = download.download(file, path, connection, shown(file.target), wait)
+            got = bring(file, path)
         record = _Record(
             url=file.url, size_bytes=got.size_bytes, sha256=got.sha256, changed_ns=path.stat().st_mtime_ns
         )

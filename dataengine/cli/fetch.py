@@ -51,8 +51,9 @@ def command(
     refused, 2 where something could not be fetched.
     """
     catalog = Catalog(*spec_dirs)
-    dataset = catalog.dataset(catalog.file_of(spec)[0])
-    parts = wanted(dataset, _splits(catalog, spec, split))
+    path, task = catalog.file_of(spec)
+    dataset = catalog.dataset(path)
+    parts = wanted(dataset, _splits(dataset, task, split))
     before = look(parts, root)
     if not as_json:
         _introduce(dataset, parts, before, root)
@@ -75,13 +76,16 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _splits(catalog: Catalog, name: str, split: str | None) -> tuple[str, ...]:
-    """Return the splits that are meant: one, those of a task, or all. Raises SpecError for one that there is not."""
-    found = dict.fromkeys(one for spec in catalog.find(name) for one in spec.splits)
+def _splits(dataset: DatasetSpec, task: str | None, split: str | None) -> tuple[str, ...]:
+    """Return the splits that are meant: one, those of a task, or all. Raises SpecError for what there is not."""
+    if task is not None and task not in dataset.tasks:
+        raise SpecError(f"dataset {dataset.id!r} has no task {task!r}{nearest(task, dataset.tasks)}")
+    uses = [dataset.tasks[one] for one in ([task] if task else dataset.tasks)]
+    found = tuple(dict.fromkeys(one for use in uses for one in use.splits or dataset.source.splits))
     if split is None:
-        return tuple(found)
+        return found
     if split not in found:
-        raise SpecError(f"{name}: no split {split!r}{nearest(split, found)}")
+        raise SpecError(f"dataset {dataset.id!r} has no split {split!r}{nearest(split, found)}")
     return (split,)
 
 
