@@ -51,6 +51,7 @@ class Got(msgspec.Struct, frozen=True, kw_only=True):
 
     size_bytes: int
     sha256: str
+    md5: str
 
 
 class Again(Exception):
@@ -163,23 +164,29 @@ class Mismatch(SourceError):
 
 
 def check(remote: RemoteFile, path: Path, progress: Progress) -> Got:
-    """Return size and digest of a file as it lies on disk. Raises Mismatch where the spec states others."""
+    """Return size and digests of a file as it lies on disk. Raises Mismatch where the spec states others."""
     size = path.stat().st_size
     if remote.size_bytes is not None and size != remote.size_bytes:
         raise Mismatch(f"{remote.target}: {size} bytes, the spec states {remote.size_bytes}")
+    got = digest(path, progress)
+    if remote.sha256 is not None and got.sha256 != remote.sha256:
+        raise Mismatch(f"{remote.target}: sha256 is {got.sha256}, the spec states {remote.sha256}")
+    if remote.md5 is not None and got.md5 != remote.md5:
+        raise Mismatch(f"{remote.target}: md5 is {got.md5}, the spec states {remote.md5}")
+    return got
+
+
+def digest(path: Path, progress: Progress) -> Got:
+    """Return size and digests of a file, read in pieces."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    done = 0
+    size, done = path.stat().st_size, 0
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
             sha256.update(piece)
-            if remote.md5:
-                md5.update(piece)
+            md5.update(piece)
             done += len(piece)
             progress(done, size)
-    for name, expected, found in (("sha256", remote.sha256, sha256), ("md5", remote.md5, md5)):
-        if expected and found.hexdigest() != expected:
-            raise Mismatch(f"{remote.target}: {name} is {found.hexdigest()}, the spec states {expected}")
-    return Got(size_bytes=size, sha256=sha256.hexdigest())
+    return Got(size_bytes=done, sha256=sha256.hexdigest(), md5=md5.hexdigest())
 
 
 def _receive_all(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import xxhash
@@ -22,7 +23,7 @@ from dataengine import unpack as archives
 from dataengine.download import Got, Progress, Wait
 from dataengine.errors import Quarantine, SourceError, UsageError
 from dataengine.files import Root, make_folder, unwritable, write_atomic
-from dataengine.remote import KEPT, ByHand, Fetch, HubRepo, RemoteFile
+from dataengine.remote import KEPT, ByHand, Fetch, HubRepo, Inner, Kind, RemoteFile
 from dataengine.spec import DatasetSpec
 
 State = Literal["there", "partly", "missing", "fetched", "by hand", "failed"]
@@ -154,20 +155,16 @@ def _look_file(file: RemoteFile, root: Root | None) -> Item:
         return item
     path = _target(file, root)
     record = _record(file, root)
-    account = _account(file, root, record) if record else None
-    if (
-        record
-        and (account or not file.unpack)
-        and (_unchanged(path, record) or (account and not path.exists()))
-    ):
+    accounts = _accounts(file, root, record) if record else None
+    # Once it is unpacked, an archive may be deleted.
+    if record and accounts is not None and (_unchanged(path, record) or (accounts and not path.exists())):
         return msgspec.structs.replace(
             item,
             state="there",
             size_bytes=record.size_bytes,
             have_bytes=record.size_bytes,
             sha256=record.sha256,
-            files=account.files if account else None,
-            refused=account.refused if account else {},
+            **_sums(accounts),
         )
     if path.is_file():
         return msgspec.structs.replace(item, state="partly", have_bytes=path.stat().st_size)
@@ -182,10 +179,8 @@ def _file(file: RemoteFile, root: Root, bring: Bring, shown: Shown) -> Item:
     path = _target(file, root)
     record = _record(file, root)
     if record is None or not _unchanged(path, record):
-        if path.exists():
-            got = _check_there(file, path, shown(f"{file.target}: check"))
-        else:
-            got = bring(file, path)
+        check = shown(f"{file.target}: check")
+        got = _check_there(file, path, check) if path.exists() else bring(file, path)
         record = _Record(
             url=file.url, size_bytes=got.size_bytes, sha256=got.sha256, changed_ns=path.stat().st_mtime_ns
         )
@@ -202,11 +197,27 @@ def _file(file: RemoteFile, root: Root, bring: Bring, shown: Shown) -> Item:
     )
     if file.unpack is None:
         return item
-    account = archives.unpack(
-        path, file.unpack, _archive(file, record), root, _kept(root, file.target, ".unpacked"),
-        shown(f"{file.target}: unpack"),
-    )  # fmt: skip
-    return msgspec.structs.replace(item, files=account.files, refused=account.refused)
+    accounts = [_unpack(file.target, file.unpack, _archive(file, record), root, shown)]
+    accounts += [_unpack_inner(inner, root, shown) for inner in file.then]
+    return msgspec.structs.replace(item, **_sums(accounts))
+
+
+def _unpack(name: str, kind: Kind, archive: archives.Archive, root: Root, shown: Shown) -> archives.Account:
+    return archives.unpack(
+        root.inside(name), kind, archive, root, _kept(root, name, ".unpacked"), shown(f"{name}: unpack")
+    )
+
+
+def _unpack_inner(inner: Inner, root: Root, shown: Shown) -> archives.Account:
+    """Unpack an archive that came out of another one. Raises SourceError where it did not."""
+    path = root.inside(inner.path)
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file; the spec says that it comes out of an archive (then)")
+    got = download.digest(path, shown(f"{inner.path}: check"))
+    archive = archives.Archive(
+        archive=inner.path, size_bytes=got.size_bytes, sha256=got.sha256, into=inner.into, strip=inner.strip
+    )
+    return _unpack(inner.path, inner.unpack, archive, root, shown)
 
 
 def _check_there(file: RemoteFile, path: Path, progress: Progress) -> Got:
@@ -246,15 +257,37 @@ def _unchanged(path: Path, record: _Record) -> bool:
 
 def _archive(file: RemoteFile, record: _Record) -> archives.Archive:
     return archives.Archive(
-        archive=file.target, size_bytes=record.size_bytes, sha256=record.sha256, into=file.into
+        archive=file.target,
+        size_bytes=record.size_bytes,
+        sha256=record.sha256,
+        into=file.into,
+        strip=file.strip,
     )
 
 
-def _account(file: RemoteFile, root: Root, record: _Record) -> archives.Account | None:
-    """Return the account of an archive whose files are all there; None for what is no archive."""
+def _accounts(file: RemoteFile, root: Root, record: _Record) -> list[archives.Account] | None:
+    """Return the accounts of an archive and of those in it; None where one is not unpacked, or lost a file."""
     if file.unpack is None:
-        return None
-    return archives.unpacked(_kept(root, file.target, ".unpacked"), _archive(file, record), root)
+        return []
+    found = [archives.unpacked(_kept(root, file.target, ".unpacked"), _archive(file, record), root)]
+    for inner in file.then:
+        kept = _kept(root, inner.path, ".unpacked")
+        archive = archives.recorded(kept)
+        same = archive is not None and (archive.into, archive.strip) == (inner.into, inner.strip)
+        found.append(archives.unpacked(kept, archive, root) if archive and same else None)
+    accounts = [account for account in found if account is not None]
+    return accounts if len(accounts) == len(found) else None
+
+
+def _sums(accounts: list[archives.Account]) -> dict[str, Any]:
+    """Return what came of archives as keys of an Item."""
+    refused: Counter[str] = Counter()
+    for account in accounts:
+        refused.update(account.refused)
+    return {
+        "files": sum(account.files for account in accounts) if accounts else None,
+        "refused": dict(refused),
+    }
 
 
 def _look_repo(repo: HubRepo, root: Root | None) -> Item:

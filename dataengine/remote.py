@@ -13,16 +13,31 @@ from dataengine.errors import nearest
 
 # What `fetch` writes down of its own lies below the root, in a folder that no reader looks into.
 KEPT = ".fetch"
+Kind = Literal["zip", "tar"]
 Size = Annotated[int, msgspec.Meta(ge=0)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Md5 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 
 
+class Inner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An archive that came out of another one, by its path below the root; unpacked like that one."""
+
+    path: str
+    unpack: Kind
+    into: str = ""
+    strip: str = ""
+
+    def __post_init__(self) -> None:
+        check_place("path", self.path)
+        check_unpacking(self.unpack, self.into, self.strip)
+
+
 class RemoteFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A file at an address. `path` is where it comes to lie below the root, by default the address's last part.
 
-    An archive is unpacked into the folder `into`, by default the root itself. `splits` names those that need the
-    file, by default all.
+    An archive is unpacked into the folder `into`, by default the root itself; the folder `strip` is left out of the
+    names of its files where they begin with it. `then` names archives among those files. `splits` names those that need
+    the file, by default all.
     """
 
     url: str
@@ -30,18 +45,19 @@ class RemoteFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     size_bytes: Size | None = None
     sha256: Sha256 | None = None
     md5: Md5 | None = None
-    unpack: Literal["zip", "tar"] | None = None
+    unpack: Kind | None = None
     into: str = ""
+    strip: str = ""
+    then: tuple[Inner, ...] = ()
     splits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not is_address(self.url):
             raise ValueError(f"url: {self.url!r}, expected an address that begins with http:// or https://")
         check_place("path", self.target)
-        if self.into:
-            check_place("into", self.into)
-        if self.into and not self.unpack:
-            raise ValueError("into: stands without unpack, expected unpack: zip or unpack: tar beside it")
+        check_unpacking(self.unpack, self.into, self.strip)
+        if self.then and not self.unpack:
+            raise ValueError("then: stands without unpack, expected unpack: zip or unpack: tar beside it")
 
     @property
     def target(self) -> str:
@@ -122,6 +138,15 @@ def is_address(text: str) -> bool:
     return (
         parts.scheme in ("http", "https") and bool(parts.hostname) and text.isprintable() and " " not in text
     )
+
+
+def check_unpacking(unpack: Kind | None, into: str, strip: str) -> None:
+    """Raise ValueError for folders that are none below the root, or that say how to unpack what is not unpacked."""
+    for key, folder in (("into", into), ("strip", strip)):
+        if folder:
+            check_place(key, folder)
+        if folder and not unpack:
+            raise ValueError(f"{key}: stands without unpack, expected unpack: zip or unpack: tar beside it")
 
 
 def check_place(key: str, path: str) -> None:

@@ -29,9 +29,8 @@ import msgspec
 
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root, link, make_folder, unwritable, write_atomic
-from dataengine.remote import KEPT
+from dataengine.remote import KEPT, Kind
 
-Kind = Literal["zip", "tar"]
 Progress = Callable[[int, int | None], None]
 
 MAX_MEMBERS = 20_000_000
@@ -55,6 +54,7 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag="ar
     size_bytes: int
     sha256: str
     into: str = ""
+    strip: str = ""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag="file"):
@@ -274,7 +274,10 @@ class _Work:
         try:
             if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
                 raise Quarantine("path.outside", name)
-            name = posixpath.normpath(posixpath.join(self.archive.into, name))
+            name = posixpath.normpath(name)
+            if self.archive.strip:
+                name = name.removeprefix(f"{self.archive.strip}/")
+            name = posixpath.join(self.archive.into, name)
             self.root.inside(name)
         except Quarantine as error:
             raise _Refused(error.reason) from error

@@ -52,7 +52,7 @@ def test_a_file_comes_whole_and_leaves_nothing_beside_it(web: Web, run: Run) -> 
     got = run(web.put("/a", DATA), size_bytes=len(DATA), sha256=SHA256, md5=hashlib.md5(DATA).hexdigest())
 
     assert run.target.read_bytes() == DATA
-    assert got == Got(size_bytes=len(DATA), sha256=SHA256)
+    assert got == Got(size_bytes=len(DATA), sha256=SHA256, md5=hashlib.md5(DATA).hexdigest())
     assert run.names() == ["a.bin"]
     assert (len(DATA), len(DATA)) in run.shown
     assert run.waits == []

@@ -143,6 +143,39 @@ def test_a_yes_brings_everything_and_a_second_run_nothing(
     assert web.asked == []
 
 
+def test_an_archive_inside_an_archive_is_unpacked_too(web: Web, call: Call, tiny: Tiny, root: Path) -> None:
+    outer = zipped(
+        {"set/maps/train.zip": zipped({"train/1.png": b"one", "../2.png": b"two"}), "set/a.json": b"{}"}
+    )
+    inner = {"path": "maps/train.zip", "unpack": "zip", "into": "png", "strip": "train"}
+    spec = declare(
+        tiny, files=[{"url": web.put("/o.zip", outer), "unpack": "zip", "strip": "set", "then": [inner]}]
+    )
+
+    code, out, _ = call(spec, "--root", root, "--yes", "--json")
+
+    assert code == 1
+    assert (items(out)[0]["files"], items(out)[0]["refused"]) == (3, {"path.outside": 1})
+    assert {"a.json", "maps/train.zip", "png/1.png"} <= set(lying(root))
+    assert items(call(spec, "--root", root, "--dry-run", "--json")[1])[0]["state"] == "there"
+    (root / "png/1.png").unlink()
+    assert items(call(spec, "--root", root, "--dry-run", "--json")[1])[0]["state"] == "partly"
+    call(spec, "--root", root, "--yes")
+    assert (root / "png/1.png").read_bytes() == b"one"
+
+
+def test_an_archive_that_lacks_the_one_inside_says_so(web: Web, call: Call, tiny: Tiny, root: Path) -> None:
+    inner = {"path": "maps.zip", "unpack": "zip"}
+    spec = declare(
+        tiny, files=[{"url": web.put("/o.zip", zipped({"a": b"a"})), "unpack": "zip", "then": [inner]}]
+    )
+
+    code, _, err = call(spec, "--root", root, "--yes")
+
+    assert code == 2
+    assert "the spec says that it comes out of an archive (then)" in err
+
+
 def test_what_is_missing_is_brought_and_nothing_else(web: Web, call: Call, tiny: Tiny, root: Path) -> None:
     archive = zipped({"1.jpg": b"one", "2.jpg": b"two"})
     spec = declare(
