@@ -114,9 +114,13 @@ class Fetch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             if targets.count(target) > 1:
                 raise ValueError(f"files: two come to lie at {target!r}; give one of them another path")
 
+    def kinds(self) -> list[str]:
+        """Return in which ways files come: `files`, `hub`, `manual`."""
+        return [kind for kind in ("files", "hub", "manual") if getattr(self, kind)]
+
     def parts(self) -> Iterator[tuple[str, RemoteFile | HubRepo | ByHand]]:
         """Yield what is declared, each part with its place in the spec (`files.0`)."""
-        for kind in ("files", "hub", "manual"):
+        for kind in self.kinds():
             for number, part in enumerate(getattr(self, kind)):
                 yield f"{kind}.{number}", part
 

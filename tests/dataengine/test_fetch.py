@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dataengine import fetch as fetching
+from dataengine.catalog import Catalog
 from dataengine.cli import main
+from dataengine.convert import convert
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny
@@ -225,6 +227,21 @@ def test_a_file_that_was_there_before_is_checked_and_kept(
     assert code == 0
     assert web.asked == []
     assert items(call(spec, "--root", root, "--dry-run", "--json")[1])[0]["state"] == "there"
+
+
+def test_what_was_fetched_is_converted(web: Web, call: Call, tiny: Tiny, root: Path) -> None:
+    pictures = {f"tiny/images/{path.name}": path.read_bytes() for path in (tiny.root / "images").iterdir()}
+    names = ("train.json", "val.json")
+    files = [{"url": web.put(f"/{name}", (tiny.root / name).read_bytes())} for name in names]
+    spec = declare(
+        tiny, files=[*files, {"url": web.put("/i.zip", zipped(pictures)), "unpack": "zip", "strip": "tiny"}]
+    )
+
+    code, _, _ = call(spec, "--root", root, "--yes")
+
+    assert code == 0
+    (found,) = Catalog().find(str(spec))
+    assert convert(found, "train", root, tiny.out).samples == 6
 
 
 def test_a_part_that_fails_costs_no_other(web: Web, call: Call, tiny: Tiny, root: Path) -> None:
