@@ -142,6 +142,14 @@ def _kept(root: Root, name: str, ending: str) -> Path:
     return root.directory / KEPT / f"{name}{ending}"
 
 
+def _unpacked(root: Root, name: str, to: archives.Archive | Inner) -> Path:
+    """Return the record of an archive, one for each way that specs which share a root unpack it."""
+    if not (to.into or to.strip):
+        return _kept(root, name, ".unpacked")
+    way = xxhash.xxh3_64_hexdigest(f"{to.into}\n{to.strip}".encode())
+    return _kept(root, f"{name}-{way}", ".unpacked")
+
+
 def _look_file(file: RemoteFile, root: Root | None) -> Item:
     item = Item(
         item=file.target,
@@ -180,7 +188,7 @@ def _file(file: RemoteFile, root: Root, bring: Bring, shown: Shown) -> Item:
     record = _record(file, root)
     if record is None or not _unchanged(path, record):
         check = shown(f"{file.target}: check")
-        got = _check_there(file, path, check) if path.exists() else bring(file, path)
+        got = _check_there(file, path, root, check) if path.exists() else bring(file, path)
         record = _Record(
             url=file.url, size_bytes=got.size_bytes, sha256=got.sha256, changed_ns=path.stat().st_mtime_ns
         )
@@ -204,7 +212,7 @@ def _file(file: RemoteFile, root: Root, bring: Bring, shown: Shown) -> Item:
 
 def _unpack(name: str, kind: Kind, archive: archives.Archive, root: Root, shown: Shown) -> archives.Account:
     return archives.unpack(
-        root.inside(name), kind, archive, root, _kept(root, name, ".unpacked"), shown(f"{name}: unpack")
+        root.inside(name), kind, archive, root, _unpacked(root, name, archive), shown(f"{name}: unpack")
     )
 
 
@@ -220,10 +228,15 @@ def _unpack_inner(inner: Inner, root: Root, shown: Shown) -> archives.Account:
     return _unpack(inner.path, inner.unpack, archive, root, shown)
 
 
-def _check_there(file: RemoteFile, path: Path, progress: Progress) -> Got:
-    """Look at a file that somebody else put there. Raises SourceError where it is not what the spec states."""
+def _check_there(file: RemoteFile, path: Path, root: Root, progress: Progress) -> Got:
+    """Look at a file that is there already. Raises SourceError where it is not what the spec states."""
     if not path.is_file():
         raise SourceError(f"{path}: is there and is no file; move it away")
+    last = _last_record(file, root)
+    if last and last.url != file.url and not (file.sha256 or file.md5):
+        raise SourceError(
+            f"{path}: came from {last.url}, not from {file.url}; move it away, or fetch into another folder"
+        )
     try:
         return download.check(file, path, progress)
     except download.Mismatch as error:
@@ -239,12 +252,19 @@ def _target(file: RemoteFile, root: Root) -> Path:
 
 def _record(file: RemoteFile, root: Root) -> _Record | None:
     """Return what is known of a file that was brought; None where the spec states another one now."""
-    try:
-        found = msgspec.json.decode(_kept(root, file.target, ".fetched").read_bytes(), type=_Record)
-    except (OSError, msgspec.MsgspecError):
+    found = _last_record(file, root)
+    if found is None or found.url != file.url:
         return None
     other = file.sha256 not in (None, found.sha256) or file.size_bytes not in (None, found.size_bytes)
-    return None if other or found.url != file.url else found
+    return None if other else found
+
+
+def _last_record(file: RemoteFile, root: Root) -> _Record | None:
+    """Return what is known of the file that was last brought to the place of this one."""
+    try:
+        return msgspec.json.decode(_kept(root, file.target, ".fetched").read_bytes(), type=_Record)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def _unchanged(path: Path, record: _Record) -> bool:
@@ -269,12 +289,12 @@ def _accounts(file: RemoteFile, root: Root, record: _Record) -> list[archives.Ac
     """Return the accounts of an archive and of those in it; None where one is not unpacked, or lost a file."""
     if file.unpack is None:
         return []
-    found = [archives.unpacked(_kept(root, file.target, ".unpacked"), _archive(file, record), root)]
+    archive = _archive(file, record)
+    found = [archives.unpacked(_unpacked(root, file.target, archive), archive, root)]
     for inner in file.then:
-        kept = _kept(root, inner.path, ".unpacked")
-        archive = archives.recorded(kept)
-        same = archive is not None and (archive.into, archive.strip) == (inner.into, inner.strip)
-        found.append(archives.unpacked(kept, archive, root) if archive and same else None)
+        kept = _unpacked(root, inner.path, inner)
+        about = archives.recorded(kept)
+        found.append(archives.unpacked(kept, about, root) if about else None)
     accounts = [account for account in found if account is not None]
     return accounts if len(accounts) == len(found) else None
 

@@ -58,7 +58,7 @@ def command(
     if not as_json:
         _introduce(dataset, parts, before, root)
     if dry_run:
-        _tell(before, as_json)
+        _tell(before if as_json else [item for item in before if item.kind == "manual"], as_json)
         return
     todo = [item for item in before if item.state in ("missing", "partly")]
     if todo and not yes:
@@ -104,7 +104,7 @@ def _introduce(dataset: DatasetSpec, parts: Fetch, items: list[Item], root: Path
         click.echo(f"{name:>10}  {value}")
     if any(file.unpack for file in parts.files):
         click.echo(f"{'':>10}  archives need about their size again, unpacked")
-    if "fetch" in dataset.unverified:
+    if "fetch" in dataset.unverified and (parts.files or parts.hub):
         click.echo(f"{'':>10}  nobody has tried these addresses yet")
     print_table(
         "",
@@ -167,5 +167,5 @@ def _line(item: Item) -> str:
         text += f", sha256 {item.sha256}"
     if item.refused:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(item.refused.items()))
-        text += f"; refused: {reasons}, see {KEPT}/{item.item}.unpacked"
+        text += f"; refused: {reasons}, see {KEPT}/{item.item}*.unpacked"
     return text

@@ -19,6 +19,7 @@ from dataengine import fetch as fetching
 from dataengine.catalog import Catalog
 from dataengine.cli import main
 from dataengine.convert import convert
+from dataengine.files import Root
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny
@@ -215,6 +216,39 @@ def test_a_changed_file_is_not_taken_for_what_was_fetched(
     assert (root / "a.bin").read_bytes() == DATA[:-1] + b"x"
 
 
+def test_another_file_of_the_same_name_is_not_taken_for_this_one(
+    web: Web, call: Call, tiny: Tiny, root: Path
+) -> None:
+    text = tiny.spec.read_text()
+    call(
+        declare(tiny, files=[{"url": web.put("/one/i.zip", zipped({"a": b"a"})), "unpack": "zip"}]),
+        "--root",
+        root,
+        "--yes",
+    )
+    tiny.spec.write_text(text)
+    spec = declare(tiny, files=[{"url": web.put("/two/i.zip", zipped({"b": b"b"})), "unpack": "zip"}])
+
+    code, _, err = call(spec, "--root", root, "--yes")
+
+    assert code == 2
+    assert f"came from {web.address}/one/i.zip, not from {web.address}/two/i.zip; move it away" in err
+
+
+def test_two_datasets_share_an_archive_that_each_unpacks_elsewhere(
+    web: Web, call: Call, tiny: Tiny, root: Path
+) -> None:
+    text = tiny.spec.read_text()
+    one = {"url": web.put("/i.zip", zipped({"a": b"a"})), "unpack": "zip"}
+    for into in ("x", "y", "x", "y"):
+        tiny.spec.write_text(text)
+        call(declare(tiny, files=[{**one, "into": into}]), "--root", root, "--yes")
+
+    assert [path for _, path, _ in web.asked] == ["/i.zip"]
+    assert {"x/a", "y/a"} <= set(lying(root))
+    assert len(list((root / ".fetch").glob("*.unpacked"))) == 2
+
+
 def test_a_file_that_was_there_before_is_checked_and_kept(
     web: Web, call: Call, tiny: Tiny, root: Path
 ) -> None:
@@ -325,7 +359,7 @@ def test_what_an_archive_should_not_hold_is_a_finding(web: Web, call: Call, tiny
     second = call(spec, "--root", root, "--yes", "--json")
 
     assert (first[0], second[0]) == (1, 1)
-    assert "refused: path.outside 1, see .fetch/i.zip.unpacked" in first[1]
+    assert "refused: path.outside 1, see .fetch/i.zip*.unpacked" in first[1]
     assert items(second[1])[0]["refused"] == {"path.outside": 1}
     assert not (root.parent / "b").exists()
 
@@ -349,7 +383,7 @@ def test_two_fetches_do_not_share_a_folder(web: Web, call: Call, tiny: Tiny, roo
     spec = declare(tiny, files=[{"url": web.put("/a.bin", DATA)}])
     root.mkdir(parents=True)
 
-    with fetching._alone(fetching.Root(root)):
+    with fetching._alone(Root(root)):
         code, _, err = call(spec, "--root", root, "--yes")
 
     assert code == 2

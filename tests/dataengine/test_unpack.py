@@ -16,7 +16,8 @@ import pytest
 from dataengine import unpack as archives
 from dataengine.errors import SourceError
 from dataengine.files import Root
-from dataengine.unpack import Account, Archive, Kind, unpack, unpacked
+from dataengine.remote import Kind
+from dataengine.unpack import Account, Archive, unpack, unpacked
 
 FILES = {"a/1.txt": b"one", "a/2.txt": b"two" * 100, "b.txt": b"", "deep/er/c.bin": os.urandom(3000)}
 
