@@ -77,9 +77,13 @@ def datasets() -> str:
     rows = []
     for one in map(entry, Catalog()):
         license_text = " / ".join(dict.fromkeys(one["license"].values()))
-        rows.append((f"`{one['id']}`", one["title"], one["format"], license_text, one["use"], one["status"]))
-    columns = ("task spec", "dataset", "format", "license (annotations / images)", "use", "status")
-    return f"# Datasets\n\n{_NOTE}{len(rows)} task specs.\n\n{table(columns, rows)}"
+        ways = ", ".join(one["fetch"])
+        rows.append(
+            (f"`{one['id']}`", one["title"], one["format"], license_text, one["use"], one["status"], ways)
+        )
+    columns = ("task spec", "dataset", "format", "license (annotations / images)", "use", "status", "fetch")
+    intro = f"{len(rows)} task specs. [fetch.md](fetch.md) says what fetching does."
+    return f"# Datasets\n\n{_NOTE}{intro}\n\n{table(columns, rows)}"
 
 
 def tasks() -> str:

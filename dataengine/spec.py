@@ -14,6 +14,7 @@ from dataengine.annotation import LabelSpace
 from dataengine.errors import SpecError, nearest
 from dataengine.modules import load_builder, load_reader
 from dataengine.prompts import PromptBank
+from dataengine.remote import Fetch
 from dataengine.strict import attempt, convert, load_struct
 from dataengine.task import Task, TaskSpec
 
@@ -69,6 +70,7 @@ class DatasetSpec(msgspec.Struct, frozen=True, kw_only=True):
     covers: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
     adapt: str | None = None
+    fetch: Fetch | None = None
     notes: str = ""
 
 
@@ -98,6 +100,7 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     covers: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
     adapt: str | None = None
+    fetch: Fetch | None = None
     notes: str = ""
 
 
@@ -127,6 +130,10 @@ def read_dataset(path: Path) -> tuple[DatasetSpec | None, list[str]]:
     tasks = {task: _task_use(task, use, path, mistakes) for task, use in raw.tasks.items()}
     if source is None:
         return None, mistakes
+    if raw.fetch is not None and isinstance(raw.source.get("splits"), dict):
+        for keys, says in raw.fetch.unknown_splits(tuple(raw.source["splits"])):
+            line = yaml12.line_of(path, keys)
+            mistakes.append(f"{path}:{line}: {says}" if line else f"{path}: {says}")
     shared = {
         name: getattr(raw, name) for name in DatasetFile.__struct_fields__ if name not in ("source", "tasks")
     }
@@ -245,8 +252,18 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     def hash(self) -> str:
         """Return a digest of all declared content: the same for the same words, whatever the file's name."""
         content = msgspec.to_builtins((self.dataset, self.task, self.options, self.bank, self.labels))
-        # The other tasks of a dataset, and prose, do not change what this one makes.
-        for key in ("tasks", "title", "homepage", "citation", "notes", "covers", "unverified", "status"):
+        # The other tasks of a dataset, where its files come from, and prose do not change what this one makes.
+        for key in (
+            "tasks",
+            "title",
+            "homepage",
+            "citation",
+            "notes",
+            "covers",
+            "unverified",
+            "status",
+            "fetch",
+        ):
             content[0].pop(key)
         return xxhash.xxh3_128_hexdigest(msgspec.json.encode(content, order="sorted"))
 

@@ -16,6 +16,7 @@ VERBS = {
     "catalog": "List task specs.",
     "show": "Print a resolved task spec.",
     "new": "Look at a folder and write the spec that reads it.",
+    "fetch": "Download the files of a dataset, after a yes.",
     "check": "Find every mistake in specs, without data.",
     "convert": "Turn source files into a manifest of samples, with an account.",
     "audit": "Check manifests, shards or foreign annotation files against rules.",

@@ -28,6 +28,7 @@ def entry(spec: Resolved) -> dict[str, Any]:
         "splits": {split: dataset.source.splits[split].use for split in spec.splits},
         "covers": list(dataset.covers) or [dataset.id],
         "unverified": list(dataset.unverified),
+        "fetch": dataset.fetch.kinds() if dataset.fetch else [],
     }
 
 

@@ -76,3 +76,64 @@ def progress(title: str, unit: str) -> Iterator[Callable[[int, str], None]]:
 
     yield update
     click.echo(("\r\033[K" if live else "") + line(), err=True)
+
+
+@contextmanager
+def transfers() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
+    """Show on stderr how many bytes of a file came, how fast, and how long the rest takes, one file after the other.
+
+    Gives a function from a title to one that is told bytes and their number, None where nobody knows it.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    live = sys.stderr.isatty()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), disable=not live, transient=True) as bars:
+
+        def show(title: str) -> Callable[[int, int | None], None]:
+            bar = bars.add_task(title, total=None)
+            started = shown = time.monotonic()
+            first: int | None = None
+
+            def update(done: int, total: int | None) -> None:
+                nonlocal shown, first
+                first = done if first is None else first
+                bars.update(bar, completed=done, total=total, visible=done != total)
+                now = time.monotonic()
+                if not live and now - shown >= 10.0:
+                    shown = now
+                    click.echo(_transfer_line(title, done, total, (done - first) / (now - started)), err=True)
+
+            return update
+
+        yield show
+
+
+def _transfer_line(title: str, done: int, total: int | None, rate: float) -> str:
+    line = f"{title}: {size_text(done)}"
+    if total is not None:
+        line += f" of {size_text(total)}"
+    line += f", {size_text(int(rate))}/s"
+    if total is not None and rate > 0:
+        minutes, seconds = divmod(int((total - done) / rate), 60)
+        line += f", {minutes}:{seconds:02d} left"
+    return line
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes as people read it: three digits and a decimal unit."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{count} bytes" if unit == "bytes" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
