@@ -65,11 +65,11 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Caption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A sentence about the whole picture."""
+    """A sentence about the whole picture; `lang` is its language where it is not the dataset's."""
 
     id: str
     text: str
-    lang: str = "en"
+    lang: str | None = None
 
 
 class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,9 +12,9 @@ from dataengine.errors import Quarantine, Skip
 from dataengine.prompts import choose
 from dataengine.sample import Prompt, Rendering, TextTargets
 from dataengine.task import Task, Unit
-from dataengine.wording import one_line, pictures, sentence
+from dataengine.wording import joined, one_line, pictures, sentence
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 
@@ -50,15 +50,15 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     choices: list[str] = []
     if options.form == "choices":
         choices = [_spoken(name) for name in _choices(annotation, right, task, rng)]
-        slots["choices"] = ", ".join(choices)
-    answer = sentence(", ".join(names))
+        slots["choices"] = joined(choices, question.lang)
+    answer = sentence(joined(names, question.lang), question.lang)
     return Rendering(
         conversation=(
             Turn("user", pictures(annotation) + question.fill(**slots)),
             Turn("assistant", answer),
         ),
         targets=TextTargets(
-            answers=(", ".join(names),),
+            answers=(joined(names, question.lang),),
             choices=tuple(choices),
             answer_index=choices.index(names[0]) if choices and len(names) == 1 else None,
         ),

@@ -15,9 +15,9 @@ from dataengine.regions import box_region, mask_region
 from dataengine.sample import Prompt, Region, Rendering, TextTargets
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import region_text
-from dataengine.wording import pictures, sentence
+from dataengine.wording import num_words, pictures, sentence
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 
@@ -45,10 +45,10 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
 
 def _caption(annotation: Annotation, unit: Expression, task: Task, rng: random.Random) -> Rendering:
     options: Options = task.options
-    text = sentence(unit.text)
+    text = sentence(unit.text, task.lang)
     if not text:
         raise Skip("text.empty")
-    if task.train and len(text.split()) < options.min_words:
+    if task.train and num_words(text) < options.min_words:
         raise Skip("text.too_short", f"{text!r} has fewer than {options.min_words} words")
     found = referents(annotation, unit, task.spec.requires)
     if len(found) > 1:
@@ -79,7 +79,7 @@ def _recognise(annotation: Annotation, task: Task, rng: random.Random) -> Render
     for number, item in enumerate(found, start=1):
         shown = pictures(annotation) if number == 1 else ""
         turns.append(Turn("user", shown + question.fill(region=region_text(number))))
-        turns.append(Turn("assistant", sentence(item.category or "")))
+        turns.append(Turn("assistant", sentence(item.category or "", question.lang)))
     return Rendering(
         conversation=tuple(turns),
         targets=TextTargets(),
