@@ -198,9 +198,12 @@ def load_task(path: Path) -> TaskSpec:
 
 
 def load_labels(path: Path) -> LabelSpace:
-    """Load a label space. Raises SpecError, also where a name stands twice or a mirror partner does not exist."""
+    """Load a label space.
+
+    Raises SpecError, also where a name or code stands twice or a mirror partner does not exist.
+    """
     space = load_struct(path, LabelSpace)
-    names = space.names
+    names = [*space.names, *(code for label in space.labels for code in label.codes)]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise SpecError(f"{path}: labels: {twice!r} stands twice")

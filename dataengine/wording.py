@@ -74,6 +74,11 @@ def sentence(text: str, lang: str = "en") -> str:
     return first + words[1:] + stop
 
 
+def described(name: str, description: str, lang: str = "en") -> str:
+    """Return a name with what it means behind it, as a sentence; the name alone where nothing is known of it."""
+    return sentence(f"{name}: {description}" if description else name, lang)
+
+
 def pictures(annotation: Annotation) -> str:
     """Return the lines that show all input pictures, in order, before the words of a first turn."""
     return "".join(f"{IMAGE}\n" for image in annotation.images if image.role == "input")

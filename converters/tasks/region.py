@@ -15,7 +15,7 @@ from dataengine.regions import box_region, mask_region
 from dataengine.sample import Prompt, Region, Rendering, TextTargets
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import region_text
-from dataengine.wording import num_words, pictures, sentence
+from dataengine.wording import described, num_words, pictures, sentence
 
 VERSION = "2"
 NEEDS_BANK = True
@@ -25,13 +25,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`answer`: whether a region is captioned (unit: expression) or named by its category (unit: image).
 
     `prompts` are the kinds of region, each as likely as the others to train; evaluation takes the first that an object
-    has. `min_words` of a caption and `max_objects` of an image hold in training only.
+    has. `min_words` of a caption and `max_objects` of an image hold in training only. `describe`: what the label space
+    says of a category follows its name; objects of one without a description are not asked for.
     """
 
     answer: Literal["caption", "category"]
     prompts: tuple[Literal["box", "mask"], ...] = ("box", "mask")
     min_words: int = 3
     max_objects: int = 15
+    describe: bool = False
 
 
 def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) -> Rendering:
@@ -71,6 +73,11 @@ def _recognise(annotation: Annotation, task: Task, rng: random.Random) -> Render
     found = [item for item in objects(annotation, task.spec.requires) if item.category]
     if not found:
         raise Skip("object.none", "no object with a category")
+    meanings = _meanings(task) if options.describe else {}
+    if options.describe:
+        found = [item for item in found if item.category in meanings]
+        if not found:
+            raise Skip("label.no_description", "the label space says nothing of these objects")
     if task.train:
         found = rng.sample(found, min(len(found), options.max_objects))
     # One template for all rounds, so that the sample's record of it is whole.
@@ -79,13 +86,19 @@ def _recognise(annotation: Annotation, task: Task, rng: random.Random) -> Render
     for number, item in enumerate(found, start=1):
         shown = pictures(annotation) if number == 1 else ""
         turns.append(Turn("user", shown + question.fill(region=region_text(number))))
-        turns.append(Turn("assistant", sentence(item.category or "", question.lang)))
+        named = item.category or ""
+        turns.append(Turn("assistant", described(named, meanings.get(named, ""), question.lang)))
     return Rendering(
         conversation=tuple(turns),
         targets=TextTargets(),
         regions=tuple(region_of(item, task, rng) for item in found),
         prompt=Prompt(bank=task.bank.id if task.bank else "", question=question.id),
     )
+
+
+def _meanings(task: Task) -> dict[str, str]:
+    labels = task.labels.labels if task.labels is not None else ()
+    return {label.name: label.description for label in labels if label.description}
 
 
 def _question(task: Task, rng: random.Random) -> Choice:

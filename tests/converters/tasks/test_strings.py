@@ -29,7 +29,11 @@ MakeTask = Callable[..., Task]
 Build = Callable[..., Rendering]
 
 LABELS = LabelSpace(
-    id="two", labels=(Label(name="person", keypoints=("nose", "left_eye")), Label(name="dog"))
+    id="two",
+    labels=(
+        Label(name="person", keypoints=("nose", "left_eye")),
+        Label(name="dog", description="a tame animal that barks"),
+    ),
 )
 SCENE = Annotation(
     key="1",
@@ -118,6 +122,7 @@ ANNOTATIONS = {
             "relation_grounding",
             "classification",
             "classification_choices",
+            "classification_described",
         ),
         GROUNDED,
     ),
@@ -216,6 +221,14 @@ EXPECTED = {
     "classification": (
         "<image>\nWhich class does this picture belong to? Answer with its name only.",
         "Dog.",
+    ),
+    "classification_described": (
+        "<image>\nWhat does this picture show, and what does that mean?",
+        "Dog: a tame animal that barks.",
+    ),
+    "region_description": (
+        f"<image>\nWhat is {R1}, and what does that mean?",
+        "Dog: a tame animal that barks.",
     ),
     "classification_choices": (
         "<image>\nWhich of these classes fits the picture: person, dog? Answer with the name only.",
