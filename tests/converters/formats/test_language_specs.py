@@ -17,6 +17,11 @@ from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.sample import Sample, TextTargets
 
+LANGUAGES = (
+    "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fil", "fr", "he", "hi", "hr", "hu", "id", "it", "ja",
+    "ko", "mi", "nl", "no", "pl", "pt", "quz", "ro", "ru", "sv", "sw", "te", "th", "tr", "uk", "vi", "zh",
+)  # fmt: skip
+
 
 def picture(folder: Path, name: str) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -42,39 +47,8 @@ def words(sample: Sample) -> tuple[str, ...]:
 
 
 def test_every_caption_of_crossmodal_3600_is_asked_for_in_its_own_language(tmp_path: Path) -> None:
-    languages = [
-        "ar",
-        "bn",
-        "cs",
-        "da",
-        "de",
-        "el",
-        "en",
-        "es",
-        "fa",
-        "fi",
-        "fil",
-        "fr",
-        "he",
-        "hi",
-        "hr",
-        "hu",
-        "id",
-        "it",
-        "ja",
-        "ko",
-        "mi",
-        "nl",
-        "no",
-        "pl",
-        "pt",
-        "quz",
-        "ro",
-        "ru",
-    ]
-    languages += ["sv", "sw", "te", "th", "tr", "uk", "vi", "zh"]
     row: dict[str, Any] = {"image/key": "0a1b", "image/locale": "zh"}
-    row |= {lang: {"caption": [f"caption in {lang}"]} for lang in languages}
+    row |= {lang: {"caption": [f"caption in {lang}"]} for lang in LANGUAGES}
     write(tmp_path / "in", "captions.jsonl", json.dumps(row) + "\n")
     picture(tmp_path / "in", "images/0a1b.jpg")
 
