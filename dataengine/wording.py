@@ -40,7 +40,7 @@ def joined(parts: Iterable[str], lang: str = "en") -> str:
 
 def quoted(text: str, lang: str = "en") -> str:
     """Return the text in quotes."""
-    left, right = {"zh": "“”", "ja": "「」"}.get(lang, '""')
+    left, right = {"zh": ("“", "”"), "ja": ("「", "」")}.get(lang, ('"', '"'))
     return left + text + right
 
 
