@@ -105,7 +105,15 @@ READ = Annotation(
     origin=Origin(file="f", record="r"),
     instances=(Instance(id="1", box=(10.0, 10.0, 40.0, 20.0), text="STOP"),),
 )
+TOLD = Annotation(
+    key="7",
+    images=(Image(path="a.jpg"),),
+    origin=Origin(file="f", record="r"),
+    instances=SCENE.instances,
+    expressions=(*SCENE.expressions, Expression(id="2", text="a dog that runs", instances=(1,))),
+)
 ANNOTATIONS = {
+    "region_caption_multi": TOLD,
     "text_spotting": READ,
     "ocr": READ,
     "region_ocr": READ,
@@ -206,6 +214,10 @@ EXPECTED = {
     "grounded_conversation": (f"<image>\nWho is near {R1}?", "A man[DET]."),
     "region_qa": (f"<image>\nWho is {R1}?", "region1 is Tom."),
     "region_conversation": (f"<image>\nWho is {R1}?", "region1 is Rex."),
+    "region_caption_multi": (
+        f"<image>\nCan you describe each of these regions briefly: {R1}, {R2}?",
+        "region1: The tall man.\nregion2: A dog that runs.",
+    ),
     "region_caption_detailed": (f"<image>\nCan you describe {R1} in detail?", "The tall man."),
     "relation": (f"<image>\nHow does {R1} relate to {R2}? Answer with a short phrase.", "Walks."),
     "relation_grounding": (
