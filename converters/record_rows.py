@@ -44,7 +44,7 @@ class Rows:
         self._seen: dict[str, int] = {}
         self._kinds = set[str]()
         self._roles = set[str]()
-        self._languages = set[str]()
+        self._languages = set[str | None]()
         self._edits = set[tuple[int, int]]()
 
     def row(self, item: Annotation) -> dict[str, Any]:
@@ -151,8 +151,13 @@ class Rows:
                 for role in sorted(self._roles)
             ],
             "captions": [
-                {"each": "captions", "when": f"it.lang == {lang!r}", "lang": lang, "text": "it.text"}
-                for lang in sorted(self._languages)
+                {
+                    "each": "captions",
+                    "when": f"it.lang == {lang!r}" if lang else "it.lang == null",
+                    **({"lang": lang} if lang else {}),
+                    "text": "it.text",
+                }
+                for lang in sorted(self._languages, key=lambda lang: lang or "")
             ],
             "edits": [
                 {

@@ -67,11 +67,11 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Caption(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """A sentence about the whole picture."""
+    """A sentence about the whole picture; `lang` is its language where it is not the dataset's."""
 
     id: str
     text: str
-    lang: str = "en"
+    lang: str | None = None
 
 
 class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -155,9 +155,14 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """A category: its name, and, where it has keypoints, their names, skeleton (0-based pairs) and mirror partners."""
+    """A category: its name, and, where it has keypoints, their names, skeleton (0-based pairs) and mirror partners.
+
+    `codes` are what sources call it instead of its name (`mel`, `0_N`, a number); `description` says in a sentence or
+    two what the name means, for whoever does not know it.
+    """
 
     name: str
+    codes: tuple[str, ...] = ()
     keypoints: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()
     flip_pairs: tuple[tuple[int, int], ...] = ()
@@ -170,11 +175,17 @@ class LabelSpace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     id: str
     labels: tuple[Label, ...]
+    note: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The category names, in order."""
         return tuple(label.name for label in self.labels)
+
+    @property
+    def codes(self) -> dict[str, str]:
+        """The name of each category by what sources call it instead."""
+        return {code: label.name for label in self.labels for code in label.codes}
 
     def find(self, name: str) -> Label | None:
         """Return the category of that name, or None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from dataengine import schema
 from dataengine.audit.rules import RULES
 from dataengine.catalog import Catalog
 from dataengine.cli import VERBS, group
-from dataengine.cli.catalog import entry
 from dataengine.modules import FORMATS_PACKAGE, load_reader, names
+from dataengine.prompts import PromptBank
+from dataengine.spec import DatasetSpec
 
 DOCS = Path("docs")
+MAX_SPLITS = 5  # a dataset with more has its sum in the table
 _NOTE = "<!-- Made by `make docs`; do not edit. -->\n\n"
 
 
@@ -73,17 +76,76 @@ def formats() -> str:
 
 
 def datasets() -> str:
-    """Return the catalog as a page."""
-    rows = []
-    for one in map(entry, Catalog()):
-        license_text = " / ".join(dict.fromkeys(one["license"].values()))
-        ways = ", ".join(one["fetch"])
-        rows.append(
-            (f"`{one['id']}`", one["title"], one["format"], license_text, one["use"], one["status"], ways)
+    """Return the catalog as a page: what there is in all, then a row a dataset."""
+    catalog = Catalog()
+    found = [catalog.dataset(catalog.dataset_files[name]) for name in sorted(catalog.dataset_files)]
+    columns = (
+        "dataset", "title", "tasks", "license (annotations / images)", "size", "use", "language", "status", "fetch",
+        "unverified",
+    )  # fmt: skip
+    return "".join(
+        (
+            f"# Datasets\n\n{_NOTE}",
+            f"{len(found)} datasets, {sum(len(one.tasks) for one in found)} task specs. A size is what a split should "
+            "hold: pictures, or records where that is stated. `real` are those whose conversion has run on real "
+            "records; what nobody has checked is `unverified`. [fetch.md](fetch.md) says what fetching does.\n\n",
+            table(("status", "datasets"), _tally(one.status for one in found)) + "\n",
+            table(("language", "datasets"), _tally(lang for one in found for lang in languages(one))) + "\n",
+            table(
+                ("task", "datasets", "of them real"),
+                [
+                    (f"`{task}`", count, sum(task in one.tasks for one in found if one.status == "real"))
+                    for task, count in _tally(task for one in found for task in one.tasks)
+                ],
+            )
+            + "\n",
+            table(columns, map(_dataset_row, found)),
         )
-    columns = ("task spec", "dataset", "format", "license (annotations / images)", "use", "status", "fetch")
-    intro = f"{len(rows)} task specs. [fetch.md](fetch.md) says what fetching does."
-    return f"# Datasets\n\n{_NOTE}{intro}\n\n{table(columns, rows)}"
+    )
+
+
+def _dataset_row(one: DatasetSpec) -> tuple[str, ...]:
+    uses = {split.use for split in one.source.splits.values()}
+    return (
+        f"`{one.id}`",
+        f"[{one.title}]({one.homepage})" if one.homepage else one.title,
+        ", ".join(one.tasks),
+        " / ".join(dict.fromkeys((one.license.annotations, one.license.images))),
+        size(one),
+        ", ".join(use for use in ("train", "eval") if use in uses),
+        ", ".join(languages(one)),
+        one.status,
+        ", ".join(one.fetch.kinds() if one.fetch else ()),
+        ", ".join(one.unverified),
+    )
+
+
+def size(one: DatasetSpec) -> str:
+    """Return how much each split should hold, of many splits the sum; a split that states nothing is named alone."""
+    stated = [
+        (name, split.images_expected, "")
+        if split.images_expected is not None
+        else (name, split.records_expected, " records")
+        for name, split in one.source.splits.items()
+    ]
+    if len(stated) <= MAX_SPLITS:
+        return ", ".join(name if count is None else f"{name} {count}{unit}" for name, count, unit in stated)
+    known = [(count, unit) for _, count, unit in stated if count is not None]
+    text = f"{len(stated)} splits"
+    for kind in ("", " records"):
+        if total := sum(count for count, unit in known if unit == kind):
+            text += f", {total}{kind}"
+    return text
+
+
+def languages(one: DatasetSpec) -> tuple[str, ...]:
+    """Return the languages of a dataset's splits, each once."""
+    return tuple(dict.fromkeys(split.lang or one.lang for split in one.source.splits.values()))
+
+
+def _tally(names: Iterable[str]) -> list[tuple[str, int]]:
+    """Return how often each name comes, the most frequent first."""
+    return sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def tasks() -> str:
@@ -92,8 +154,7 @@ def tasks() -> str:
     rows = [
         (f"`{task.id}`", task.title, " ".join(f"`{token}`" for token in task.routing), task.unit, task.decoder,
          f"`{task.builder}`",
-         f"{len(catalog.banks[task.prompts].questions)} / {len(catalog.banks[task.prompts].answers)}"
-         if task.prompts else "", task.note)
+         templates(catalog.banks[task.prompts]) if task.prompts else "", task.note)
         for task in sorted(catalog.tasks.values(), key=lambda task: task.id)
     ]  # fmt: skip
     columns = (
@@ -103,10 +164,21 @@ def tasks() -> str:
         "unit",
         "decoder",
         "builder",
-        "templates (question / answer)",
+        "templates (questions / answers)",
         "note",
     )
     return f"# Task types\n\n{_NOTE}{table(columns, rows)}"
+
+
+def templates(bank: PromptBank) -> str:
+    """Return how many templates a bank has in each language: `30 / 10, zh 15 / 10`."""
+    counts = [
+        (lang, [sum(name[:2] == lang for name in part) for part in (bank.questions, bank.answers) if part])
+        for lang in dict.fromkeys(name[:2] for name in bank.questions)
+    ]
+    return ", ".join(
+        (f"{lang} " if lang != "en" else "") + " / ".join(map(str, numbers)) for lang, numbers in counts
+    )
 
 
 def command_line() -> str:

@@ -263,5 +263,6 @@ def _spec(manifest: Manifest, format_name: str, source: dict[str, Any]) -> bytes
         "source": {**source, "splits": {manifest.split: {"use": manifest.use}}},
         "tasks": {manifest.task: {}},
         "status": "layout",
+        "lang": dataset["source"]["splits"][manifest.split].get("lang") or dataset["lang"],
     }
     return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"

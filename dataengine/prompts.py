@@ -34,6 +34,11 @@ class Choice(msgspec.Struct, frozen=True):
     id: str
     text: str
 
+    @property
+    def lang(self) -> str:
+        """The language of the template, which need not be the one asked for."""
+        return self.id[:2]
+
     def fill(self, **slots: str) -> str:
         """Put values into the slots. A value is inserted as it is: braces in it are not read again."""
         return _SLOT.sub(lambda match: slots[match.group(1)], self.text)
@@ -67,6 +72,13 @@ def load_bank(path: Path) -> PromptBank:
         if len(set(texts)) != len(texts):
             twice = next(text for text in texts if texts.count(text) > 1)
             raise SpecError(f"{path}: {kind}: {twice!r} stands twice")
+    asked, answered = ({name[:2] for name in templates} for templates in (bank.questions, bank.answers))
+    if answered and asked != answered:
+        odd = min(asked ^ answered)
+        missing = "answers" if odd in asked else "questions"
+        raise SpecError(
+            f"{path}: {missing}: none in {odd!r}; a question would be answered in another language"
+        )
     if not any(name.startswith("en") for name in bank.questions):
         raise SpecError(f"{path}: questions: none is English, which other languages fall back to")
     return bank

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import msgspec
+
 from dataengine.annotation import Annotation, LabelSpace, Origin, Rejected
 from dataengine.errors import Quarantine
 from dataengine.files import Root
@@ -41,14 +43,31 @@ def items_of(
 ) -> Iterator[Annotation | Rejected]:
     """Yield a split's items, at most `limit`, each passed through the spec's `adapt` where it names one.
 
-    Raises SpecError or SourceError. An adapter's Quarantine rejects its item alone.
+    Classes that the label space of the spec knows by a code get their names. Raises SpecError or SourceError. An
+    adapter's Quarantine rejects its item alone.
     """
     reader = load_reader(spec.dataset.source.format, spec.path)
-    items = map(_named, islice(reader.read(spec.source(split), root), limit))
-    if spec.dataset.adapt is None:
-        return items
-    adapt: Adapter = load_function(spec.dataset.adapt, f"{spec.path}: adapt")
-    return (_adapted(adapt, item) if isinstance(item, Annotation) else item for item in items)
+    items: Iterator[Annotation | Rejected] = map(_named, islice(reader.read(spec.source(split), root), limit))
+    if spec.dataset.adapt is not None:
+        adapt: Adapter = load_function(spec.dataset.adapt, f"{spec.path}: adapt")
+        items = (_adapted(adapt, item) if isinstance(item, Annotation) else item for item in items)
+    codes = spec.labels.codes if spec.labels is not None else {}
+    if codes:
+        items = (_spelled(item, codes) if isinstance(item, Annotation) else item for item in items)
+    return items
+
+
+def _spelled(item: Annotation, codes: dict[str, str]) -> Annotation:
+    """Return an annotation with its classes by name where it calls them by a code."""
+    return msgspec.structs.replace(
+        item,
+        instances=tuple(
+            msgspec.structs.replace(one, category=codes[one.category]) if one.category in codes else one
+            for one in item.instances
+        ),
+        labels=tuple(dict.fromkeys(codes.get(name, name) for name in item.labels)),
+        negatives=tuple(dict.fromkeys(codes.get(name, name) for name in item.negatives)),
+    )
 
 
 def _named(item: Annotation | Rejected) -> Annotation | Rejected:

@@ -19,6 +19,7 @@ from dataengine.strict import attempt, convert, load_struct
 from dataengine.task import Task, TaskSpec
 
 ID = re.compile(r"[a-z0-9][a-z0-9_]{0,47}")
+_LANG = re.compile(r"[a-z]{2,3}")
 
 
 class License(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,12 +30,14 @@ class License(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
-    """One split: what it may be used for, what it should hold, and the keys that the reader needs."""
+    """One split: what it may be used for, what it should hold, its language where it is not the dataset's, and the keys
+    that the reader needs."""
 
     use: Literal["train", "eval"]
     images_expected: int | None = None
     records_expected: int | None = None
     license: str | None = None
+    lang: str | None = None
     options: dict[str, Any] = {}
 
 
@@ -81,6 +84,7 @@ class SplitFacts(msgspec.Struct, frozen=True, kw_only=True):
     images_expected: int | None = None
     records_expected: int | None = None
     license: str | None = None
+    lang: str | None = None
 
 
 class DatasetFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,7 +129,7 @@ def read_dataset(path: Path) -> tuple[DatasetSpec | None, list[str]]:
         return None, mistakes
     if not ID.fullmatch(raw.id):
         mistakes.append(f"{path}: id {raw.id!r}: expected lower-case letters, digits and '_', at most 48")
-    mistakes += _budget_mistakes(raw.budgets, path, ["budgets"])
+    mistakes += _budget_mistakes(raw.budgets, path, ["budgets"]) + _lang_mistakes(raw.lang, path, ["lang"])
     source = _source(raw.source, path, mistakes)
     tasks = {task: _task_use(task, use, path, mistakes) for task, use in raw.tasks.items()}
     if source is None:
@@ -160,11 +164,19 @@ def _source(raw: dict[str, Any], path: Path, mistakes: list[str]) -> Source | No
         facts, wrong = attempt(ours, SplitFacts, path, ["source", "splits", name])
         mistakes += wrong
         if facts is not None:
+            mistakes += _lang_mistakes(facts.lang, path, ["source", "splits", name, "lang"])
             options = {key: value for key, value in merged.items() if key not in _SPLIT_KEYS}
             found[name] = Split(**msgspec.structs.asdict(facts), options=options)
     return (
         Source(format=raw["format"], splits=found) if found and isinstance(raw.get("format"), str) else None
     )
+
+
+def _lang_mistakes(lang: str | None, path: Path, keys: list[str]) -> list[str]:
+    if lang is None or _LANG.fullmatch(lang):
+        return []
+    place = f"{path}:{yaml12.line_of(path, keys)}: {'.'.join(keys)}"
+    return [f"{place}: {lang!r} is no language, expected two or three letters such as 'zh'"]
 
 
 def _budget_mistakes(budgets: dict[str, float], path: Path, keys: list[str]) -> list[str]:
@@ -193,9 +205,12 @@ def load_task(path: Path) -> TaskSpec:
 
 
 def load_labels(path: Path) -> LabelSpace:
-    """Load a label space. Raises SpecError, also where a name stands twice or a mirror partner does not exist."""
+    """Load a label space.
+
+    Raises SpecError, also where a name or code stands twice or a mirror partner does not exist.
+    """
     space = load_struct(path, LabelSpace)
-    names = space.names
+    names = [*space.names, *(code for label in space.labels for code in label.codes)]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise SpecError(f"{path}: labels: {twice!r} stands twice")
@@ -246,8 +261,12 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
             bank=self.bank,
             labels=self.labels or labels,
             train=self.dataset.source.splits[split].use == "train",
-            lang=self.dataset.lang,
+            lang=self.lang(split),
         )
+
+    def lang(self, split: str) -> str:
+        """Return the language that a split is in."""
+        return self.dataset.source.splits[split].lang or self.dataset.lang
 
     def hash(self) -> str:
         """Return a digest of all declared content: the same for the same words, whatever the file's name."""

@@ -1,14 +1,25 @@
-"""Text of a source made fit to stand in a template, as pure functions."""
+"""Text of a source made fit to stand in a template, as pure functions.
+
+What a language writes otherwise than English is said here alone: which mark ends a sentence, which one stands between
+the parts of a list, which quotes it has. Only English is put into lower case: a German noun keeps its capital.
+"""
 
 from __future__ import annotations
 
+import re
 import string
+from collections.abc import Iterable
 
 from dataengine.annotation import Annotation
 from dataengine.tokens import IMAGE
 
-_TRAILING = ".,;:!?…"
-_QUOTES = (('"', '"'), ("“", "”"), ("'", "'"))
+_TRAILING = ".,;:!?…。，、；：！？।،؛؟"
+_QUOTES = (('"', '"'), ("“", "”"), ("'", "'"), ("„", "“"), ("«", "»"), ("「", "」"), ("『", "』"))
+_STOPS = {"zh": "。", "ja": "。", "hi": "।", "bn": "।", "th": ""}
+_COMMAS = {"zh": "、", "ja": "、", "ar": "، ", "fa": "، "}
+_ENDS = ".!?。！？।؟…"
+# Scripts that put no space between words: two letters are about one word.
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
 
 def one_line(text: str) -> str:
@@ -16,8 +27,25 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def phrase(text: str) -> str:
-    """Return a phrase in lower case, on one line, without quotes around it and punctuation after it.
+def num_words(text: str) -> int:
+    """Return the number of words; of scripts without spaces, such as Chinese, two letters count as one."""
+    unspaced = len(_UNSPACED.findall(text))
+    return len(_UNSPACED.sub(" ", text).split()) + (unspaced + 1) // 2
+
+
+def joined(parts: Iterable[str], lang: str = "en") -> str:
+    """Return a list in one line, with the mark that the language puts between its parts."""
+    return _COMMAS.get(lang, ", ").join(parts)
+
+
+def quoted(text: str, lang: str = "en") -> str:
+    """Return the text in quotes."""
+    left, right = {"zh": ("“", "”"), "ja": ("「", "」")}.get(lang, ('"', '"'))
+    return left + text + right
+
+
+def phrase(text: str, lang: str = "en") -> str:
+    """Return a phrase on one line, without quotes around it and punctuation after it, in English in lower case.
 
     So that a template can put it into the middle of a sentence and end that sentence itself.
     """
@@ -30,15 +58,25 @@ def phrase(text: str) -> str:
         if shorter == words:
             break
         words = shorter
-    return words.lower()
+    return words.lower() if lang == "en" else words
 
 
-def sentence(text: str) -> str:
-    """Return the text on one line, its first letter a capital, ended by a full stop unless it ends by `!` or `?`."""
-    words = one_line(text).rstrip(",;: ")
+def sentence(text: str, lang: str = "en") -> str:
+    """Return the text on one line, its first letter a capital, ended by the full stop of its language.
+
+    Not where it ends by `!` or `?` already. A first letter that belongs to a text without spaces stays as it is.
+    """
+    words = one_line(text).rstrip(",;:，、；：،؛ ")
     if not words:
         return ""
-    return words[0].upper() + words[1:] + ("" if words[-1] in ".!?" else ".")
+    stop = "" if words[-1] in _ENDS else _STOPS.get(lang, ".")
+    first = words[0] if lang in ("zh", "ja", "th") else words[0].upper()
+    return first + words[1:] + stop
+
+
+def described(name: str, description: str, lang: str = "en") -> str:
+    """Return a name with what it means behind it, as a sentence; the name alone where nothing is known of it."""
+    return sentence(f"{name}: {description}" if description else name, lang)
 
 
 def pictures(annotation: Annotation) -> str:

@@ -27,6 +27,7 @@ from dataengine.sample import (
     TargetInstance,
     TextTargets,
 )
+from dataengine.wording import joined
 from trainer import views
 from trainer.batch import ObjectTargets
 from trainer.tiling import choose_grid, num_tiles
@@ -434,19 +435,23 @@ def _absent(sample: Sample) -> list[Route]:
 def without_classes(sample: Sample, count: int) -> Sample | None:
     """Return the sample without the last `count` classes that have no target, in question, answer and routes.
 
-    None where the conversation does not spell the list as `a, b` and `a[DET], b[DET]`: it cannot be changed then.
+    None where the conversation does not spell the list as `a, b` and `a[DET], b[DET]` (in Chinese with `、`): it cannot
+    be changed then.
     """
     gone = {route.name for route in _absent(sample)[-count:]}
     asked = [route for route in sample.routes if route.kind == "category"]
     kept = [route for route in asked if route.name not in gone]
-    question_list, answer_list = [", ".join(route.name for route in part) for part in (asked, kept)]
-    routed, still_routed = [", ".join(route.name + route.token for route in part) for part in (asked, kept)]
+    lang = {"user": sample.prompt.question[:2], "assistant": sample.prompt.answer[:2]}
+    named, still_named = [joined((one.name for one in part), lang["user"]) for part in (asked, kept)]
+    routed, still_routed = [
+        joined((one.name + one.token for one in part), lang["assistant"]) for part in (asked, kept)
+    ]
     turns, changed = [], set()
     for turn in sample.conversation:
         pairs = [(routed, still_routed)]
         if turn.role == "user":
             # The semantic segmentation of the paper asks in lower case.
-            pairs = [(question_list, answer_list), (question_list.lower(), answer_list.lower())]
+            pairs = [(named, still_named), (named.lower(), still_named.lower())]
         for old, new in pairs:
             if turn.role not in changed and turn.text.count(old) == 1:
                 turn = Turn(turn.role, turn.text.replace(old, new))

@@ -14,15 +14,14 @@ from dataengine.annotation import Annotation, Caption, Origin, Rejected
 from dataengine.files import Root
 from dataengine.listing import Fit, Listing, name_splits
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`annotations` is the JSON file, `images` the folder of the pictures, `lang` the language of the captions."""
+    """`annotations` is the JSON file, `images` the folder of the pictures."""
 
     annotations: str
     images: str = ""
-    lang: str = "en"
 
 
 class RawCaption(coco.RawLink):
@@ -55,7 +54,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             text = " ".join(record.caption.split())
             if text:
                 name = str(record.id) if record.id is not None else place
-                captions.append(Caption(id=name, text=text, lang=source.lang))
+                captions.append(Caption(id=name, text=text))
             else:
                 rejected.append(coco.reject(source.annotations, place, "text.empty", "the caption is empty"))
         yield Annotation(

@@ -17,7 +17,7 @@ from dataengine.annotation import Annotation, Caption, Image, Origin, Rejected
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 
-VERSION = "1"
+VERSION = "2"
 
 T = TypeVar("T")
 IMAGE_FIELDS = ("img_path", "image")
@@ -25,7 +25,7 @@ PROMPT_FIELDS = ("prompt", "caption", "text")
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`annotations` is the file, `images` the folder of the pictures, `lang` the language of the prompts.
+    """`annotations` is the file, `images` the folder of the pictures.
 
     `image_field` and `prompt_field` name the keys; without them the first known one counts. `key_field` names the key
     that a record goes by; without it the picture's name is taken. `strip_flags` cuts Midjourney's flags off.
@@ -33,7 +33,6 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     annotations: str
     images: str = ""
-    lang: str = "en"
     image_field: str | None = None
     prompt_field: str | None = None
     key_field: str | None = None
@@ -82,7 +81,7 @@ def _annotate(source: Source, key: str, name: str, prompt: str, origin: Origin) 
     return Annotation(
         key=key,
         images=(Image(path=f"{source.images}/{name}" if source.images else name, role="target"),),
-        captions=(Caption(id="", text=text, lang=source.lang),),
+        captions=(Caption(id="", text=text),),
         exhaustive=False,
         origin=origin,
     )

@@ -13,7 +13,7 @@ from dataengine.sample import Prompt, Rendering, TextTargets
 from dataengine.task import Task, Unit
 from dataengine.wording import one_line, pictures
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 
@@ -31,8 +31,11 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     if not shown:
         raise Quarantine("media.role", "no input picture that could be described")
     assert task.bank is not None
-    question = choose(task.bank.questions, rng, train=task.train, lang=unit.lang)
-    others = (one_line(caption.text) for caption in annotation.captions if caption.lang == unit.lang)
+    lang = unit.lang or task.lang
+    question = choose(task.bank.questions, rng, train=task.train, lang=lang)
+    others = (
+        one_line(caption.text) for caption in annotation.captions if (caption.lang or task.lang) == lang
+    )
     return Rendering(
         conversation=(Turn("user", shown + question.text), Turn("assistant", text)),
         targets=TextTargets(answers=tuple(dict.fromkeys((text, *filter(None, others))))),

@@ -12,9 +12,9 @@ from dataengine.errors import Quarantine, Skip
 from dataengine.prompts import choose
 from dataengine.sample import Prompt, Rendering, TextTargets
 from dataengine.task import Task, Unit
-from dataengine.wording import one_line, pictures, sentence
+from dataengine.wording import described, joined, one_line, pictures, sentence
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 
@@ -22,11 +22,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`form`: the classes are asked for openly, or chosen among the names that the question lists.
 
     The list holds the whole label space where it has no more than `max_choices` names, else the right ones and random
-    others that are known to be wrong.
+    others that are known to be wrong. `describe`: the descriptions of the label space are said as well, behind the name
+    in an open answer, or else behind the question, one line a listed class.
     """
 
     form: Literal["open", "choices"] = "open"
     max_choices: int = 20
+    describe: bool = False
 
 
 def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) -> Rendering:
@@ -50,15 +52,26 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     choices: list[str] = []
     if options.form == "choices":
         choices = [_spoken(name) for name in _choices(annotation, right, task, rng)]
-        slots["choices"] = ", ".join(choices)
-    answer = sentence(", ".join(names))
+        slots["choices"] = joined(choices, question.lang)
+    asked, answer = question.fill(**slots), sentence(joined(names, question.lang), question.lang)
+    answers = (joined(names, question.lang),)
+    if options.describe:
+        meanings = _meanings(task)
+        told = [described(name, meanings.get(name, ""), question.lang) for name in choices or names]
+        if not any(name in meanings for name in choices or names):
+            raise Skip("label.no_description", f"the label space says nothing of {names[0]!r}")
+        if choices:
+            asked = "\n".join((asked, *told))
+        else:
+            answer = " ".join(told)
+            answers = (answer,)
     return Rendering(
         conversation=(
-            Turn("user", pictures(annotation) + question.fill(**slots)),
+            Turn("user", pictures(annotation) + asked),
             Turn("assistant", answer),
         ),
         targets=TextTargets(
-            answers=(", ".join(names),),
+            answers=answers,
             choices=tuple(choices),
             answer_index=choices.index(names[0]) if choices and len(names) == 1 else None,
         ),
@@ -83,6 +96,12 @@ def _choices(annotation: Annotation, right: list[str], task: Task, rng: random.R
     else:
         listed.sort(key=space.index)
     return listed
+
+
+def _meanings(task: Task) -> dict[str, str]:
+    """Return the description of each class that has one, by its name as prompts write it."""
+    labels = task.labels.labels if task.labels is not None else ()
+    return {_spoken(label.name): label.description for label in labels if label.description}
 
 
 def _spoken(name: str) -> str:

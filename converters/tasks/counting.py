@@ -14,7 +14,7 @@ from dataengine.sample import Prompt, Rendering, TextTargets
 from dataengine.task import Task, Unit
 from dataengine.wording import phrase, pictures
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 
@@ -57,7 +57,9 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     turns = []
     for number, name in enumerate(chosen):
         before = pictures(annotation) if number == 0 else ""
-        turns.append(Turn("user", before + question.fill(category=phrase(name.replace("_", " ")))))
+        turns.append(
+            Turn("user", before + question.fill(category=phrase(name.replace("_", " "), question.lang)))
+        )
         turns.append(Turn("assistant", str(known[name])))
     answers = (turns[1].text,) if len(chosen) == 1 else ()
     return Rendering(

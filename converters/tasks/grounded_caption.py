@@ -24,7 +24,7 @@ from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetI
 from dataengine.task import Task, Unit
 from dataengine.wording import one_line, phrase, pictures, sentence
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 _PHRASE = re.compile(r"<p>(?P<text>.*?)</p>(?P<marks>(?:\s*<region\d{1,6}>)*)", re.DOTALL)
@@ -63,11 +63,12 @@ def _caption(annotation: Annotation, unit: Caption, task: Task, rng: random.Rand
     for item in reversed(phrases):
         end = _end(item)
         text = f"{text[:end]}{token}{text[end:]}"
-    answer = sentence(_LOOSE.sub(r"\1", text))
+    lang = unit.lang or task.lang
+    answer = sentence(_LOOSE.sub(r"\1", text), lang)
     assert task.bank is not None
-    question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
+    question = choose(task.bank.questions, rng, train=task.train, lang=lang)
     found = [Phrase(item.text, referents(annotation, item, task.spec.requires)) for item in phrases]
-    routes, targets = _routed(found, task)
+    routes, targets = _routed(found, task, lang)
     return Rendering(
         conversation=(Turn("user", pictures(annotation) + question.text), Turn("assistant", answer)),
         routes=routes,
@@ -98,13 +99,15 @@ def _end(item: Expression) -> int:
     return max(end for _, end in item.spans)
 
 
-def _routed(phrases: list[Phrase], task: Task) -> tuple[tuple[Route, ...], tuple[TargetInstance, ...]]:
+def _routed(
+    phrases: list[Phrase], task: Task, lang: str
+) -> tuple[tuple[Route, ...], tuple[TargetInstance, ...]]:
     """Return the routes and their answers; a phrase that comes again gets a name of its own."""
     token, masked = task.spec.routing[0], "mask" in task.spec.requires
     times: Counter[str] = Counter()
     routes, targets = [], []
     for item in phrases:
-        name = phrase(item.text)
+        name = phrase(item.text, lang)
         if not name:
             raise Skip("text.empty", "a phrase has no words")
         times[name] += 1
@@ -127,7 +130,7 @@ def _conversation(annotation: Annotation, unit: Dialog, task: Task, rng: random.
         turns.append(Turn(turn.role, text))
     if not phrases:
         raise Skip("phrase.none", "no answer means an object")
-    routes, targets = _routed(phrases, task)
+    routes, targets = _routed(phrases, task, task.lang)
     return Rendering(
         conversation=with_pictures(annotation, turns),
         routes=routes,

@@ -15,7 +15,7 @@ from dataengine.task import Task, Unit
 from dataengine.tokens import IMAGE
 from dataengine.wording import one_line, phrase
 
-VERSION = "1"
+VERSION = "2"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,7 +28,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     """Ask for one expression; the answer is the object, or the objects, that it names."""
     assert isinstance(unit, Expression)
     options: Options = task.options
-    name = one_line(unit.text) if options.verbatim else phrase(unit.text)
+    name = one_line(unit.text) if options.verbatim else phrase(unit.text, task.lang)
     if not name:
         raise Skip("text.empty")
     found = referents(annotation, unit, task.spec.requires)

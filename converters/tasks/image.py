@@ -14,7 +14,7 @@ from dataengine.task import Task, Unit
 from dataengine.tokens import IMAGE
 from dataengine.wording import one_line, phrase
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 
@@ -35,21 +35,22 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
 
 
 def _make(annotation: Annotation, unit: Caption, task: Task, rng: random.Random) -> Rendering:
-    words = phrase(unit.text)
+    lang = unit.lang or task.lang
+    words = phrase(unit.text, lang)
     if not words:
         raise Skip("text.empty")
     roles = [image.role for image in annotation.images]
     if roles != ["target"]:
         raise Quarantine("media.role", f"images are {', '.join(roles) or 'none'}, expected one target")
     assert task.bank is not None
-    question = choose(task.bank.questions, rng, train=task.train, lang=unit.lang)
+    question = choose(task.bank.questions, rng, train=task.train, lang=lang)
     asked, prompt = question.fill(caption=words), Prompt(bank=task.bank.id, question=question.id)
-    return _render(asked, one_line(unit.text), 0, prompt, task, rng)
+    return _render(asked, one_line(unit.text), 0, prompt, task, lang, rng)
 
 
 def _edit(annotation: Annotation, unit: Edit, task: Task, rng: random.Random) -> Rendering:
     options: Options = task.options
-    whole, words = one_line(unit.instruction), phrase(unit.instruction)
+    whole, words = one_line(unit.instruction), phrase(unit.instruction, task.lang)
     if not words:
         raise Skip("text.empty")
     roles = {number: image.role for number, image in enumerate(annotation.images)}
@@ -65,15 +66,15 @@ def _edit(annotation: Annotation, unit: Edit, task: Task, rng: random.Random) ->
     else:
         question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
         asked, prompt = question.fill(instruction=words), Prompt(bank=task.bank.id, question=question.id)
-    return _render(f"{IMAGE}\n{asked}", whole, unit.after, prompt, task, rng)
+    return _render(f"{IMAGE}\n{asked}", whole, unit.after, prompt, task, task.lang, rng)
 
 
 def _render(
-    asked: str, caption: str, target: int, prompt: Prompt, task: Task, rng: random.Random
+    asked: str, caption: str, target: int, prompt: Prompt, task: Task, lang: str, rng: random.Random
 ) -> Rendering:
     token = task.spec.routing[0]
     assert task.bank is not None
-    answer = choose(task.bank.answers, rng, train=task.train, lang=task.lang)
+    answer = choose(task.bank.answers, rng, train=task.train, lang=lang)
     return Rendering(
         conversation=(Turn("user", asked), Turn("assistant", answer.fill(image=token))),
         routes=(Route(token=token, kind="image", name=str(target)),),

@@ -18,6 +18,7 @@ from dataengine.prompts import choose
 from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetInstance
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import IMAGE
+from dataengine.wording import joined
 
 VERSION = "2"
 NEEDS_BANK = True
@@ -47,7 +48,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     assert task.bank is not None
     question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
     answer = choose(task.bank.answers, rng, train=task.train, lang=task.lang)
-    routed = ", ".join(f"{name}{token}" for name in classes)
+    routed = joined((name + token for name in classes), answer.lang)
     ids = {item.id for item in found}
     targets = tuple(
         TargetInstance(
@@ -64,7 +65,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     seen = {item.category for item in annotation.instances}
     return Rendering(
         conversation=(
-            Turn("user", f"{IMAGE}\n{question.fill(classes=', '.join(classes))}"),
+            Turn("user", f"{IMAGE}\n{question.fill(classes=joined(classes, question.lang))}"),
             Turn("assistant", answer.fill(classes=routed)),
         ),
         routes=tuple(Route(token=token, kind="category", name=name) for name in classes),

@@ -18,8 +18,9 @@ from dataengine.regions import KINDS, Kind, draw, stored
 from dataengine.sample import InstanceTargets, Prompt, Region, Rendering, Route, TargetInstance
 from dataengine.task import Task, Unit
 from dataengine.tokens import IMAGE, region_text
+from dataengine.wording import joined
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 
@@ -70,8 +71,8 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     assert task.bank is not None
     question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
     answer = choose(task.bank.answers, rng, train=task.train, lang=task.lang)
-    marked = ", ".join(region_text(number) for number in range(1, len(regions) + 1))
-    routed = ", ".join(f"{target.label}{token}" for target in targets)
+    marked = joined((region_text(number) for number in range(1, len(regions) + 1)), question.lang)
+    routed = joined((target.label + token for target in targets), answer.lang)
     return Rendering(
         conversation=(
             Turn("user", f"{IMAGE}\n{question.fill(regions=marked)}"),

@@ -20,9 +20,9 @@ from dataengine.prompts import choose
 from dataengine.sample import KeypointTargets, Prompt, Rendering, Route, TargetInstance
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import IMAGE
-from dataengine.wording import spoken
+from dataengine.wording import joined, spoken
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 
@@ -69,13 +69,16 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
         conversation=(
             Turn(
                 "user",
-                f"{IMAGE}\n{question.fill(classes=', '.join(classes), keypoints=', '.join(asked))}",
+                f"{IMAGE}\n"
+                + question.fill(
+                    classes=joined(classes, question.lang), keypoints=joined(asked, question.lang)
+                ),
             ),
             Turn(
                 "assistant",
                 answer.fill(
-                    classes=", ".join(f"{name}{det}" for name in classes),
-                    keypoints=", ".join(f"{name}{pose}" for name in asked),
+                    classes=joined((name + det for name in classes), answer.lang),
+                    keypoints=joined((name + pose for name in asked), answer.lang),
                 ),
             ),
         ),

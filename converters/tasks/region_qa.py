@@ -20,9 +20,9 @@ from dataengine.prompts import choose
 from dataengine.sample import Prompt, Rendering, TextTargets
 from dataengine.task import Task, Unit
 from dataengine.tokens import region_text
-from dataengine.wording import pictures
+from dataengine.wording import joined, pictures
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 _MARK = re.compile(r"<region(\d{1,6})>")
@@ -60,7 +60,7 @@ def _question(annotation: Annotation, unit: Question, task: Task, rng: random.Ra
     if not marks(text):
         assert task.bank is not None
         template = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
-        named = ", ".join(f"<region{number}>" for number in range(1, len(known) + 1))
+        named = joined((f"<region{number}>" for number in range(1, len(known) + 1)), template.lang)
         text = template.fill(regions=named, question=text)
         prompt = Prompt(bank=task.bank.id, question=template.id)
     asked = show(text, len(known), shown)
@@ -83,7 +83,8 @@ def _conversation(annotation: Annotation, unit: Dialog, task: Task, rng: random.
         assert task.bank is not None
         template = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
         known = sorted({number for text in texts for number in marks(text)})
-        named = ", ".join(f"<region{number}>" for number in known or range(1, len(annotation.instances) + 1))
+        numbers = known or range(1, len(annotation.instances) + 1)
+        named = joined((f"<region{number}>" for number in numbers), template.lang)
         texts[first] = template.fill(regions=named, question=texts[first])
         prompt = Prompt(bank=task.bank.id, question=template.id)
     shown: dict[int, int] = {}

@@ -15,9 +15,9 @@ from dataengine.prompts import choose
 from dataengine.sample import InstanceTargets, Prompt, Region, Rendering, Route, TextTargets
 from dataengine.task import Task, Unit
 from dataengine.tokens import region_text
-from dataengine.wording import phrase, pictures, sentence
+from dataengine.wording import joined, phrase, pictures, sentence
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 
 Triple = tuple[int, str, int]
@@ -65,7 +65,7 @@ def _name(annotation: Annotation, found: list[Triple], task: Task, rng: random.R
     options: Options = task.options
     pairs: dict[tuple[int, int], list[str]] = {}
     for subject, predicate, target in found:
-        pairs.setdefault((subject, target), []).append(phrase(predicate))
+        pairs.setdefault((subject, target), []).append(phrase(predicate, task.lang))
     chosen = list(pairs)
     if task.train:
         chosen = rng.sample(chosen, min(len(chosen), options.max_pairs))
@@ -85,8 +85,13 @@ def _name(annotation: Annotation, found: list[Triple], task: Task, rng: random.R
             names.append(region_text(len(regions)) if first else shown[index])
         before = pictures(annotation) if number == 0 else ""
         turns.append(Turn("user", before + question.fill(subject=names[0], object=names[1])))
-        turns.append(Turn("assistant", sentence(", ".join(dict.fromkeys(pairs[subject, target])))))
-    single = tuple(sentence(text) for text in pairs[chosen[0]]) if len(chosen) == 1 else ()
+        turns.append(
+            Turn(
+                "assistant",
+                sentence(joined(dict.fromkeys(pairs[subject, target]), question.lang), question.lang),
+            )
+        )
+    single = tuple(sentence(text, question.lang) for text in pairs[chosen[0]]) if len(chosen) == 1 else ()
     return Rendering(
         conversation=tuple(turns),
         targets=TextTargets(answers=tuple(dict.fromkeys((turns[1].text, *single))) if single else ()),
@@ -101,7 +106,11 @@ def _find(annotation: Annotation, found: list[Triple], task: Task, rng: random.R
     for triple in found:
         subject, target = (annotation.instances[index].category for index in (triple[0], triple[2]))
         if subject and target:
-            words = (phrase(subject), phrase(triple[1]), phrase(target))
+            words = (
+                phrase(subject, task.lang),
+                phrase(triple[1], task.lang),
+                phrase(target, task.lang),
+            )
             if all(words):
                 worded.setdefault(words, []).append(triple)
     if not worded:

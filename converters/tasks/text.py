@@ -21,9 +21,9 @@ from dataengine.regions import box_region
 from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetInstance, TextTargets
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import region_text
-from dataengine.wording import one_line, pictures
+from dataengine.wording import joined, one_line, pictures, quoted
 
-VERSION = "1"
+VERSION = "2"
 NEEDS_BANK = True
 LINE = "line"  # the attribute by which readers say which words stand in one line
 
@@ -97,7 +97,7 @@ def _places(annotation: Annotation, found: list[Instance], task: Task, rng: rand
     assert task.bank is not None
     question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
     answer = choose(task.bank.answers, rng, train=task.train, lang=task.lang)
-    routed = ", ".join(f'"{name}"{token}' for name in names)
+    routed = joined((quoted(name, answer.lang) + token for name in names), answer.lang)
     return Rendering(
         conversation=(
             Turn("user", pictures(annotation) + question.text),

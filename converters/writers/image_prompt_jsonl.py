@@ -18,7 +18,6 @@ FILE = "prompts.jsonl"
 def write(annotations: Iterable[Annotation], labels: LabelSpace, folder: Path) -> Written:
     """Write `prompts.jsonl`, a line for each caption of one picture; every picture becomes one to make."""
     left_out = LeftOut()
-    lang: str | None = None
     with atomic(folder / FILE) as file:
         for item in annotations:
             left_out.unplaced(item, captions=True)
@@ -28,7 +27,6 @@ def write(annotations: Iterable[Annotation], labels: LabelSpace, folder: Path) -
                     continue
                 image = item.images[0]
                 left_out.add("picture to look at, not to make", image.role != "target")
-                lang = lang or caption.lang
-                left_out.add("language of a caption", caption.lang != lang)
+                left_out.add("language of a caption", caption.lang is not None)
                 file.write(msgspec.json.encode({"img_path": image.path, "prompt": caption.text}) + b"\n")
-    return Written({"annotations": FILE, "lang": lang or "en"}, left_out.counts)
+    return Written({"annotations": FILE}, left_out.counts)

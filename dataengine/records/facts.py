@@ -62,10 +62,10 @@ class ImageFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class CaptionFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`text` is one sentence, or a list of them."""
+    """`text` is one sentence, or a list of them; `lang` their language where it is not the dataset's."""
 
     text: Source
-    lang: str = "en"
+    lang: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

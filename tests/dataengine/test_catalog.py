@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from dataengine import yaml12
 from dataengine.catalog import Catalog, shipped_specs
 from dataengine.errors import SpecError
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny
+
+CITATION = re.compile(r"[A-Z][^,]+(?: et al\.)?, [^\s].*, .+ (?:19|20)\d\d")
 
 
 def _own(tiny: Tiny) -> Path:
@@ -28,6 +32,22 @@ def test_every_shipped_spec_resolves_and_its_names_are_unique() -> None:
     assert {one.partition("/")[0] for one in found} == {
         path.stem for path in (shipped_specs() / "datasets").glob("*.yaml")
     }
+
+
+def test_citations_read_alike_and_stand_behind_the_homepage() -> None:
+    # Sets without a paper: our own, and some that a company or a repository hands out.
+    catalog = Catalog()
+    without = []
+
+    for name, path in catalog.dataset_files.items():
+        dataset, keys = catalog.dataset(path), list(yaml12.load(path))
+        if not dataset.citation:
+            without.append(name)
+            continue
+        assert CITATION.fullmatch(dataset.citation), f"{name}: {dataset.citation}"
+        assert keys[keys.index("citation") - 1] in ("homepage", "title"), name
+
+    assert len(without) < len(catalog.dataset_files) / 10, without
 
 
 def test_a_spec_is_found_as_dataset_as_task_and_as_file(tiny: Tiny) -> None:

@@ -192,3 +192,18 @@ def test_an_export_says_what_it_left_out(tiny: Tiny, tmp_path: Path) -> None:
 
     assert done.left_out == {"instance": 12}
     assert msgspec.json.decode((tmp_path / "x/conversations.json").read_bytes()) == []
+
+
+def test_the_spec_of_an_export_states_the_language_of_the_split(tiny: Tiny, tmp_path: Path) -> None:
+    text = tiny.spec.read_text()
+    tiny.spec.write_text(
+        text.replace("train.json, use: train", "train.json, use: train, lang: ja") + "lang: zh\n"
+    )
+    for split, lang in (("train", "ja"), ("val", "zh")):
+        directory, _ = tiny.convert(split)
+
+        done = export(directory, "coco_instances", tmp_path / split)
+
+        assert done.spec is not None
+        (found,) = Catalog().find(done.spec)
+        assert found.lang(split) == lang

@@ -7,6 +7,7 @@ import pytest
 from dataengine.catalog import Catalog
 from dataengine.errors import SpecError
 from dataengine.spec import load_labels
+from dataengine.wording import one_line
 
 SPACES = Catalog().labels
 
@@ -65,10 +66,28 @@ def test_the_landmarks_of_a_face_mirror_by_side_and_the_jaw_by_its_middle(
     assert set(face.flip_pairs) == expected
 
 
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_a_description_is_a_phrase_that_a_sentence_can_end_with(name: str) -> None:
+    for label in SPACES[name].labels:
+        text = label.description
+        assert text == one_line(text) and not text.endswith((".", ",", ":", ";"))
+        assert not text or label.name.casefold() != text.casefold()
+        assert text[:1] == text[:1].lower() or text.startswith(("European", "Japanese"))
+
+
+def test_every_code_of_a_label_space_leads_to_its_name() -> None:
+    assert SPACES["skin_lesions7"].codes["nv"] == SPACES["skin_lesions7"].codes["NV"] == "melanocytic nevus"
+    assert SPACES["retinopathy_grades"].codes == {
+        str(number): name for number, name in enumerate(SPACES["retinopathy_grades"].names)
+    }
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         ("labels: [{name: cat}, {name: cat}]", "'cat' stands twice"),
+        ("labels: [{name: cat, codes: [c]}, {name: dog, codes: [c]}]", "'c' stands twice"),
+        ("labels: [{name: cat, codes: [dog]}, {name: dog}]", "'dog' stands twice"),
         ("labels: [{name: cat, keypoints: [a, b], skeleton: [[0, 2]]}]", r"leaves 0\.\.1"),
         ("labels: [{name: cat, keypoints: [a, b], flip_pairs: [[1, 1]]}]", "its own mirror partner"),
         ("labels: [{name: cat, colour: red}]", "unknown key 'colour'"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 import string
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from dataengine.tokens import placeholders, special_tokens
 COUNTS = {
     "camouflaged_segmentation": (30, 10),
     "caption": (20, 0),
+    "classification": (10, 0),
+    "classification_choices": (10, 0),
+    "classification_described": (10, 0),
+    "counting": (10, 0),
     "detection": (30, 10),
     "grounded_caption": (10, 0),
     "grounding": (30, 10),
@@ -31,7 +36,11 @@ COUNTS = {
     "region_caption": (20, 0),
     "region_caption_detailed": (10, 0),
     "region_caption_multi": (30, 0),
+    "region_description": (10, 0),
+    "region_qa": (10, 0),
     "region_recognition": (10, 0),
+    "relation": (10, 0),
+    "relation_grounding": (10, 5),
     "semantic_segmentation": (30, 10),
     "region_ocr": (10, 0),
     "salient_segmentation": (30, 10),
@@ -39,6 +48,11 @@ COUNTS = {
     "text_to_image": (20, 15),
     "vqa": (10, 0),
 }
+CHINESE = (
+    "caption", "classification", "classification_choices", "counting", "detection", "grounding", "image_edit",
+    "instance_segmentation", "multiple_choice", "ocr", "region_caption", "region_ocr", "region_recognition",
+    "text_spotting", "text_to_image", "vqa",
+)  # fmt: skip
 BANKS = Catalog().banks
 
 
@@ -52,7 +66,7 @@ def test_the_shipped_banks_have_their_counts() -> None:
         name: (len(english(bank, "questions")), len(english(bank, "answers"))) for name, bank in BANKS.items()
     }
 
-    assert {name: found[name] for name in COUNTS} == COUNTS
+    assert found == COUNTS
 
 
 @pytest.mark.parametrize("name", sorted(BANKS))
@@ -69,11 +83,36 @@ def test_ids_count_up_from_one_in_each_language(name: str) -> None:
 def test_templates_are_whole_sentences_without_tokens(name: str) -> None:
     bank = BANKS[name]
 
+    for text in english(bank, "questions") + english(bank, "answers"):
+        assert text[0] == "{" or text[0] in string.ascii_uppercase
+        assert text[-1] in ".?:}"
     for text in (*bank.questions.values(), *bank.answers.values()):
         assert not placeholders(text) and not special_tokens(text)
         assert text == text.strip() and "  " not in text
-        assert text[0] == "{" or text[0] in string.ascii_uppercase
-        assert text[-1] in ".?:}"
+
+
+@pytest.mark.parametrize("name", sorted(BANKS))
+def test_chinese_templates_have_chinese_punctuation_and_no_blanks(name: str) -> None:
+    bank = BANKS[name]
+    texts = [text for kind in (bank.questions, bank.answers) for key, text in kind.items() if key[:2] == "zh"]
+
+    for text in texts:
+        words = re.sub(r"\{[a-z]+\}|\n", "", text)
+        assert not set(words) & {*string.ascii_letters, *string.punctuation, " "}, text
+        assert re.search("[\u4e00-\u9fff]", words)
+        assert text[-1] in "。？：}"
+
+
+def test_captions_and_questions_are_asked_for_in_many_languages() -> None:
+    languages = {"ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "pt", "ru", "th", "vi", "zh"}
+
+    for name in ("caption", "vqa"):
+        assert {key[:2] for key in BANKS[name].questions} == languages
+
+
+@pytest.mark.parametrize("name", CHINESE)
+def test_a_bank_that_is_used_in_chinese_has_ten_questions_or_more(name: str) -> None:
+    assert sum(key[:2] == "zh" for key in BANKS[name].questions) >= 10
 
 
 @pytest.mark.parametrize("name", sorted(BANKS))
@@ -110,7 +149,8 @@ def test_a_language_is_followed_and_english_stands_in_for_one_that_is_missing() 
 
     assert german == {"de01", "de02"}
     assert french == {"en01", "en02"}
-    assert choose(templates, random.Random(0), train=False, lang="de").id == "de01"
+    assert choose(templates, random.Random(0), train=False, lang="de") == Choice("de01", "eins")
+    assert choose(templates, random.Random(0), train=False, lang="fr").lang == "en"
 
 
 @given(first=st.text(), second=st.text())
@@ -130,6 +170,10 @@ def test_what_fills_a_slot_is_not_read_again(first: str, second: str) -> None:
         ('questions: {de01: "{x}?"}', "none is English"),
         ('questions: {en01: "{x}?", en02: "{x}?"}', "stands twice"),
         ('questions: {en01: "{x}?"}\nanswers: {en01: "{x}."}', r"answers\.en01: has slots \['x'\]"),
+        (
+            'questions: {en01: "{x}?", zh01: "{x}？"}\nanswers: {en01: "Yes."}',
+            "answers: none in 'zh'",
+        ),
         ('question: {en01: "{x}?"}', "unknown key 'question'; did you mean 'questions'"),
     ],
 )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataengine.annotation import Annotation, Image, Origin
-from dataengine.wording import lettered, one_line, phrase, pictures, sentence
+from dataengine.wording import joined, lettered, num_words, one_line, phrase, pictures, quoted, sentence
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,20 @@ from dataengine.wording import lettered, one_line, phrase, pictures, sentence
 )
 def test_a_phrase_loses_what_a_template_gives(text: str, expected: str) -> None:
     assert phrase(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "expected"),
+    [
+        ("穿T恤的男人。", "zh", "穿T恤的男人"),
+        ("「左边的猫」！", "ja", "左边的猫"),
+        ("“一只白色的狗。”", "zh", "一只白色的狗"),
+        ("Der rote Bus.", "de", "Der rote Bus"),
+        ("قطة على السجادة؟", "ar", "قطة على السجادة"),
+    ],
+)
+def test_a_phrase_of_another_language_keeps_its_capitals(text: str, lang: str, expected: str) -> None:
+    assert phrase(text, lang) == expected
 
 
 @given(st.text())
@@ -48,6 +62,36 @@ def test_a_phrase_is_clean_once_cleaned(text: str) -> None:
 )
 def test_a_sentence_starts_with_a_capital_and_ends(text: str, expected: str) -> None:
     assert sentence(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "expected"),
+    [
+        ("一辆红色的公交车", "zh", "一辆红色的公交车。"),
+        ("这是什么？", "zh", "这是什么？"),
+        ("iPhone手机，", "zh", "iPhone手机。"),
+        ("赤いバス", "ja", "赤いバス。"),
+        ("ein Bus", "de", "Ein Bus."),
+        ("एक लाल बस", "hi", "एक लाल बस।"),
+        ("รถบัสสีแดง", "th", "รถบัสสีแดง"),
+    ],
+)
+def test_a_sentence_ends_as_its_language_does(text: str, lang: str, expected: str) -> None:
+    assert sentence(text, lang) == expected
+
+
+def test_a_list_and_quotes_follow_the_language() -> None:
+    assert joined(("猫", "狗"), "zh") == "猫、狗"
+    assert joined(("Hund", "Katze"), "de") == "Hund, Katze"
+    assert joined(["a"]) == "a"
+    assert (quoted("停", "zh"), quoted("停", "ja"), quoted("stop")) == ("“停”", "「停」", '"stop"')
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a red  bus", 3), ("红色的公交车", 3), ("猫", 1), ("一台iPhone", 2), ("", 0)]
+)
+def test_two_letters_of_a_script_without_spaces_are_a_word(text: str, expected: int) -> None:
+    assert num_words(text) == expected
 
 
 def test_options_are_lettered_one_a_line() -> None:

@@ -21,6 +21,7 @@ from dataengine.sample import (
     ImageTargets,
     InstanceTargets,
     KeypointTargets,
+    Prompt,
     Region,
     Route,
     Sample,
@@ -31,7 +32,7 @@ from dataengine.sample import (
     TextTargets,
     check,
 )
-from trainer.encode import IGNORED, EncodeSettings, encode, family_of, render
+from trainer.encode import IGNORED, EncodeSettings, encode, family_of, render, without_classes
 from trainer.tokenizer import train_tokenizer
 from trainer.views import Pixels
 
@@ -458,6 +459,26 @@ def test_lower_case_questions_are_shortened_too() -> None:
     text = TOKENIZER.decode(encoded.input_ids_L.tolist())
     assert "Thing 7" in encoded.names
     assert f"Segment {', '.join(encoded.names).lower()} now." in text
+
+
+def test_a_chinese_class_list_is_shortened_by_its_own_mark() -> None:
+    names = [f"第{i}类" for i in range(30)]
+    routed = "、".join(f"{name}[DET]" for name in names)
+    sample = make_sample(
+        f"<image>\n请检测：{'、'.join(names)}。",
+        f"结果：{routed}。",
+        routes=categories(*names),
+        targets=InstanceTargets(instances=(thing("第7类"),)),
+        prompt=Prompt(bank="detection", question="zh01", answer="zh01"),
+    )
+
+    shorter = without_classes(sample, 27)
+
+    assert shorter is not None
+    assert [turn.text for turn in shorter.conversation] == [
+        "<image>\n请检测：第0类、第1类、第7类。",
+        "结果：第0类[DET]、第1类[DET]、第7类[DET]。",
+    ]
 
 
 def test_a_long_conversation_loses_its_last_rounds_whole() -> None:

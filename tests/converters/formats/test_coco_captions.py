@@ -52,12 +52,6 @@ def test_stray_white_space_goes(tmp_path: Path) -> None:
     assert first.captions[0].text == "A cat on a mat."
 
 
-def test_the_language_is_the_declared_one(tmp_path: Path) -> None:
-    (first, _), _ = _read(tmp_path, {"id": 1, "image_id": 1, "caption": "一只猫"}, lang="zh")
-
-    assert first.captions == (Caption(id="1", text="一只猫", lang="zh"),)
-
-
 def test_captions_prove_no_class_absent(tmp_path: Path) -> None:
     (first, _), _ = _read(tmp_path, {"id": 1, "image_id": 1, "caption": "A cat."})
 
@@ -107,10 +101,9 @@ def test_real_coco_captions_read_without_a_rejection(samples: Samples) -> None:
 
 
 def test_real_chinese_captions_read_without_a_rejection(samples: Samples) -> None:
-    found, rejected = _split(samples("coco_cn_captions"), Source(annotations="coco-cn_test.json", lang="zh"))
+    found, rejected = _split(samples("coco_cn_captions"), Source(annotations="coco-cn_test.json"))
 
     captions = [caption for item in found for caption in item.captions]
     assert rejected == []
     assert (len(found), len(captions)) == (20, 23)
     assert any(ord(char) > 0x4E00 for char in captions[0].text)
-    assert {caption.lang for caption in captions} == {"zh"}

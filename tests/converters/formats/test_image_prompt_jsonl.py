@@ -46,13 +46,11 @@ def test_the_known_keys_read_the_same(tmp_path: Path, image: str, prompt: str) -
 def test_other_keys_can_be_named(tmp_path: Path) -> None:
     row = {"file": "a.jpg", "says": "a fox", "prompt": "not this", "uid": 7}
 
-    (found,), _ = _read(
-        tmp_path, row, image_field="file", prompt_field="says", key_field="uid", lang="de", images="x"
-    )
+    (found,), _ = _read(tmp_path, row, image_field="file", prompt_field="says", key_field="uid", images="x")
 
     assert found.key == "7"
     assert found.images[0].path == "x/a.jpg"
-    assert found.captions == (Caption(id="", text="a fox", lang="de"),)
+    assert found.captions == (Caption(id="", text="a fox"),)
 
 
 def test_a_list_reads_the_same_as_lines(tmp_path: Path) -> None:

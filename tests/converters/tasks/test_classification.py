@@ -76,6 +76,48 @@ def test_only_classes_known_to_be_wrong_stand_beside_the_right_one(make_task: Ma
     assert rendering.targets.choices == ("class 1", "class 2")
 
 
+GRADES = LabelSpace(
+    id="grades",
+    labels=(
+        Label(name="mild", description="red dots alone"),
+        Label(name="severe", description="many haemorrhages. No new vessels yet"),
+        Label(name="unknown"),
+    ),
+)
+
+
+def test_what_the_class_means_follows_its_name(make_task: MakeTask, build: Build) -> None:
+    rendering = build(annotate("severe"), make_task("classification_described", GRADES, train=False))
+
+    assert rendering.conversation[1].text == "Severe: many haemorrhages. No new vessels yet."
+    assert rendering.targets == TextTargets(answers=("Severe: many haemorrhages. No new vessels yet.",))
+
+
+def test_of_several_classes_each_is_a_sentence_of_its_own(make_task: MakeTask, build: Build) -> None:
+    rendering = build(annotate("unknown", "mild"), make_task("classification_described", GRADES))
+
+    assert rendering.conversation[1].text == "Unknown. Mild: red dots alone."
+
+
+def test_listed_classes_are_explained_behind_the_question(make_task: MakeTask, build: Build) -> None:
+    task = make_task("classification_choices", GRADES, train=False, describe=True)
+
+    rendering = build(annotate("mild"), task)
+
+    assert rendering.conversation[0].text.split("\n")[2:] == [
+        "Mild: red dots alone.",
+        "Severe: many haemorrhages. No new vessels yet.",
+        "Unknown.",
+    ]
+    assert rendering.conversation[1].text == "Mild."
+    assert isinstance(rendering.targets, TextTargets) and rendering.targets.answer_index == 0
+
+
+def test_a_class_without_a_description_cannot_be_explained(make_task: MakeTask, build: Build) -> None:
+    with pytest.raises(Skip, match=r"label\.no_description"):
+        build(annotate("unknown"), make_task("classification_described", GRADES))
+
+
 @pytest.mark.parametrize(
     ("annotation", "task", "reason"),
     [

@@ -137,3 +137,55 @@ def test_recognition_leaves_out_crowds_and_nameless_objects(make_task: MakeTask,
     with pytest.raises(Skip) as caught:
         build(annotate(thing(2, crowd=True), thing(3, category=None)), make_task("region_recognition"))
     assert caught.value.reason == "object.none"
+
+
+def many(*texts: str) -> Annotation:
+    return annotate(
+        *(thing(number) for number in range(len(texts))),
+        expressions=tuple(
+            Expression(id=str(number), text=text, instances=(number,)) for number, text in enumerate(texts)
+        ),
+    )
+
+
+def test_several_regions_are_captioned_a_line_each(make_task: MakeTask, build: Build) -> None:
+    rendering = build(
+        many("the cat on the left", "a red ball"), make_task("region_caption_multi", train=False)
+    )
+
+    assert rendering.conversation[1].text == "region1: The cat on the left.\nregion2: A red ball."
+    assert [region.box for region in rendering.regions] == [(0.0, 2.0, 10.0, 22.0), (1.0, 2.0, 11.0, 22.0)]
+
+
+def test_every_line_describes_its_own_region_in_any_order(make_task: MakeTask, build: Build) -> None:
+    texts = [f"the thing of number {number}" for number in range(30)]
+    task = make_task("region_caption_multi")
+
+    for seed in range(20):
+        rendering = build(many(*texts), task, seed)
+
+        lines = rendering.conversation[1].text.splitlines()
+        assert len(lines) == len(rendering.regions) == 15
+        for place, (line, region) in enumerate(zip(lines, rendering.regions, strict=True), start=1):
+            assert region.box is not None
+            assert line == f"region{place}: The thing of number {region.box[0]:.0f}."
+
+
+def test_an_object_is_captioned_once_and_a_group_never(make_task: MakeTask, build: Build) -> None:
+    expressions = (
+        Expression(id="1", text="the first of all", instances=(0,)),
+        Expression(id="2", text="the first once more", instances=(0,)),
+        Expression(id="3", text="both of them together", instances=(0, 1)),
+        Expression(id="4", text="none of them here", instances=()),
+        Expression(id="5", text="the second of all", instances=(1,)),
+    )
+    annotation = annotate(thing(0), thing(1), expressions=expressions)
+
+    rendering = build(annotation, make_task("region_caption_multi", train=False))
+
+    assert rendering.conversation[1].text == "region1: The first of all.\nregion2: The second of all."
+
+
+def test_one_region_is_too_few_to_be_asked_for_together(make_task: MakeTask, build: Build) -> None:
+    with pytest.raises(Skip, match=r"region\.too_few"):
+        build(many("the only cat here", "cat"), make_task("region_caption_multi"))

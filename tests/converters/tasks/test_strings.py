@@ -29,7 +29,11 @@ MakeTask = Callable[..., Task]
 Build = Callable[..., Rendering]
 
 LABELS = LabelSpace(
-    id="two", labels=(Label(name="person", keypoints=("nose", "left_eye")), Label(name="dog"))
+    id="two",
+    labels=(
+        Label(name="person", keypoints=("nose", "left_eye")),
+        Label(name="dog", description="a tame animal that barks"),
+    ),
 )
 SCENE = Annotation(
     key="1",
@@ -101,7 +105,15 @@ READ = Annotation(
     origin=Origin(file="f", record="r"),
     instances=(Instance(id="1", box=(10.0, 10.0, 40.0, 20.0), text="STOP"),),
 )
+TOLD = Annotation(
+    key="7",
+    images=(Image(path="a.jpg"),),
+    origin=Origin(file="f", record="r"),
+    instances=SCENE.instances,
+    expressions=(*SCENE.expressions, Expression(id="2", text="a dog that runs", instances=(1,))),
+)
 ANNOTATIONS = {
+    "region_caption_multi": TOLD,
     "text_spotting": READ,
     "ocr": READ,
     "region_ocr": READ,
@@ -118,6 +130,7 @@ ANNOTATIONS = {
             "relation_grounding",
             "classification",
             "classification_choices",
+            "classification_described",
         ),
         GROUNDED,
     ),
@@ -201,6 +214,10 @@ EXPECTED = {
     "grounded_conversation": (f"<image>\nWho is near {R1}?", "A man[DET]."),
     "region_qa": (f"<image>\nWho is {R1}?", "region1 is Tom."),
     "region_conversation": (f"<image>\nWho is {R1}?", "region1 is Rex."),
+    "region_caption_multi": (
+        f"<image>\nCan you describe each of these regions briefly: {R1}, {R2}?",
+        "region1: The tall man.\nregion2: A dog that runs.",
+    ),
     "region_caption_detailed": (f"<image>\nCan you describe {R1} in detail?", "The tall man."),
     "relation": (f"<image>\nHow does {R1} relate to {R2}? Answer with a short phrase.", "Walks."),
     "relation_grounding": (
@@ -216,6 +233,14 @@ EXPECTED = {
     "classification": (
         "<image>\nWhich class does this picture belong to? Answer with its name only.",
         "Dog.",
+    ),
+    "classification_described": (
+        "<image>\nWhat does this picture show, and what does that mean?",
+        "Dog: a tame animal that barks.",
+    ),
+    "region_description": (
+        f"<image>\nWhat is {R1}, and what does that mean?",
+        "Dog: a tame animal that barks.",
     ),
     "classification_choices": (
         "<image>\nWhich of these classes fits the picture: person, dog? Answer with the name only.",

@@ -156,14 +156,11 @@ def edited(draw: st.DrawFn) -> list[Annotation]:
 
 @st.composite
 def imagined(draw: st.DrawFn) -> list[Annotation]:
-    lang = draw(st.sampled_from(["en", "de"]))
     return [
         annotation(
             number,
             images=(msgspec.structs.replace(image(number), role="target"),),
-            captions=tuple(
-                Caption(id="", text=draw(TEXT), lang=lang) for _ in range(draw(st.integers(1, 3)))
-            ),
+            captions=tuple(Caption(id="", text=draw(TEXT)) for _ in range(draw(st.integers(1, 3)))),
         )
         for number in range(draw(st.integers(1, 4)))
     ]
@@ -188,7 +185,7 @@ def tabled(draw: st.DrawFn) -> list[Annotation]:
         positions = st.lists(st.sampled_from(range(len(instances)))) if instances else st.just([])
         choices = tuple(draw(st.lists(ANY_TEXT, max_size=3)))
         index = draw(st.sampled_from([None, *range(len(choices))]))
-        lang = draw(st.sampled_from(["en", "it's"]))
+        lang = draw(st.sampled_from([None, "en", "it's"]))
         made.append(
             msgspec.structs.replace(
                 item,
