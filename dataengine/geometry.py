@@ -168,6 +168,11 @@ def mask_from_rle(rle: Rle) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return mask
 
 
+def rle_union(masks: Sequence[Rle]) -> Rle:
+    """Return the mask of every pixel that one of some masks of the same size has."""
+    return _wrap(coco_mask.merge([_unwrap(rle) for rle in masks]))
+
+
 def rle_area(rle: Rle) -> float:
     """Return the number of foreground pixels."""
     return float(coco_mask.area(_unwrap(rle)))

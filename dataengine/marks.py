@@ -1,8 +1,8 @@
 """Marks drawn on the pixels of a picture: circles, hand-drawn circles, arrows, boxes and masks, each solid or hollow.
 
-The five kinds are those of VisionLLM v2's in-context set (its appendix C.1). A hollow mark is a line; a solid one has its
-inside tinted as well, so that the object can still be seen, except for an arrow, which is filled. What a mark looks like
-follows from its facts and the picture's size alone: chance is needed to make one, never to draw it. There is no
+The five kinds are those of VisionLLM v2's in-context set (its appendix C.1). A hollow mark is a line; a solid one has
+its inside tinted as well, so that the object can still be seen, except for an arrow, which is filled. What a mark looks
+like follows from its facts and the picture's size alone: chance is needed to make one, never to draw it. There is no
 trigonometry here, for the reason that `regions` states.
 """
 
@@ -82,18 +82,23 @@ def name(mark: Mark) -> str:
 
 
 def draw(pixels: Pixels, marks: Sequence[Mark]) -> Pixels:
-    """Return a copy of an RGB picture, uint8 [height, width, 3], with the marks on it, in their order."""
+    """Return a copy of an RGB picture, uint8 [height, width, 3], with the marks on it, in their order.
+
+    Lines lie above all tints: no mark takes on the colour of another one.
+    """
     drawn = np.array(pixels)
     height, width = drawn.shape[:2]
+    lines = []
     for mark in marks:
-        color = np.array(COLORS[mark.color], np.float64)
+        color = COLORS[mark.color]
         line, inside = _shape(mark, width, height)
         if mark.solid and mark.kind == "arrow":
             line |= inside
         elif mark.solid:
-            tinted = drawn[inside] * (1 - TINT) + color * TINT
-            drawn[inside] = np.rint(tinted).astype(np.uint8)
-        drawn[line] = color.astype(np.uint8)
+            drawn[inside] = np.rint(drawn[inside] * (1 - TINT) + np.array(color) * TINT).astype(np.uint8)
+        lines.append((line, color))
+    for line, color in lines:
+        drawn[line] = color
     return drawn
 
 
@@ -152,7 +157,7 @@ def _eroded(mask: np.ndarray, steps: int) -> np.ndarray:
 
 
 def _ellipse(box: Box, width: int, height: int) -> tuple[Point, Point]:
-    """Return the centre and the half axes of the ellipse through the corners of a box, never smaller than a few lines."""
+    """Return the centre and the half axes of the ellipse through a box's corners, never less than a few lines."""
     least = 3 * max(MIN_LINE_PX, max(width, height) * LINE)
     half = (box[2] - box[0]) / 2, (box[3] - box[1]) / 2
     center = (box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2
@@ -188,9 +193,9 @@ def _hand_circle(box: Box, size: tuple[int, int], rng: random.Random) -> tuple[P
 
 
 def _arrow(box: Box, mask: Rle | None, size: tuple[int, int], rng: random.Random) -> tuple[Point, Point]:
-    """Return tail and tip of an arrow to an object: its tip is on the object's edge, or in its middle if it is too large.
+    """Return tail and tip of an arrow to an object: its tip is on the object's edge.
 
-    An object too large leaves no room for an arrow outside of it.
+    Where the object leaves no room for an arrow outside of it, the tip is in its middle.
     """
     middle, on_object = _middle(box, mask, size)
     wanted = max(rng.uniform(*REACH) * max(size), MIN_REACH_PX)
@@ -209,14 +214,18 @@ def _arrow(box: Box, mask: Rle | None, size: tuple[int, int], rng: random.Random
 
 
 def _middle(box: Box, mask: Rle | None, size: tuple[int, int]) -> tuple[Point, np.ndarray]:
-    """Return the object's pixel that is nearest to the middle of its box, and all its pixels, bool [height, width]."""
+    """Return the object's pixel that is nearest to the middle of its box, and all its pixels, bool [height, width].
+
+    Of an object without a mask those around the middle are taken: the corners of its box show something else.
+    """
     width, height = size
     if mask is not None:
         on_object = mask_from_rle(mask).astype(bool)
     else:
         on_object = np.zeros((height, width), bool)
-        left, top = math.floor(box[0]), math.floor(box[1])
-        on_object[top : max(math.ceil(box[3]), top + 1), left : max(math.ceil(box[2]), left + 1)] = True
+        left, top = math.floor(box[0] * 0.75 + box[2] * 0.25), math.floor(box[1] * 0.75 + box[3] * 0.25)
+        right, bottom = math.ceil(box[0] * 0.25 + box[2] * 0.75), math.ceil(box[1] * 0.25 + box[3] * 0.75)
+        on_object[top : max(bottom, top + 1), left : max(right, left + 1)] = True
     rows, columns = np.nonzero(on_object)
     cx, cy = (box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2
     nearest = int(((columns - cx) ** 2 + (rows - cy) ** 2).argmin()) if len(rows) else None

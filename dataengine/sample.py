@@ -225,7 +225,9 @@ def check(sample: Sample) -> None:
         )
     pointed = {item.image for item in (*sample.regions, *(sample.marks or ()))}
     if lost_images := pointed - set(range(len(sample.images))):
-        raise Quarantine("media.missing", f"a region or mark lies on picture {min(lost_images)}, which is none")
+        raise Quarantine(
+            "media.missing", f"a region or mark lies on picture {min(lost_images)}, which is none"
+        )
     roles = [turn.role for turn in sample.conversation if turn.role != "system"]
     if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
         raise Quarantine("turn.structure", f"roles are {', '.join(roles) or 'none'}")

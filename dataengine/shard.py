@@ -20,8 +20,8 @@ import xxhash
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
-from dataengine import sample as samples
 from dataengine import marks, schema, tar
+from dataengine import sample as samples
 from dataengine.errors import Quarantine, ShardError
 from dataengine.files import Root, make_folder, unwritable, write_atomic
 from dataengine.images import MAX_BYTES, probe
