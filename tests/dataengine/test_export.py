@@ -192,3 +192,22 @@ def test_an_export_says_what_it_left_out(tiny: Tiny, tmp_path: Path) -> None:
 
     assert done.left_out == {"instance": 12}
     assert msgspec.json.decode((tmp_path / "x/conversations.json").read_bytes()) == []
+
+
+def test_a_sample_with_drawn_marks_is_left_out_and_counted(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.spec.write_text(tiny.spec.read_text().replace("detection: {}", "mark_recognition: {}"))
+    directory, _ = tiny.convert(task="mark_recognition")
+
+    done = export(directory, "llava_json", tmp_path / "x")
+
+    assert done.left_out == {"sample with drawn marks": 6}
+    assert (done.samples, done.annotations, done.pictures) == (6, 0, 0)
+
+
+def test_objects_lie_on_the_last_of_several_pictures() -> None:
+    pictures = tuple(SampleImage(path=f"{n}.jpg", width=8, height=6, format="jpeg") for n in range(3))
+    asked = msgspec.structs.replace(pointed("it", "1"), images=pictures)
+
+    (found,) = facts([asked])
+
+    assert [(one.id, one.image) for one in found.instances] == [("1", 2)]
