@@ -51,12 +51,12 @@ class Gather(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Each source item gets other items of its split as examples (`dataengine.gather`).
 
     `by`: the fact that makes an item an example. By `label` and `category` (of an object) examples share a class with
-    the item that is asked about: `all` of them, or `some`, at least one. `shots`: the least and the most examples;
-    `pool`: how many items of a class are kept to draw from.
+    the item that is asked about: `all` of them, or `some`, at least one, with other classes beside it. `shots`: the
+    least and the most examples; `pool`: how many items of a class are kept to draw from.
     """
 
     by: Literal["label", "category", "caption", "question", "dialog", "text"]
-    same: Literal["all", "some"] = "some"
+    same: Literal["all", "some"] = "all"
     shots: tuple[int, int] = (1, MAX_SHOTS)
     pool: int = 32
 
