@@ -11,11 +11,13 @@ from __future__ import annotations
 import random
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import msgspec
 import xxhash
 
 from dataengine.annotation import Annotation, Rejected
+from dataengine.errors import Quarantine
 from dataengine.examples import CLASSES, FACTS
 from dataengine.files import Root
 from dataengine.source import items_of
@@ -45,12 +47,25 @@ def gathered_items(spec: Resolved, split: str, root: Root, limit: int | None, se
     if spec.gather is None:
         return items_of(spec, split, root, limit)
     # The second reading is of the same files; its digests are those of the first.
-    return gather(spec.gather, f"{seed}/{spec.id}/{split}", lambda: items_of(spec, split, root, limit))
+    identity = f"{seed}/{spec.id}/{split}"
+    return gather(spec.gather, identity, lambda: items_of(spec, split, root, limit), partial(_is_there, root))
 
 
-def gather(how: Gather, identity: str, read: Callable[[], Items]) -> Iterator[Annotation | Rejected]:
-    """Yield every item that `read` gives, annotations with examples; one without is rejected, `gather.no_example`."""
-    pools = Pools(how, identity)
+def _is_there(root: Root, path: str) -> bool:
+    try:
+        return root.inside(path).is_file()
+    except (OSError, Quarantine):
+        return False
+
+
+def gather(
+    how: Gather, identity: str, read: Callable[[], Items], is_there: Callable[[str], bool]
+) -> Iterator[Annotation | Rejected]:
+    """Yield every item that `read` gives, annotations with examples; one without is rejected, `gather.no_example`.
+
+    An item whose picture `is_there` denies is nobody's example: of a set that is half fetched, the half is used.
+    """
+    pools = Pools(how, identity, is_there)
     for item in read():
         if isinstance(item, Annotation):
             pools.add(item)
@@ -61,9 +76,10 @@ def gather(how: Gather, identity: str, read: Callable[[], Items]) -> Iterator[An
 class Pools:
     """Items to draw examples from, by class; by a fact that is no class, all are of one, ""."""
 
-    def __init__(self, how: Gather, identity: str) -> None:
+    def __init__(self, how: Gather, identity: str, is_there: Callable[[str], bool]) -> None:
         self.how = how
         self.identity = identity
+        self.is_there = is_there
         self.kept: dict[str, list[_Kept]] = {}
 
     def add(self, item: Annotation) -> None:
@@ -77,13 +93,20 @@ class Pools:
             rank = xxhash.xxh3_64_intdigest(f"{self.identity}/{name}/{item.key}".encode())
             if len(pool) == self.how.pool and pool[-1].rank <= rank:
                 continue
+            if not data and not self.is_there(picture):
+                return
             data = data or _encode(item)
             insort(pool, _Kept(rank, picture, data))
             del pool[self.how.pool :]
 
     def ask(self, item: Annotation) -> Annotation | Rejected:
-        """Return an item with its examples, or rejected where there are fewer than the least number."""
+        """Return an item with its examples, or rejected where there are fewer than the least number.
+
+        One whose own picture is missing stays as it is: that is why it is lost, and what will bring it back.
+        """
         picture = _picture(item)
+        if picture is not None and not self.is_there(picture):
+            return item
         names = classes(item, self.how.by)
         if picture is None or not names:
             what = f"{len(item.images)} pictures, expected one" if picture is None else f"no {self.how.by}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def draw_on(data: bytes, file_format: Format, marks: Sequence[Mark]) -> tuple[by
 
     The EXIF orientation is applied. Raises Quarantine where the picture cannot be decoded whole.
     """
-    made: Format = "jpeg" if file_format == "jpeg" else "png"
+    made: Literal["jpeg", "png"] = "jpeg" if file_format == "jpeg" else "png"
     return encode(draw(decode(data), marks), made), made
 
 
@@ -134,7 +134,7 @@ def _path(mark: Mark, width: int, height: int, thick: float) -> tuple[list[Point
         case "hand_circle":
             return list(mark.points), False
         case "arrow":
-            return _arrow_outline(*mark.points, thick), True
+            return _arrow_outline(mark.points[0], mark.points[1], thick), True
         case "box":
             return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)], True
     (cx, cy), (rx, ry) = _ellipse(mark.box, width, height)

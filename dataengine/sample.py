@@ -223,7 +223,7 @@ def check(sample: Sample) -> None:
             "token.region_mismatch",
             f"{found.count(tokens.REGION)} <region> for {len(sample.regions)} regions",
         )
-    pointed = {item.image for item in (*sample.regions, *(sample.marks or ()))}
+    pointed = {region.image for region in sample.regions} | {mark.image for mark in sample.marks or ()}
     if lost_images := pointed - set(range(len(sample.images))):
         raise Quarantine(
             "media.missing", f"a region or mark lies on picture {min(lost_images)}, which is none"

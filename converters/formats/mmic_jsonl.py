@@ -10,6 +10,7 @@ keeps its edge. A row without `mask` shows whole pictures alone.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import msgspec
 import numpy as np
@@ -80,7 +81,7 @@ def _first_line(listing: Listing, file: str) -> dict[str, object]:
         return {}
 
 
-def _names(value: object) -> bool:
+def _names(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
 
 

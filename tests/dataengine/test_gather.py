@@ -41,6 +41,11 @@ def item(key: str, labels: tuple[str, ...] = (), picture: str | None = None, **f
     )
 
 
+def present(path: str) -> bool:
+    """Say of every picture that it is there."""
+    return True
+
+
 def made(content: list[tuple[list[str], int]]) -> list[Annotation | Rejected]:
     return [
         item(str(number), tuple(labels), f"{picture}.jpg") for number, (labels, picture) in enumerate(content)
@@ -54,7 +59,7 @@ def test_every_item_is_asked_once_and_its_examples_are_other_pictures(
 ) -> None:
     items = made(content)
 
-    found = list(gather(how, identity, lambda: items))
+    found = list(gather(how, identity, lambda: items, present))
 
     assert [one.key for one in found] == [one.key for one in items]
     for before, after in zip(items, found, strict=True):
@@ -79,7 +84,7 @@ def test_an_item_is_left_out_only_where_its_split_has_too_few_others(
 ) -> None:
     items = made(content)
 
-    for before, after in zip(items, gather(how, "x", lambda: items), strict=True):
+    for before, after in zip(items, gather(how, "x", lambda: items, present), strict=True):
         if isinstance(after, Rejected):
             assert isinstance(before, Annotation)
             own = before.images[0].path
@@ -102,7 +107,7 @@ def test_examples_do_not_depend_on_the_order_of_the_source(
 ) -> None:
     items = made(content)
     turned = items[::-1]
-    pools, turned_pools = Pools(how, f"{seed}"), Pools(how, f"{seed}")
+    pools, turned_pools = Pools(how, f"{seed}", present), Pools(how, f"{seed}", present)
 
     for one, other in zip(items, turned, strict=True):
         assert isinstance(one, Annotation) and isinstance(other, Annotation)
@@ -115,7 +120,7 @@ def test_examples_do_not_depend_on_the_order_of_the_source(
 @given(content=ITEMS, how=HOW)
 @settings(deadline=None, max_examples=60)
 def test_no_pool_grows_beyond_its_size(content: list[tuple[list[str], int]], how: Gather) -> None:
-    pools = Pools(how, "x")
+    pools = Pools(how, "x", present)
 
     for one in made(content):
         assert isinstance(one, Annotation)
@@ -131,7 +136,7 @@ def test_a_stream_of_any_length_is_read_piece_by_piece() -> None:
             alive.append(number)
             yield item(f"{number}", ("a",))
 
-    found = gather(Gather(by="label"), "x", read)
+    found = gather(Gather(by="label"), "x", read, present)
     next(iter(found))
 
     assert len(alive) == 3001  # once through for the pools, then no further than was asked for
@@ -141,11 +146,23 @@ def test_what_a_reader_rejects_stays_as_it_is_and_is_nobodys_example() -> None:
     bad = Rejected(key="bad", reason="schema", detail="", origin=Origin(file="f", record="0"))
     items: list[Annotation | Rejected] = [bad, item("1", ("a",)), item("2", ("a",))]
 
-    first, second, third = gather(Gather(by="label", shots=(1, 1)), "x", lambda: items)
+    first, second, third = gather(Gather(by="label", shots=(1, 1)), "x", lambda: items, present)
 
     assert first is bad
     assert isinstance(second, Annotation) and [one.key for one in second.examples] == ["2"]
     assert isinstance(third, Annotation) and [one.key for one in third.examples] == ["1"]
+
+
+def test_an_item_whose_picture_is_missing_is_nobodys_example() -> None:
+    items = [item(f"{number}", ("a",)) for number in range(40)]
+    how = Gather(by="label", shots=(1, 2), pool=4)
+
+    found = list(gather(how, "x", lambda: items, lambda path: path in ("3.jpg", "4.jpg")))
+
+    examples = {
+        asked.key: [one.key for one in asked.examples] for asked in found if isinstance(asked, Annotation)
+    }
+    assert examples == {f"{number}": [] for number in range(40)} | {"3": ["4"], "4": ["3"]}
 
 
 def test_an_item_without_the_fact_or_with_several_pictures_is_left_out() -> None:
@@ -157,7 +174,7 @@ def test_an_item_without_the_fact_or_with_several_pictures_is_left_out() -> None
     )
     items = [item("1", ("a",)), item("2", ("a",)), item("bare"), pair]
 
-    found = list(gather(Gather(by="label", shots=(1, 1)), "x", lambda: items))
+    found = list(gather(Gather(by="label", shots=(1, 1)), "x", lambda: items, present))
 
     assert [one.detail for one in found if isinstance(one, Rejected)] == [
         "no label",
@@ -179,7 +196,7 @@ def test_a_category_with_a_crowd_is_no_class_of_its_picture() -> None:
 
     items = [shows("1", False), shows("2", False), shows("3", True)]
 
-    found = list(gather(Gather(by="category", shots=(1, 2)), "x", lambda: items))
+    found = list(gather(Gather(by="category", shots=(1, 2)), "x", lambda: items, present))
 
     assert [type(one).__name__ for one in found] == ["Annotation", "Annotation", "Rejected"]
     assert [one.key for asked in found[:2] if isinstance(asked, Annotation) for one in asked.examples] == [
@@ -280,15 +297,30 @@ def test_the_key_is_part_of_what_a_manifest_is_made_from(shown: Tiny) -> None:
 
 
 def test_an_example_whose_picture_is_gone_is_left_out_and_lost_as_an_item(shown: Tiny) -> None:
-    (shown.root / "images/003.jpg").unlink()
+    (shown.root / "images/003.jpg").write_bytes(b"no picture")
 
     folder, ledger = shown.convert(task="in_context_mask")
 
-    assert ledger.quarantined == {"image.missing": 1}
+    assert ledger.quarantined == {"image.corrupt": 1}
     assert ledger.samples + sum(ledger.skipped.values()) == 5
     # Who had it among other examples does without; who had it alone is skipped.
     assert ledger.samples >= 3 and set(ledger.skipped) <= {"gather.no_example"}
     assert not any(image.path == "images/003.jpg" for one in read_samples(folder) for image in one.images)
+
+
+def test_pictures_that_came_later_bring_their_items_back(shown: Tiny) -> None:
+    pictures = sorted((shown.root / "images").iterdir())[1:6]
+    kept = {path: path.read_bytes() for path in pictures}
+    for path in pictures:
+        path.unlink()
+    _, before = shown.convert(task="in_context_mask")
+    for path, data in kept.items():
+        path.write_bytes(data)
+
+    _, after = shown.convert(task="in_context_mask")
+
+    assert (before.samples, before.quarantined) == (0, {"image.missing": 5})
+    assert (after.samples, after.quarantined) == (6, {})
 
 
 def test_a_preview_shows_the_samples_of_the_conversion(shown: Tiny) -> None:
