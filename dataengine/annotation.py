@@ -126,7 +126,8 @@ class Annotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """All facts about one source item.
 
     `negatives` are categories verified absent; `exhaustive` says whether a category of the label space that has no
-    instance is absent (True), or merely not annotated (False).
+    instance is absent (True), or merely not annotated (False). `examples` are other items that are shown before this
+    one, where a task asks for some, and `shared` is the class that they were chosen by; readers leave both alone.
     """
 
     key: str
@@ -143,6 +144,8 @@ class Annotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     relations: tuple[tuple[int, str, int], ...] = ()
     negatives: tuple[str, ...] = ()
     exhaustive: bool = True
+    examples: tuple[Annotation, ...] = ()
+    shared: str = ""
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):

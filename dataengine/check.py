@@ -57,6 +57,10 @@ def check_resolved(spec: Resolved) -> list[str]:
         return [*mistakes, *error.mistakes]
     if getattr(builder, "NEEDS_BANK", False) and spec.bank is None:
         mistakes.append(f"{spec.path}: task {spec.task.id!r} names no prompt bank, but its builder needs one")
+    if spec.gather is not None and not getattr(builder, "TAKES_EXAMPLES", False):
+        mistakes.append(
+            f"{spec.path}: task {spec.task.id!r} cannot show examples; remove tasks.{spec.task.id}.gather"
+        )
     return mistakes
 
 

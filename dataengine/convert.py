@@ -25,11 +25,12 @@ from dataengine.annotation import (
 )
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root, unwritable, write_atomic
+from dataengine.gather import gathered_items
 from dataengine.ledger import Ledger
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
 from dataengine.sample import Sample
-from dataengine.source import items_of, open_root, reader_name
+from dataengine.source import open_root, reader_name
 from dataengine.spec import Resolved
 from dataengine.units import Chunk, Context, Item, Lost, builder_name, context_of, convert_items
 
@@ -88,7 +89,7 @@ def convert(
     except OSError as error:
         raise unwritable(directory, error) from error
     context = context_of(spec, split, root, seed)
-    chunks = _encoded_chunks(items_of(spec, split, root, limit))
+    chunks = _encoded_chunks(gathered_items(spec, split, root, limit, seed))
     results = run(partial(_convert_chunk, context, str(parts)), chunks, runner=runner, workers=workers)
     try:
         ledger = _write(directory, results, progress)

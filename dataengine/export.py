@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -73,8 +74,9 @@ def export(directory: Path, format_name: str, out: Path) -> Exported:
     make_folder(out)
     pictures = _Pictures(Root(Path(manifest.root)), out)
     counts = {"samples": 0, "annotations": 0}
+    marked = Counter[str]()
     written = writer.write(
-        _counted(facts(_samples(found[0], counts)), counts, pictures), labels_of(manifest), out
+        _counted(facts(_samples(found[0], counts, marked)), counts, pictures), labels_of(manifest), out
     )
     if written.source is not None:
         reader = written.format or format_name
@@ -83,7 +85,7 @@ def export(directory: Path, format_name: str, out: Path) -> Exported:
         format=format_name,
         **counts,
         pictures=len(pictures.done),
-        left_out=dict(sorted(written.left_out.items())),
+        left_out=dict(sorted((written.left_out | marked).items())),
         spec=str(out / SPEC) if written.source is not None else None,
     )
 
@@ -167,7 +169,8 @@ def _take_instances(
         # An object without an id of its own is another one each time.
         identity = item.id or f"{sample.id}/{len(instances)}"
         known = instances.get(identity)
-        instances[identity] = _instance(identity, item, item.label if named else None, known)
+        made = _instance(identity, item, item.label if named else None, known)
+        instances[identity] = msgspec.structs.replace(made, image=sample.object_image)
         if item.label in asked:
             asked[item.label].append([*instances].index(identity))
     for text, places in asked.items():
@@ -216,10 +219,15 @@ def _take_picture(sample: Sample, targets: ImageTargets, lists: _Lists) -> None:
         lists.captions.append(Caption(id=f"{len(lists.captions)}", text=targets.caption))
 
 
-def _samples(directory: Path, counts: dict[str, int]) -> Iterator[Sample]:
+def _samples(directory: Path, counts: dict[str, int], marked: Counter[str]) -> Iterator[Sample]:
     for sample in manifests.read_samples(directory):
         counts["samples"] += 1
-        yield sample
+        if sample.marks:
+            marked["sample with drawn marks"] += (
+                1  # its words speak of what the source's picture does not show
+            )
+        else:
+            yield sample
 
 
 def _counted(

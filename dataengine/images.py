@@ -147,3 +147,17 @@ def decode(data: bytes) -> Pixels:
         raise Quarantine("image.corrupt", f"pixels cannot be decoded: {error}") from error
     finally:
         picture.close()
+
+
+def encode(pixels: Pixels, file_format: Literal["jpeg", "png"]) -> bytes:
+    """Return RGB pixels as a file: JPEG of quality 95 without subsampled colour, or PNG.
+
+    The same pixels give the same bytes with the same build of Pillow.
+    """
+    sink = io.BytesIO()
+    picture = Image.fromarray(pixels)
+    if file_format == "jpeg":
+        picture.save(sink, "JPEG", quality=95, subsampling=0)
+    else:
+        picture.save(sink, "PNG")
+    return sink.getvalue()

@@ -9,9 +9,10 @@ import msgspec
 from dataengine import sample as samples
 from dataengine.annotation import Annotation, LabelSpace
 from dataengine.errors import Quarantine
+from dataengine.gather import gathered_items
 from dataengine.images import Pixels, decode
 from dataengine.sample import Sample
-from dataengine.source import items_of, open_root
+from dataengine.source import open_root
 from dataengine.spec import Resolved
 from dataengine.units import Chunk, Item, context_of, convert_items
 
@@ -34,7 +35,7 @@ def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 
     """Return the first `count` samples of a split that can be drawn. Raises SpecError or SourceError."""
     root = open_root(spec, split, root_dir)
     context = context_of(spec, split, root, seed)
-    items = items_of(spec, split, root, count * MAX_ITEMS_A_SAMPLE)
+    items = gathered_items(spec, split, root, count * MAX_ITEMS_A_SAMPLE, seed)
     drawn: list[tuple[Sample, list[Pixels]]] = []
     undrawn: list[str] = []
     chunks: list[Chunk] = []

@@ -113,13 +113,13 @@ def _strokes(
             x = here[0] + rng.uniform(-reach, reach)
             y = here[1] + rng.uniform(-reach, reach)
             there = (min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0))
-            _stamp(drawn, here, there, radius)
+            stamp(drawn, here, there, radius)
             here = there
     return drawn
 
 
-def _stamp(drawn: Mask, start: Point, end: Point, radius: float) -> None:
-    """Mark every pixel within `radius` of the line between two points."""
+def stamp(drawn: Mask, start: Point, end: Point, radius: float) -> None:
+    """Set every pixel within `radius` of the line between two points."""
     height, width = drawn.shape
     left = max(math.floor(min(start[0], end[0]) - radius), 0)
     right = min(math.ceil(max(start[0], end[0]) + radius) + 1, width)

@@ -43,6 +43,26 @@ class Region(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     image: int = 0
 
 
+MarkKind = Literal["circle", "hand_circle", "arrow", "box", "mask"]
+MarkColor = Literal["red", "green", "blue", "yellow", "orange", "purple", "cyan", "magenta"]
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mark on the pixels of a picture; `box` and `mask` are those of the object that it marks.
+
+    The source's picture has none: whoever shows one of a sample draws its marks (`dataengine.marks`), as the shards do.
+    `points` are (x, y) pixels: the line of a hand-drawn circle, or an arrow's tail and tip.
+    """
+
+    kind: MarkKind
+    color: MarkColor
+    solid: bool
+    box: Box
+    mask: Rle | None = None
+    points: tuple[tuple[float, float], ...] = ()
+    image: int = 0
+
+
 class TargetInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One object to find: `label` is the name of the route that asks for it; boxes as in `annotation`.
 
@@ -116,6 +136,7 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     targets: Targets
     routes: tuple[Route, ...] = ()
     regions: tuple[Region, ...] = ()
+    marks: tuple[Mark, ...] = ()
     prompt: Prompt = Prompt()
 
 
@@ -138,7 +159,10 @@ class SampleLicense(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One instruction sample. Its id is `dataset/split/key#task`."""
+    """One instruction sample. Its id is `dataset/split/key#task`.
+
+    `marks` is not written where there are none: the bytes of such a sample are those it had before there were marks.
+    """
 
     id: str
     task: str
@@ -153,6 +177,17 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     regions: tuple[Region, ...] = ()
     prompt: Prompt = Prompt()
     ratings: dict[str, float] = {}
+    marks: tuple[Mark, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def object_image(self) -> int:
+        """The position of the picture that the targets lie on: the last input, with which in-context samples end."""
+        inputs = [number for number, image in enumerate(self.images) if image.role == "input"]
+        return max(inputs, default=0)
+
+    def marks_on(self, image: int) -> tuple[Mark, ...]:
+        """Return the marks of one picture, by its position."""
+        return tuple(mark for mark in self.marks or () if mark.image == image)
 
 
 # The special tokens that a conversation is made with; any other came from a source's text.
@@ -166,8 +201,8 @@ decode = msgspec.json.Decoder(Sample).decode
 def check(sample: Sample) -> None:
     """Raise Quarantine if the sample's parts contradict each other.
 
-    Every routing token has one route, in order; every `<image>` an image; every `<region>` a region; every label of a
-    target a route; turns alternate from user to assistant and none is empty.
+    Every routing token has one route, in order; every `<image>` an image; every `<region>` a region; every region and
+    mark a picture; every label of a target a route; turns alternate from user to assistant and none is empty.
     """
     text = "\n".join(turn.text for turn in sample.conversation)
     found = tokens.placeholders(text)
@@ -189,6 +224,11 @@ def check(sample: Sample) -> None:
         raise Quarantine(
             "token.region_mismatch",
             f"{found.count(tokens.REGION)} <region> for {len(sample.regions)} regions",
+        )
+    pointed = {region.image for region in sample.regions} | {mark.image for mark in sample.marks or ()}
+    if lost_images := pointed - set(range(len(sample.images))):
+        raise Quarantine(
+            "media.missing", f"a region or mark lies on picture {min(lost_images)}, which is none"
         )
     roles = [turn.role for turn in sample.conversation if turn.role != "system"]
     if not roles or roles != ["user", "assistant"] * (len(roles) // 2):

@@ -20,8 +20,8 @@ import xxhash
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
+from dataengine import marks, schema, tar
 from dataengine import sample as samples
-from dataengine import schema, tar
 from dataengine.errors import Quarantine, ShardError
 from dataengine.files import Root, make_folder, unwritable, write_atomic
 from dataengine.images import MAX_BYTES, probe
@@ -67,7 +67,8 @@ class ShardPlan(msgspec.Struct, frozen=True):
     def digest(self) -> str:
         """Return a digest of all that decides the tar's bytes, free of where the manifests lie."""
         content = [(part.fingerprint, part.source, part.start, part.stop) for part in self.parts]
-        data = msgspec.json.encode((VERSION, schema.digest(Sample), self.name, content)) + (self.turns or b"")
+        made_by = (VERSION, schema.digest(Sample), marks.VERSION, self.name, content)
+        data = msgspec.json.encode(made_by) + (self.turns or b"")
         return xxhash.xxh3_128_hexdigest(data)
 
 
@@ -290,12 +291,13 @@ def _rows(plan: ShardPlan) -> int:
 
 
 def _with_pictures(sample: Sample, root: Root) -> tuple[Sample, list[bytes]]:
-    """Return the sample with its pictures' digests, and their bytes as they are.
+    """Return the sample with its pictures' digests, and their bytes: as they are, or with the sample's marks on them.
 
-    Raises Quarantine `image.missing` or `image.changed` where the source is not what was converted any more.
+    Raises Quarantine `image.missing` or `image.changed` where the source is not what was converted any more, and
+    `image.corrupt` where a picture to be marked cannot be decoded whole.
     """
     pictures, images = [], []
-    for image in sample.images:
+    for number, image in enumerate(sample.images):
         path = root.inside(image.path)
         try:
             if path.stat().st_size > MAX_BYTES:
@@ -306,6 +308,9 @@ def _with_pictures(sample: Sample, root: Root) -> tuple[Sample, list[bytes]]:
         real = probe(data)
         if (real.width, real.height, real.format) != (image.width, image.height, image.format):
             raise Quarantine("image.changed", f"{image.path}: is not the picture that was converted")
+        if drawn := sample.marks_on(number):
+            data, file_format = marks.draw_on(data, image.format, drawn)
+            image = msgspec.structs.replace(image, format=file_format)
         pictures.append(data)
         images.append(msgspec.structs.replace(image, digest=xxhash.xxh3_128_hexdigest(data)))
     return msgspec.structs.replace(sample, images=tuple(images)), pictures

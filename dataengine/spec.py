@@ -48,12 +48,36 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     splits: dict[str, Split]
 
 
+MAX_SHOTS = 5
+
+
+class Gather(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Each source item gets other items of its split as examples (`dataengine.gather`).
+
+    `by`: the fact that makes an item an example. By `label` and `category` (of an object) examples share a class with
+    the item that is asked about: `all` of them, or `some`, at least one, with other classes beside it. `shots`: the
+    least and the most examples; `pool`: how many items of a class are kept to draw from.
+    """
+
+    by: Literal["label", "category", "caption", "question", "dialog", "text"]
+    same: Literal["all", "some"] = "all"
+    shots: tuple[int, int] = (1, MAX_SHOTS)
+    pool: int = 32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.shots[0] <= self.shots[1] <= MAX_SHOTS:
+            raise ValueError(f"shots: {list(self.shots)} is no range of 1 to {MAX_SHOTS}")
+        if self.pool <= self.shots[1]:
+            raise ValueError(f"pool: {self.pool} items give no choice, expected more than {self.shots[1]}")
+
+
 class TaskUse(msgspec.Struct, frozen=True, kw_only=True):
-    """A task on a dataset: options for its builder, the splits that it applies to, budgets by reason."""
+    """A task on a dataset: options for its builder, the splits that it applies to, budgets by reason, its examples."""
 
     options: dict[str, Any] = {}
     splits: tuple[str, ...] = ()
     budgets: dict[str, float] = {}
+    gather: Gather | None = None
 
 
 class DatasetSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +133,7 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 _SPLIT_KEYS = set(SplitFacts.__struct_fields__)
+_TASK_KEYS = ("splits", "budgets", "gather")
 
 
 def load_dataset(path: Path) -> DatasetSpec:
@@ -190,13 +215,13 @@ def _budget_mistakes(budgets: dict[str, float], path: Path, keys: list[str]) -> 
 
 def _task_use(task: str, raw: dict[str, Any] | None, path: Path, mistakes: list[str]) -> TaskUse:
     options = dict(raw or {})
-    ours = {key: options.pop(key) for key in ("splits", "budgets") if key in options}
+    ours = {key: options.pop(key) for key in _TASK_KEYS if key in options}
     use, wrong = attempt(ours, TaskUse, path, ["tasks", task])
     mistakes += wrong
     if use is None:
         return TaskUse(options=options)
     mistakes += _budget_mistakes(use.budgets, path, ["tasks", task, "budgets"])
-    return TaskUse(options=options, splits=use.splits, budgets=use.budgets)
+    return msgspec.structs.replace(use, options=options)
 
 
 def load_task(path: Path) -> TaskSpec:
@@ -243,6 +268,11 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
         """Return the largest rate of units that each reason may take."""
         return {**self.dataset.budgets, **self.dataset.tasks[self.task.id].budgets}
 
+    @property
+    def gather(self) -> Gather | None:
+        """How source items get examples, where the task asks for some."""
+        return self.dataset.tasks[self.task.id].gather
+
     def source(self, split: str) -> Any:
         """Return the reader's own Source Struct for a split. Raises SpecError for a key that the format lacks."""
         reader = load_reader(self.dataset.source.format, self.path)
@@ -284,6 +314,8 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
             "fetch",
         ):
             content[0].pop(key)
+        if self.gather is not None:
+            content = (*content, msgspec.to_builtins(self.gather))
         return xxhash.xxh3_128_hexdigest(msgspec.json.encode(content, order="sorted"))
 
 

@@ -50,6 +50,9 @@ def placeholders(text: str) -> list[str]:
     return _PLACEHOLDER.findall(text)
 
 
-def region_text(number: int) -> str:
-    """Return how the n-th region (from 1) is written in a prompt: `<reg>region1<region></reg>`."""
-    return f"{REGION_START}region{number}{REGION}{REGION_END}"
+def region_text(number: int | None) -> str:
+    """Return how the n-th region (from 1) is written in a prompt: `<reg>region1<region></reg>`.
+
+    None: one that nobody speaks of later, as in-context prompts write them, `<reg>region<region></reg>`.
+    """
+    return f"{REGION_START}region{'' if number is None else number}{REGION}{REGION_END}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -22,9 +23,11 @@ from dataengine.annotation import (
     Question,
     Rejected,
 )
-from dataengine.clean import clean
+from dataengine.clean import Cleaned, clean
 from dataengine.errors import Quarantine, Skip
 from dataengine.files import Root
+from dataengine.gather import NO_EXAMPLE
+from dataengine.gather import VERSION as GATHER_VERSION
 from dataengine.images import Probe, probe
 from dataengine.ledger import Ledger
 from dataengine.modules import load_builder
@@ -35,7 +38,7 @@ from dataengine.task import Task, Unit, explode
 from dataengine.tokens import IMAGE, special_tokens
 
 # A reader reports what a spec's own `where` leaves out; that is a choice, not a defect.
-SKIP_REASONS = frozenset({"where.filtered", "split.other", "unit.none"})
+SKIP_REASONS = frozenset({"where.filtered", "split.other", "unit.none", NO_EXAMPLE})
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +55,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def builder_name(spec: Resolved) -> str:
-    """Return the builder and its version, as fingerprints name it."""
-    return f"{spec.task.builder} {load_builder(spec.task.builder, spec.path).VERSION}"
+    """Return the builder and its version, as fingerprints name it, with that of how examples are chosen."""
+    name = f"{spec.task.builder} {load_builder(spec.task.builder, spec.path).VERSION}"
+    return name if spec.gather is None else f"{name}, gather {GATHER_VERSION}"
 
 
 def context_of(spec: Resolved, split: str, root: Root, seed: int) -> Context:
@@ -137,24 +141,30 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
             lose("skipped", "unit.none", f"no {context.task.spec.unit} here", annotation.key, annotation)
             continue
         try:
-            found = [_probe(root, image.path, probes) for image in annotation.images]
-            _check_sizes(annotation, found)
-        except Quarantine as error:
+            found = _headers(annotation, root, probes)
+            examples = _examples(annotation, root, probes)
+        except (Skip, Quarantine) as error:
+            outcome = "skipped" if isinstance(error, Skip) else "quarantined"
             for suffix, _ in units:
-                lose("quarantined", error.reason, error.detail, _key(annotation, suffix), annotation)
+                lose(outcome, error.reason, error.detail, _key(annotation, suffix), annotation)
             continue
-        cleaned = clean(annotation, [(image.width, image.height) for image in found])
+        cleaned = _cleaned(annotation, found)
+        whole = cleaned.annotation
+        if examples:
+            shown = tuple(_cleaned(one, headers).annotation for one, headers in examples)
+            whole = msgspec.structs.replace(whole, examples=shown)
+            found = [*(header for _, headers in examples for header in headers), *found]
         counts["objects"] += len(annotation.instances)
         dropped.update(cleaned.dropped)
         fixed.update(cleaned.fixed)
         # A unit that is an object is asked for as it was cleaned.
-        for suffix, unit in explode(cleaned.annotation, context.task.spec.unit):
+        for suffix, unit in explode(whole, context.task.spec.unit):
             key = _key(annotation, suffix)
             rng = _rng(context, key)
             try:
                 _check_text(unit)
-                rendering = build(cleaned.annotation, unit, context.task, rng)
-                sample = _sample(context, cleaned.annotation, found, key, rendering)
+                rendering = build(whole, unit, context.task, rng)
+                sample = _sample(context, whole, found, key, rendering)
                 samples.check(sample)
             except Skip as skip:
                 lose("skipped", skip.reason, skip.detail, key, annotation)
@@ -198,6 +208,38 @@ def _probe(root: Root, path: str, probes: dict[str, Probe]) -> Probe:
     return probes[path]
 
 
+def _headers(annotation: Annotation, root: Root, probes: dict[str, Probe]) -> list[Probe]:
+    """Return what the headers of its pictures say. Raises Quarantine where the source says something else."""
+    found = [_probe(root, image.path, probes) for image in annotation.images]
+    _check_sizes(annotation, found)
+    return found
+
+
+def _examples(
+    annotation: Annotation, root: Root, probes: dict[str, Probe]
+) -> list[tuple[Annotation, list[Probe]]]:
+    """Return the examples that can be shown. Raises Skip where none of them can."""
+    found = []
+    for example in annotation.examples:
+        with suppress(Quarantine):  # it is quarantined where it is the item that is asked about
+            found.append((example, _headers(example, root, probes)))
+    if annotation.examples and not found:
+        raise Skip(NO_EXAMPLE, "no picture of its examples can be read")
+    return found
+
+
+def _cleaned(annotation: Annotation, found: list[Probe]) -> Cleaned:
+    """Return the annotation with usable objects, and with the sizes of its pictures: a builder opens none."""
+    sizes = [(real.width, real.height) for real in found]
+    if sizes != [(image.width, image.height) for image in annotation.images]:
+        images = tuple(
+            msgspec.structs.replace(image, width=width, height=height)
+            for image, (width, height) in zip(annotation.images, sizes, strict=True)
+        )
+        annotation = msgspec.structs.replace(annotation, images=images)
+    return clean(annotation, sizes)
+
+
 def _check_sizes(annotation: Annotation, found: list[Probe]) -> None:
     """Refuse coordinates that were made for a picture of another size."""
     if not annotation.instances:
@@ -239,7 +281,8 @@ def _sample(
     context: Context, annotation: Annotation, found: list[Probe], key: str, rendering: samples.Rendering
 ) -> Sample:
     spec = context.spec
-    licensed = {image.license for image in annotation.images if image.license}
+    shown = (*(image for example in annotation.examples for image in example.images), *annotation.images)
+    licensed = {image.license for image in shown if image.license}
     split_license = spec.dataset.source.splits[context.split].license
     return Sample(
         id=f"{spec.dataset.id}/{context.split}/{key}#{spec.task.id}",
@@ -255,12 +298,13 @@ def _sample(
                 role=image.role,
                 license=image.license,
             )
-            for image, real in zip(annotation.images, found, strict=True)
+            for image, real in zip(shown, found, strict=True)
         ),
         conversation=rendering.conversation,
         targets=rendering.targets,
         routes=rendering.routes,
         regions=rendering.regions,
+        marks=rendering.marks or msgspec.UNSET,
         prompt=rendering.prompt,
         origin=SampleOrigin(
             dataset=spec.dataset.id,

@@ -162,7 +162,7 @@ def encode(
     ]
     image_3HW, original_size = None, (0, 0)
     if family in (DETECTION, POSE):
-        shown = views.decoder_image(sample)
+        shown = sample.object_image
         short = rng.choice(settings.decoder_short) if rng is not None else settings.decoder_short[-1]
         image_3HW = views.decoder_view(images[shown], short, settings.decoder_longest)
         original_size = (sample.images[shown].height, sample.images[shown].width)
@@ -230,7 +230,7 @@ def _object_targets(sample: Sample, names: list[str], image_3HW: torch.Tensor | 
             f"{sample.id}: no routing token that the decoder reads asks for {unasked[0]!r}, expected one of"
             f" {names[:5]!r}; check the sample's routes"
         )
-    shown = sample.images[views.decoder_image(sample)]
+    shown = sample.images[sample.object_image]
     void = sample.targets.void if isinstance(sample.targets, InstanceTargets) else None
     wanted = [item for item in instances if not item.ignore]
     height, width = image_3HW.shape[-2:]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from dataengine.annotation import Box, Keypoint, Rle, Turn
 from dataengine.geometry import mask_from_rle, rle_from_mask
-from dataengine.sample import InstanceTargets, KeypointTargets, Region, Sample, TargetInstance
+from dataengine.sample import InstanceTargets, KeypointTargets, Mark, Region, Sample, TargetInstance
 from trainer.tiling import choose_grid
 
 Pixels = npt.NDArray[np.uint8]
@@ -175,12 +175,15 @@ def can_flip(sample: Sample, never: frozenset[str]) -> bool:
 
 
 def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]]:
-    """Mirror a sample: its pictures, regions, targets and text.
+    """Mirror a sample: its pictures, regions, marks, targets and text.
 
     Keypoints exchange with their mirror partners, so their names stay; everywhere else left and right swap in the
     conversation, in the routes and in the labels alike.
     """
     mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in images]
+    if sample.marks:
+        turned = tuple(_flip_mark(mark, sample.images[mark.image].width) for mark in sample.marks)
+        sample = msgspec.structs.replace(sample, marks=turned)
     regions = tuple(
         msgspec.structs.replace(
             region,
@@ -189,7 +192,7 @@ def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]
         )
         for region in sample.regions
     )
-    width = sample.images[decoder_image(sample)].width
+    width = sample.images[sample.object_image].width
     match sample.targets:
         case KeypointTargets() as targets:
             order = list(range(len(targets.names)))
@@ -230,17 +233,21 @@ def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]
             )
 
 
-def decoder_image(sample: Sample) -> int:
-    """Return which of the sample's pictures its objects lie on: the last input (in-context samples end with it)."""
-    return max(index for index, image in enumerate(sample.images) if image.role == "input")
-
-
 def _flip_box(box: Box, width: int) -> Box:
     return (width - box[2], box[1], width - box[0], box[3])
 
 
 def _flip_mask(mask: Rle) -> Rle:
     return rle_from_mask(mask_from_rle(mask)[:, ::-1])
+
+
+def _flip_mark(mark: Mark, width: int) -> Mark:
+    return msgspec.structs.replace(
+        mark,
+        box=_flip_box(mark.box, width),
+        mask=None if mark.mask is None else _flip_mask(mark.mask),
+        points=tuple((width - 1 - x, y) for x, y in mark.points),  # a pixel's place is its index
+    )
 
 
 def _flip_instance(item: TargetInstance, width: int, order: list[int]) -> TargetInstance:

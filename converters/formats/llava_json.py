@@ -52,7 +52,7 @@ class RawRow(msgspec.Struct):
 
 
 _row = msgspec.json.Decoder(RawRow)
-_ROLES: dict[str, Literal["system", "user", "assistant"]] = {
+ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
     "bot": "assistant",
 }  # fmt: skip
@@ -126,9 +126,9 @@ def _turn(turn: RawTurn, placeholder: str) -> Turn:
     text = turn.value if turn.value is not None else turn.content
     if text is None:
         raise Quarantine("schema", "a turn has no value and no content")
-    if role not in _ROLES:
-        raise Quarantine("turn.structure", f"a turn is by {role!r}, expected one of {', '.join(_ROLES)}")
-    return Turn(_ROLES[role], text.replace(placeholder, IMAGE).strip())
+    if role not in ROLES:
+        raise Quarantine("turn.structure", f"a turn is by {role!r}, expected one of {', '.join(ROLES)}")
+    return Turn(ROLES[role], text.replace(placeholder, IMAGE).strip())
 
 
 def _with_placeholders(turns: list[Turn], count: int) -> list[Turn]:

@@ -9,6 +9,7 @@ import numpy as np
 import xxhash
 from PIL import Image, ImageDraw, ImageFont
 
+from dataengine import marks
 from dataengine.annotation import Box, Label, LabelSpace, Rle
 from dataengine.geometry import mask_from_rle
 from dataengine.images import Pixels
@@ -34,10 +35,13 @@ def draw_sample(
 ) -> list[Image.Image]:
     """Return each picture of a sample (RGB uint8 [height, width, 3]) with what the sample marks on it.
 
-    Targets lie on the first input picture; regions on the picture that they name. A label space adds skeletons.
+    Targets lie on the last input picture; regions and marks on the picture that they name. A picture with a digest is
+    from a shard, and has its marks already. A label space adds skeletons.
     """
     drawn = []
     for number, pixels in enumerate(pictures):
+        if sample.images[number].digest is None:
+            pixels = marks.draw(pixels, sample.marks_on(number))
         scale = min(SIDE / max(pixels.shape[:2]), 4.0)
         size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
         picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
@@ -47,7 +51,7 @@ def draw_sample(
                 if region.mask is not None:
                     picture = _tint(picture, region.mask, color_of(name))
                 mark_box(picture, region.box, scale, color_of(name), f"{name} ({region.kind})", dashed=True)
-        if number == 0 and isinstance(sample.targets, InstanceTargets | KeypointTargets):
+        if number == sample.object_image and isinstance(sample.targets, InstanceTargets | KeypointTargets):
             picture = _targets(picture, sample.targets, scale, labels)
         drawn.append(picture)
     return drawn

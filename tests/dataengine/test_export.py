@@ -207,3 +207,22 @@ def test_the_spec_of_an_export_states_the_language_of_the_split(tiny: Tiny, tmp_
         assert done.spec is not None
         (found,) = Catalog().find(done.spec)
         assert found.lang(split) == lang
+
+
+def test_a_sample_with_drawn_marks_is_left_out_and_counted(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.spec.write_text(tiny.spec.read_text().replace("detection: {}", "mark_recognition: {}"))
+    directory, _ = tiny.convert(task="mark_recognition")
+
+    done = export(directory, "llava_json", tmp_path / "x")
+
+    assert done.left_out == {"sample with drawn marks": 6}
+    assert (done.samples, done.annotations, done.pictures) == (6, 0, 0)
+
+
+def test_objects_lie_on_the_last_of_several_pictures() -> None:
+    pictures = tuple(SampleImage(path=f"{n}.jpg", width=8, height=6, format="jpeg") for n in range(3))
+    asked = msgspec.structs.replace(pointed("it", "1"), images=pictures)
+
+    (found,) = facts([asked])
+
+    assert [(one.id, one.image) for one in found.instances] == [("1", 2)]

@@ -11,6 +11,7 @@ from dataengine.sample import (
     ImageTargets,
     InstanceTargets,
     KeypointTargets,
+    Mark,
     Prompt,
     Region,
     Route,
@@ -48,6 +49,8 @@ SAMPLE = Sample(
 )
 KEYPOINT = TargetInstance(label="cat", box=(0.0, 0.0, 9.0, 9.0), area=81.0, keypoints=((1.0, 2.0, 2),))
 
+MARK = Mark(kind="box", color="red", solid=True, box=(1.0, 2.0, 3.0, 4.0))
+
 
 def changed(**changes: Any) -> Sample:
     return msgspec.structs.replace(SAMPLE, **changes)
@@ -61,6 +64,7 @@ def changed(**changes: Any) -> Sample:
         changed(targets=KeypointTargets(names=("nose",), instances=(KEYPOINT,), sigmas=(0.026,))),
         changed(targets=ImageTargets(image=0, caption="é")),
         changed(regions=(Region(kind="box", box=(1.0, 2.0, 3.0, 4.0)),)),
+        changed(marks=(MARK, msgspec.structs.replace(MARK, kind="arrow", points=((1.5, 2.0), (3.0, 4.0))))),
     ],
 )
 def test_a_sample_survives_its_bytes(sample: Sample) -> None:
@@ -68,6 +72,25 @@ def test_a_sample_survives_its_bytes(sample: Sample) -> None:
 
     assert decode(data) == sample
     assert encode(decode(data)) == data
+
+
+def test_a_sample_without_marks_is_written_as_before_there_were_marks() -> None:
+    assert "marks" not in msgspec.json.decode(encode(SAMPLE))
+    assert decode(encode(SAMPLE)).marks_on(0) == ()
+
+
+def test_marks_are_those_of_one_picture() -> None:
+    other = msgspec.structs.replace(MARK, image=1)
+
+    assert changed(marks=(MARK, other)).marks_on(1) == (other,)
+
+
+def test_objects_lie_on_the_last_picture_that_is_shown() -> None:
+    target = msgspec.structs.replace(IMAGE, role="target")
+
+    assert [changed(images=images).object_image for images in ((IMAGE,), (IMAGE, IMAGE), (IMAGE, target), ())] == [
+        0, 1, 0, 0,
+    ]  # fmt: skip
 
 
 def test_the_same_ratings_give_the_same_bytes_in_any_order() -> None:
@@ -122,6 +145,7 @@ def test_a_system_turn_may_stand_first() -> None:
         ({"images": ()}, "media.placeholder"),
         ({"images": (IMAGE, IMAGE)}, "media.placeholder"),
         ({"regions": (Region(kind="box", box=(0.0, 0.0, 1.0, 1.0)),)}, "token.region_mismatch"),
+        ({"marks": (msgspec.structs.replace(MARK, image=1),)}, "media.missing"),
         (
             {"conversation": (Turn("user", "<image>\nFind it.</s>"), SAMPLE.conversation[1])},
             "text.special_token",

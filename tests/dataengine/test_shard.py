@@ -294,6 +294,54 @@ def test_a_picture_that_changed_since_it_was_converted_costs_its_sample(
     assert verify(tmp_path / "s") == []
 
 
+def _marked(tiny: Tiny, tmp_path: Path) -> Path:
+    """Shards of the tiny dataset whose pictures have marks on them."""
+    tiny.spec.write_text(tiny.spec.read_text().replace("detection: {}", "mark_recognition: {}"))
+    tiny.convert(task="mark_recognition")
+    shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+    return tmp_path / "s"
+
+
+def test_drawn_pictures_have_the_digest_of_what_the_shard_holds(tiny: Tiny, tmp_path: Path) -> None:
+    folder = _marked(tiny, tmp_path)
+
+    assert verify(folder) == []
+    stream = Stream(folder, recipe(seed=1, global_batch=1))
+    for number in range(6):
+        sample, (data,) = stream.read_row(number)
+        (image,) = sample.images
+        assert sample.marks
+        assert data != (tiny.root / image.path).read_bytes()
+        assert data.startswith(b"\x89PNG" if image.format == "png" else b"\xff\xd8")
+
+
+def test_drawn_shards_come_out_the_same_from_many_workers_and_when_rebuilt(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    folder = _marked(tiny, tmp_path)
+    before = _tars(folder)
+
+    shard([tiny.out], tmp_path / "two", samples_per_shard=2, workers=2)
+    (folder / "tiny-mark_recognition-train-000001.tar").unlink()
+
+    assert _tars(tmp_path / "two") == before
+    assert rebuild(folder) == []
+    assert _tars(folder) == before
+
+
+def test_a_picture_of_another_kind_is_drawn_as_png_and_says_so(tiny: Tiny, tmp_path: Path) -> None:
+    document = tiny.document()
+    Image.open(tiny.root / "images/002.png").save(tiny.root / "images/002.bmp")
+    document["images"][1]["file_name"] = "002.bmp"
+    tiny.write(document)
+
+    folder = _marked(tiny, tmp_path)
+
+    sample, (data,) = Stream(folder, recipe(seed=1, global_batch=1)).read_row(1)
+    assert (sample.images[0].path, sample.images[0].format) == ("images/002.bmp", "png")
+    assert data.startswith(b"\x89PNG")
+
+
 def test_one_more_manifest_leaves_the_finished_tars_alone(tiny: Tiny, tmp_path: Path) -> None:
     tiny.convert("train")
     shard([tiny.out], tmp_path / "s", samples_per_shard=2)

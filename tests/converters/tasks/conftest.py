@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from dataengine.annotation import Annotation, LabelSpace
 from dataengine.catalog import Catalog
@@ -63,12 +64,14 @@ def _sample(annotation: Annotation, task: Task, rendering: Rendering) -> Sample:
         split="train",
         images=tuple(
             SampleImage(path=image.path, width=100, height=80, format="jpeg", role=image.role)
-            for image in annotation.images
+            for one in (*annotation.examples, annotation)
+            for image in one.images
         ),
         conversation=rendering.conversation,
         targets=rendering.targets,
         routes=rendering.routes,
         regions=rendering.regions,
+        marks=rendering.marks or UNSET,
         prompt=rendering.prompt,
         origin=SampleOrigin(dataset="test", file="f", record="r", spec="test/t", spec_hash="0", reader="x 1"),
         license=SampleLicense(annotations="CC0-1.0", images="CC0-1.0"),

@@ -105,15 +105,39 @@ READ = Annotation(
     origin=Origin(file="f", record="r"),
     instances=(Instance(id="1", box=(10.0, 10.0, 40.0, 20.0), text="STOP"),),
 )
-TOLD = Annotation(
+SAID = Annotation(
     key="7",
     images=(Image(path="a.jpg"),),
     origin=Origin(file="f", record="r"),
     instances=SCENE.instances,
     expressions=(*SCENE.expressions, Expression(id="2", text="a dog that runs", instances=(1,))),
 )
+SIZED = (Image(path="a.jpg", width=100, height=80),)
+MARKED = Annotation(key="7", images=SIZED, origin=SCENE.origin, instances=SCENE.instances[1:])
+MARKED_TEXT = Annotation(key="8", images=SIZED, origin=SCENE.origin, instances=READ.instances)
+# The official form: as many pictures as masks, and the words say where both stand.
+TOLD = Annotation(
+    key="9",
+    images=(Image(path="a.jpg"), Image(path="b.jpg")),
+    origin=SCENE.origin,
+    instances=SCENE.instances[:1],
+    dialogs=(
+        Dialog(
+            id="",
+            turns=(Turn("user", "<image>\n<region> is Tom.\n<image>\nWho is it?"), Turn("assistant", "Rex.")),
+        ),
+    ),
+)
+FOUND = Annotation(
+    key="10", images=(Image(path="b.jpg"),), origin=SCENE.origin, instances=SCENE.instances, shared="dog",
+    examples=(MARKED,),
+)  # fmt: skip
 ANNOTATIONS = {
-    "region_caption_multi": TOLD,
+    "region_caption_multi": SAID,
+    "mark_recognition": MARKED,
+    "mark_ocr": MARKED_TEXT,
+    "in_context_text": TOLD,
+    "in_context_mask": FOUND,
     "text_spotting": READ,
     "ocr": READ,
     "region_ocr": READ,
@@ -229,6 +253,17 @@ EXPECTED = {
         "1",
         "How many objects of the class dog are in the picture? Answer with a number.",
         "1",
+    ),
+    "mark_recognition": (
+        "<image>\nWhat does the magenta box show? Reply with a single word or phrase.",
+        "Dog.",
+    ),
+    "mark_ocr": ("<image>\nWhat text is marked by the magenta box? Reply with the text only.", "STOP"),
+    "in_context_text": ("<image>\n<reg>region<region></reg> is Tom.\n<image>\nWho is it?", "Rex."),
+    "in_context_mask": (
+        "In these pictures a region is marked:\n<image>\n<reg>region<region></reg>\n"
+        "Mark the same kind of thing in the last picture:\n<image>",
+        "[DET]",
     ),
     "classification": (
         "<image>\nWhich class does this picture belong to? Answer with its name only.",

@@ -8,10 +8,12 @@ from PIL import Image
 
 from dataengine.annotation import Label, LabelSpace, Turn
 from dataengine.geometry import rle_of_box
+from dataengine.marks import COLORS
 from dataengine.report.draw import SIDE, color_of, contact_sheet, draw_sample, mark_box
 from dataengine.sample import (
     InstanceTargets,
     KeypointTargets,
+    Mark,
     Region,
     Sample,
     SampleImage,
@@ -129,6 +131,27 @@ def test_regions_are_marked_on_the_picture_that_they_name() -> None:
 
     assert _is(GREY, first)
     assert not _is(GREY, np.asarray(second)[100:200, 100:102])
+
+
+def test_marks_are_drawn_unless_the_picture_has_them_already() -> None:
+    mark = Mark(kind="box", color="red", solid=False, box=(100, 100, 200, 200))
+    raw = SampleImage(path="a.png", width=SIDE, height=SIDE, format="png")
+    from_shard = SampleImage(path="a.png", width=SIDE, height=SIDE, format="png", digest="0")
+
+    drawn = _draw(_sample(images=(raw,), marks=(mark,)))
+
+    assert drawn[100, 150].tolist() == list(COLORS["red"])
+    assert _is(GREY, _draw(_sample(images=(from_shard,), marks=(mark,))))
+
+
+def test_targets_lie_on_the_last_input_picture() -> None:
+    images = tuple(SampleImage(path=f"{n}.png", width=SIDE, height=SIDE, format="png") for n in range(2))
+    target = InstanceTargets(instances=(TargetInstance(label="cat", box=(50, 50, 90, 90), area=1),))
+
+    first, last = draw_sample(_sample(images=images, targets=target), [_pixels(SIDE, SIDE)] * 2)
+
+    assert _is(GREY, first)
+    assert not _is(GREY, last)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3000, 2), (2, 900)])
