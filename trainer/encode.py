@@ -26,6 +26,7 @@ from dataengine.sample import (
     Sample,
     TargetInstance,
     TextTargets,
+    answered_image,
 )
 from trainer import views
 from trainer.batch import ObjectTargets
@@ -161,7 +162,7 @@ def encode(
     ]
     image_3HW, original_size = None, (0, 0)
     if family in (DETECTION, POSE):
-        shown = views.decoder_image(sample)
+        shown = answered_image(sample)
         short = rng.choice(settings.decoder_short) if rng is not None else settings.decoder_short[-1]
         image_3HW = views.decoder_view(images[shown], short, settings.decoder_longest)
         original_size = (sample.images[shown].height, sample.images[shown].width)
@@ -229,7 +230,7 @@ def _object_targets(sample: Sample, names: list[str], image_3HW: torch.Tensor | 
             f"{sample.id}: no routing token that the decoder reads asks for {unasked[0]!r}, expected one of"
             f" {names[:5]!r}; check the sample's routes"
         )
-    shown = sample.images[views.decoder_image(sample)]
+    shown = sample.images[answered_image(sample)]
     wanted = [item for item in instances if not item.ignore]
     height, width = image_3HW.shape[-2:]
     masks_nHW = torch.zeros((len(wanted), height, width), dtype=torch.uint8)

@@ -19,7 +19,14 @@ from torch.nn import functional as F
 
 from dataengine.annotation import Box, Keypoint, Rle, Turn
 from dataengine.geometry import mask_from_rle, rle_from_mask
-from dataengine.sample import InstanceTargets, KeypointTargets, Region, Sample, TargetInstance
+from dataengine.sample import (
+    InstanceTargets,
+    KeypointTargets,
+    Region,
+    Sample,
+    TargetInstance,
+    answered_image,
+)
 from trainer.tiling import choose_grid
 
 Pixels = npt.NDArray[np.uint8]
@@ -189,7 +196,7 @@ def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]
         )
         for region in sample.regions
     )
-    width = sample.images[decoder_image(sample)].width
+    width = sample.images[answered_image(sample)].width
     match sample.targets:
         case KeypointTargets() as targets:
             order = list(range(len(targets.names)))
@@ -223,11 +230,6 @@ def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]
             raise TypeError(
                 f"{sample.id}: {type(other).__name__} cannot be mirrored, expected objects or keypoints"
             )
-
-
-def decoder_image(sample: Sample) -> int:
-    """Return which of the sample's pictures its objects lie on: the last input (in-context samples end with it)."""
-    return max(index for index, image in enumerate(sample.images) if image.role == "input")
 
 
 def _flip_box(box: Box, width: int) -> Box:

@@ -238,7 +238,8 @@ def sample_rules(sample: Sample) -> Iterator[tuple[str, Hit]]:
         if value.strip().lower() in UNKNOWN_LICENSES:
             yield "license.missing", Hit(f"license of {license_kind} is {value!r}")
     if isinstance(sample.targets, InstanceTargets | KeypointTargets) and sample.images:
-        width, height = sample.images[0].width, sample.images[0].height
+        shown = sample.images[samples.answered_image(sample)]
+        width, height = shown.width, shown.height
         for item in sample.targets.instances:
             if box_area(item.box) <= 0:
                 yield "box.degenerate", Hit(f"target {item.id}", item.box)

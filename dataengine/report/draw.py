@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dataengine.annotation import Box, Label, LabelSpace, Rle
 from dataengine.geometry import mask_from_rle
 from dataengine.images import Pixels
-from dataengine.sample import InstanceTargets, KeypointTargets, Sample, TargetInstance
+from dataengine.sample import InstanceTargets, KeypointTargets, Sample, TargetInstance, answered_image
 from dataengine.wording import spoken
 
 SIDE = 420  # longest side of a drawn picture, in pixels
@@ -34,7 +34,7 @@ def draw_sample(
 ) -> list[Image.Image]:
     """Return each picture of a sample (RGB uint8 [height, width, 3]) with what the sample marks on it.
 
-    Targets lie on the first input picture; regions on the picture that they name. A label space adds skeletons.
+    Targets lie on the last input picture; regions on the picture that they name. A label space adds skeletons.
     """
     drawn = []
     for number, pixels in enumerate(pictures):
@@ -47,7 +47,7 @@ def draw_sample(
                 if region.mask is not None:
                     picture = _tint(picture, region.mask, color_of(name))
                 mark_box(picture, region.box, scale, color_of(name), f"{name} ({region.kind})", dashed=True)
-        if number == 0 and isinstance(sample.targets, InstanceTargets | KeypointTargets):
+        if number == answered_image(sample) and isinstance(sample.targets, InstanceTargets | KeypointTargets):
             picture = _targets(picture, sample.targets, scale, labels)
         drawn.append(picture)
     return drawn
