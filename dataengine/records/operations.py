@@ -185,9 +185,9 @@ def _present(value: Any, argument: None) -> list[Any]:
 
 
 def _band(value: Any, bands: dict[str, float]) -> str:
-    """Return the first band whose upper limit a number does not pass."""
+    """Return the lowest band whose upper limit a number does not pass; the order of a mapping says nothing."""
     number = _to_float(value, None)
-    for name, limit in bands.items():
+    for limit, name in sorted((limit, name) for name, limit in bands.items()):
         if number <= limit:
             return name
     raise Quarantine("value.unknown", f"{number:g} lies beyond the last of the bands")
@@ -281,10 +281,10 @@ def _table(argument: Any) -> str:
 
 def _limits(argument: Any) -> str:
     limits = list(argument.values()) if isinstance(argument, dict) else []
-    rising = all(type(limit) in (int, float) for limit in limits) and limits == sorted(set(limits))
-    return (
-        "" if len(limits) > 1 and rising else f"{argument!r}, expected {{name: upper limit}}, limits rising"
-    )
+    fits = len(limits) > 1 and all(type(limit) in (int, float) for limit in limits)
+    if fits and len(set(limits)) == len(limits):
+        return ""
+    return f"{argument!r}, expected {{name: upper limit}}, each limit another"
 
 
 _ARGUMENT: dict[str, Callable[[Any], str]] = {

@@ -53,6 +53,10 @@ from dataengine.records.operations import NAMES, Operation, apply, check
         ([{"prefix": "a/"}, {"suffix": ".jpg"}], "b", "a/b.jpg"),
         (["basename"], "a\\b/c.jpg", "c.jpg"),
         ([{"replace": {"old": ",", "new": "."}}, "float"], "0,25", 0.25),
+        ([{"bands": {"good": 5, "bad": 1.8}}], "1.8", "bad"),
+        ([{"bands": {"bad": 1.8, "good": 5}}], [1.81, 5], ["good", "good"]),
+        ([{"mean_vote": 1}], ["0", "1", "3"], 2.75),
+        ([{"mean_vote": 0}], [1, 1], 0.5),
     ],
 )
 def test_an_operation_gives(operations: list[Operation], value: Any, expected: Any) -> None:
@@ -89,6 +93,11 @@ def test_an_operation_gives(operations: list[Operation], value: Any, expected: A
         ("float", "one", "schema"),
         ("bool", "maybe", "schema"),
         ({"scale": 2}, "3", "schema"),
+        ({"bands": {"bad": 1, "good": 2}}, 2.5, "value.unknown"),
+        ({"bands": {"bad": 1, "good": 2}}, "many", "schema"),
+        ({"mean_vote": 1}, [0, 0], "schema"),
+        ({"mean_vote": 1}, [3, -1], "schema"),
+        ({"mean_vote": 1}, [], "schema"),
     ],
 )
 def test_a_value_that_an_operation_cannot_take_rejects_the_row(
@@ -111,6 +120,9 @@ def test_a_value_that_an_operation_cannot_take_rejects_the_row(
         ({"replace": {"old": "a"}}, "operation 'replace': .*, expected {old: text, new: text}"),
         ({"map_values": {}}, "operation 'map_values': {}, expected a mapping"),
         ({"scale": True}, "operation 'scale': True, expected a number"),
+        ({"bands": {"bad": 1}}, "operation 'bands': {'bad': 1}, expected {name: upper limit}"),
+        ({"bands": {"bad": 1, "good": 1}}, "each limit another"),
+        ({"mean_vote": "1"}, "operation 'mean_vote': '1', expected a whole number"),
         ({"split": ""}, "operation 'split': '', expected text"),
         ({"a": 1, "b": 2}, "has 2 names, expected one"),
     ],
