@@ -185,10 +185,11 @@ def measured(data: bytes, measure: Measure) -> tuple[npt.NDArray[np.float32], np
             raise Quarantine(
                 "map.encoding", f"numbers are {stored.dtype}, but 16 bits are said to be rotated"
             )
-        stored = (stored >> measure.rotated) | (stored << (16 - measure.rotated))
-    known = ~np.isin(stored, measure.invalid) & np.isfinite(stored)
+        bits = stored.astype(np.uint16)
+        stored = (bits >> measure.rotated) | (bits << (16 - measure.rotated))
+    known: npt.NDArray[np.bool_] = np.isfinite(stored) & ~np.isin(stored, measure.invalid)
     values = (stored / measure.scale + measure.offset).astype(np.float32)
-    return values, known.any(axis=-1) if channels == 3 else known
+    return values, np.asarray(known.any(axis=-1)) if channels == 3 else known
 
 
 def show(data: bytes, measure: Measure | None) -> Pixels:
