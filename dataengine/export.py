@@ -35,6 +35,8 @@ from dataengine.sample import (
     Sample,
     TargetInstance,
     TextTargets,
+    answered_image,
+    measure_of,
 )
 from dataengine.tokens import IMAGE
 
@@ -139,8 +141,14 @@ def _fact(samples: list[Sample], key: str) -> Annotation:
     return Annotation(
         key=key,
         images=tuple(
-            Image(path=image.path, width=image.width, height=image.height, role=image.role)
-            for image in first.images
+            Image(
+                path=image.path,
+                width=image.width,
+                height=image.height,
+                role=image.role,
+                measure=measure_of(first, number),
+            )
+            for number, image in enumerate(first.images)
         ),
         instances=tuple(instances.values()),
         negatives=tuple(sorted(negatives)),
@@ -167,16 +175,20 @@ def _take_instances(
         # An object without an id of its own is another one each time.
         identity = item.id or f"{sample.id}/{len(instances)}"
         known = instances.get(identity)
-        instances[identity] = _instance(identity, item, item.label if named else None, known)
+        category = item.label if named else None
+        instances[identity] = _instance(identity, item, category, known, answered_image(sample))
         if item.label in asked:
             asked[item.label].append([*instances].index(identity))
     for text, places in asked.items():
         expressions.append(Expression(id=f"{len(expressions)}", text=text, instances=tuple(places)))
 
 
-def _instance(identity: str, item: TargetInstance, category: str | None, known: Instance | None) -> Instance:
+def _instance(
+    identity: str, item: TargetInstance, category: str | None, known: Instance | None, image: int
+) -> Instance:
     return Instance(
         id=identity,
+        image=image,
         category=category or (known.category if known else None),
         box=item.box,
         mask=item.mask or (known.mask if known else None),
