@@ -95,6 +95,8 @@ class LeftOut:
             "dialogs": dialogs, "edits": edits, "labels": labels, "relations": False, "negatives": negatives,
             "maps": False,
         }  # fmt: skip
+        # What the numbers of a picture mean: no layout states it a picture.
+        self.add("measure", sum(image.measure is not None for image in item.images))
         for kind, has_place in placed.items():
             if not has_place:
                 self.add(kind.removesuffix("s"), len(getattr(item, kind)))

@@ -7,6 +7,7 @@ masks are COCO run-length codes (column-major) of the whole image; keypoints are
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -29,14 +30,46 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     record: str
 
 
+Quantity = Literal["depth", "distance", "disparity", "inverse_depth", "normal"]
+PixelUnit = Literal["m", "px", "1/m", "none"]
+
+
+class Measure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """What the numbers of a picture mean: a stored n states `n / scale + offset` in `unit`, if it is not `invalid`.
+
+    `depth` is measured along the optical axis, `distance` from the centre of the camera, `disparity` between the
+    pictures of two cameras; `normal` is a unit vector with one axis a channel, and `axes` says where they point. `unit`
+    is `none` for vectors, and for depth that is right up to a factor. `invalid` are stored numbers that state nothing
+    (of a vector: in all its channels). `rotated` is by how many bits the source turned its 16-bit numbers to the left.
+    """
+
+    quantity: Quantity
+    unit: PixelUnit
+    scale: float = 1.0
+    offset: float = 0.0
+    invalid: tuple[int, ...] = ()
+    axes: str = ""
+    rotated: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0 and math.isfinite(self.offset)):
+            raise ValueError(f"scale {self.scale}, offset {self.offset}: expected a scale above 0")
+        if not 0 <= self.rotated < 16:
+            raise ValueError(f"rotated {self.rotated}, expected 0 to 15 bits")
+
+
 class Image(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """One picture: `path` relative to the root; width and height in pixels as the source states them, if it does."""
+    """One picture: `path` relative to the root; width and height in pixels as the source states them, if it does.
+
+    `measure` says what its numbers mean, where they are no brightness.
+    """
 
     path: str
     width: int | None = None
     height: int | None = None
     role: Literal["input", "target"] = "input"
     license: str | None = None
+    measure: Measure | None = None
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):

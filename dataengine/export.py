@@ -36,6 +36,7 @@ from dataengine.sample import (
     Sample,
     TargetInstance,
     TextTargets,
+    measure_of,
 )
 from dataengine.tokens import IMAGE
 
@@ -141,8 +142,14 @@ def _fact(samples: list[Sample], key: str) -> Annotation:
     return Annotation(
         key=key,
         images=tuple(
-            Image(path=image.path, width=image.width, height=image.height, role=image.role)
-            for image in first.images
+            Image(
+                path=image.path,
+                width=image.width,
+                height=image.height,
+                role=image.role,
+                measure=measure_of(first, number),
+            )
+            for number, image in enumerate(first.images)
         ),
         instances=tuple(instances.values()),
         negatives=tuple(sorted(negatives)),
@@ -169,17 +176,20 @@ def _take_instances(
         # An object without an id of its own is another one each time.
         identity = item.id or f"{sample.id}/{len(instances)}"
         known = instances.get(identity)
-        made = _instance(identity, item, item.label if named else None, known)
-        instances[identity] = msgspec.structs.replace(made, image=sample.object_image)
+        category = item.label if named else None
+        instances[identity] = _instance(identity, item, category, known, sample.object_image)
         if item.label in asked:
             asked[item.label].append([*instances].index(identity))
     for text, places in asked.items():
         expressions.append(Expression(id=f"{len(expressions)}", text=text, instances=tuple(places)))
 
 
-def _instance(identity: str, item: TargetInstance, category: str | None, known: Instance | None) -> Instance:
+def _instance(
+    identity: str, item: TargetInstance, category: str | None, known: Instance | None, image: int
+) -> Instance:
     return Instance(
         id=identity,
+        image=image,
         category=category or (known.category if known else None),
         box=item.box,
         mask=item.mask or (known.mask if known else None),
@@ -223,9 +233,8 @@ def _samples(directory: Path, counts: dict[str, int], marked: Counter[str]) -> I
     for sample in manifests.read_samples(directory):
         counts["samples"] += 1
         if sample.marks:
-            marked["sample with drawn marks"] += (
-                1  # its words speak of what the source's picture does not show
-            )
+            # Its words speak of what the source's picture does not show.
+            marked["sample with drawn marks"] += 1
         else:
             yield sample
 

@@ -15,10 +15,12 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
+from dataengine.annotation import Measure
 from dataengine.errors import Quarantine
 
 Format = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff"]
 Pixels = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.integer | np.floating]
 
 MAX_PIXELS = 178_956_970  # Pillow's own refusal, twice its warning level
 MAX_BYTES = 512 * 2**20
@@ -121,7 +123,8 @@ def probe(data: bytes | Path) -> Probe:
 def decode(data: bytes) -> Pixels:
     """Decode a whole picture to RGB uint8 [height, width, 3], EXIF orientation applied, transparency on white.
 
-    Raises Quarantine as `probe` does, and `image.corrupt` where the pixels end early.
+    Of 16 bits the upper eight are kept; `numbers` loses none. Raises Quarantine as `probe` does, and `image.corrupt`
+    where the pixels end early.
     """
     header = probe(data)
     if header.format == "jpeg" and header.orientation == 1:
@@ -161,3 +164,58 @@ def encode(pixels: Pixels, file_format: Literal["jpeg", "png"]) -> bytes:
     else:
         picture.save(sink, "PNG")
     return sink.getvalue()
+
+
+def numbers(data: bytes) -> Numbers:
+    """Return what a picture stores, EXIF orientation applied: [height, width] grey of 8 to 32 bits, or RGB [.., 3].
+
+    Raises Quarantine as `decode` does.
+    """
+    probe(data)
+    picture = _open(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = ImageOps.exif_transpose(picture)
+            grey = picture.mode in ("L", "I", "F") or picture.mode.startswith("I;16")
+            return np.asarray(picture if grey else picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise Quarantine("image.corrupt", f"pixels cannot be decoded: {error}") from error
+    finally:
+        picture.close()
+
+
+def measured(data: bytes, measure: Measure) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return a picture's values in the unit of its measure, [height, width] or [height, width, 3], and which are valid.
+
+    Raises Quarantine as `decode` does, and `map.encoding` where the picture cannot hold such numbers.
+    """
+    stored = numbers(data)
+    channels = 3 if measure.quantity == "normal" else 1
+    if stored.ndim != (3 if channels == 3 else 2):
+        raise Quarantine("map.encoding", f"not {channels} channels, as {measure.quantity} needs")
+    if measure.rotated:
+        if stored.dtype != np.uint16:
+            raise Quarantine(
+                "map.encoding", f"numbers are {stored.dtype}, but 16 bits are said to be rotated"
+            )
+        bits = stored.astype(np.uint16)
+        stored = (bits >> measure.rotated) | (bits << (16 - measure.rotated))
+    known: npt.NDArray[np.bool_] = np.isfinite(stored) & ~np.isin(stored, measure.invalid)
+    values = (stored / measure.scale + measure.offset).astype(np.float32)
+    return values, np.asarray(known.any(axis=-1)) if channels == 3 else known
+
+
+def show(data: bytes, measure: Measure | None) -> Pixels:
+    """Decode a picture to RGB uint8 [height, width, 3]; measured numbers from dark to bright, invalid ones black.
+
+    Their range is that of the valid ones from the 2nd to the 98th percentile, as monocular depth estimators take it
+    (Marigold, Ke et al. 2024, section 3.2): a few far points would leave the rest dark. Vectors are shown as stored.
+    """
+    if measure is None or measure.quantity == "normal":
+        return decode(data)
+    values, valid = measured(data, measure)
+    low, high = np.percentile(values[valid], (2, 98)) if valid.any() else (0.0, 1.0)
+    share = ((values - low) / max(high - low, 1e-9)).clip(0, 1)
+    grey = np.where(valid, np.rint(1 + 254 * share), 0).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)

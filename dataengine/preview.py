@@ -9,8 +9,9 @@ import msgspec
 from dataengine import sample as samples
 from dataengine.annotation import Annotation, LabelSpace
 from dataengine.errors import Quarantine
+from dataengine.files import Root
 from dataengine.gather import gathered_items
-from dataengine.images import Pixels, decode
+from dataengine.images import Pixels, show
 from dataengine.sample import Sample
 from dataengine.source import open_root
 from dataengine.spec import Resolved
@@ -45,7 +46,7 @@ def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 
         chunks.append(chunk)
         for sample in map(samples.decode, chunk.samples[: count - len(drawn)]):
             try:
-                pictures = [decode(root.inside(image.path).read_bytes()) for image in sample.images]
+                pictures = pictures_of(sample, root)
             except Quarantine as error:
                 undrawn.append(f"{sample.id}: {error.reason}: {error.detail}")
             else:
@@ -53,3 +54,11 @@ def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 
         if len(drawn) >= count:
             break
     return Preview(drawn, context.task.labels, Chunk.join(chunks), undrawn)
+
+
+def pictures_of(sample: Sample, root: Root) -> list[Pixels]:
+    """Return the pictures of a sample as they are looked at. Raises Quarantine `image.*`, `map.*` or `path.*`."""
+    return [
+        show(root.inside(image.path).read_bytes(), samples.measure_of(sample, number))
+        for number, image in enumerate(sample.images)
+    ]

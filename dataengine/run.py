@@ -19,11 +19,11 @@ from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.errors import Quarantine, UsageError, nearest
 from dataengine.files import Root, digest_file, make_folder, write_atomic
-from dataengine.images import decode
 from dataengine.index import SHARDS, Index, load_set
 from dataengine.ledger import Ledger, add
 from dataengine.mix import plan
 from dataengine.pipeline import Pipeline
+from dataengine.preview import pictures_of
 from dataengine.report.page import Card, Section, Table, card, render
 from dataengine.report.plots import bars, line_plot
 from dataengine.shard import has_size, shard
@@ -396,7 +396,7 @@ def _galleries(out: Path) -> list[Section]:
         rows = sorted({count * i // CARDS_A_SOURCE for i in range(CARDS_A_SOURCE)}) if count else []
         for sample in (one for row in rows for one in manifests.read_samples(path, row, row + 1)):
             try:
-                pictures = [decode(root.inside(image.path).read_bytes()) for image in sample.images]
+                pictures = pictures_of(sample, root)
             except Quarantine as error:
                 undrawn.append(f"{sample.id} cannot be drawn: {error.reason}: {error.detail}.")
             else:

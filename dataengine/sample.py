@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from dataengine import tokens
-from dataengine.annotation import Box, Keypoint, Rle, Turn
+from dataengine.annotation import Box, Keypoint, Measure, Rle, Turn
 from dataengine.errors import Quarantine
 
 
@@ -111,11 +111,17 @@ class KeypointTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     sigmas: tuple[float, ...] = ()
 
 
-class ImageTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="image"):
-    """A picture to make: `image` is its position in the sample's images, `caption` the text that describes it."""
+class ImageTargets(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="image"
+):
+    """A picture to make: `image` is its position in the sample's images, `caption` the text that describes it.
+
+    `measure` says what its numbers mean (depth in metres, say); without it they are colours.
+    """
 
     image: int
     caption: str
+    measure: Measure | None = None
 
 
 Targets = TextTargets | InstanceTargets | KeypointTargets | ImageTargets
@@ -188,6 +194,12 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def marks_on(self, image: int) -> tuple[Mark, ...]:
         """Return the marks of one picture, by its position."""
         return tuple(mark for mark in self.marks or () if mark.image == image)
+
+
+def measure_of(sample: Sample, number: int) -> Measure | None:
+    """Return what the numbers of a sample's picture mean, None for one of colours."""
+    targets = sample.targets
+    return targets.measure if isinstance(targets, ImageTargets) and targets.image == number else None
 
 
 # The special tokens that a conversation is made with; any other came from a source's text.

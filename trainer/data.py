@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from dataengine import images
 from dataengine.errors import Quarantine, Skip
 from dataengine.mix import Recipe, slots
-from dataengine.sample import Sample
+from dataengine.sample import Sample, measure_of
 from dataengine.stream import Stream
 from trainer.batch import Batch
 from trainer.collate import collate
@@ -130,7 +130,7 @@ def load_sample(
     """Return the sample at a position as tensors; its augmentation is drawn from (seed, position)."""
     sample, pictures = reader.read(position)
     try:
-        pixels = [images.decode(data) for data in pictures]
+        pixels = [images.show(data, measure_of(sample, number)) for number, data in enumerate(pictures)]
         return encode(sample, pixels, tokenizer, settings, random.Random(f"{seed}:{position}"))
     except (Skip, Quarantine) as reason:
         return _Skipped(sample.id, reason.reason)

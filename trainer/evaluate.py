@@ -25,7 +25,7 @@ from dataengine.files import Root, write_atomic
 from dataengine.geometry import rle_from_mask
 from dataengine.index import SHARDS
 from dataengine.mix import Recipe
-from dataengine.sample import InstanceTargets, Sample
+from dataengine.sample import InstanceTargets, Sample, measure_of
 from dataengine.stream import Stream
 from trainer.batch import Batch, ObjectTargets
 from trainer.checkpoint import load_model
@@ -154,7 +154,8 @@ def _batched(
     waiting: dict[str, list[tuple[Encoded, Sample]]] = {}
     for sample, pictures in samples:
         try:
-            encoded = encode(sample, [images.decode(data) for data in pictures], tokenizer, settings, None)
+            pixels = [images.show(data, measure_of(sample, number)) for number, data in enumerate(pictures)]
+            encoded = encode(sample, pixels, tokenizer, settings, None)
         except (Skip, Quarantine) as reason:
             skipped[reason.reason] += 1
             continue

@@ -46,6 +46,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     (`{"#804080": road}`); null is background. `ignore` are numbers or colours that are neither object nor background.
     `encoding`: `index` takes the number stored (a palette's index, a grey value), `red`, `green` and `blue` that of one
     channel, `color` a colour, and `binary` makes 0 of what is darker than `threshold` (of 255) and 1 of the rest.
+    `before` are pictures shown before the one that the map belongs to: an earlier view, where it marks what changed.
+    `objects: 1000` says that a number is class * 1000 + k, an object of its own (MOTS, Cityscapes' instance maps).
     `unknown: ignore` treats pixels of no class like ignored ones; otherwise such a map is rejected. `exhaustive` as in
     `coco_instances`.
     """
@@ -58,6 +60,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     line: str = "{name}"
     encoding: Literal["index", "red", "green", "blue", "color", "binary"] = "index"
     ignore: tuple[int | str, ...] = ()
+    before: tuple[str, ...] = ()
+    objects: int | None = None
     threshold: int = 128
     unknown: Literal["reject", "ignore"] = "reject"
     exhaustive: bool = True
@@ -65,7 +69,12 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         """Raise ValueError where a pattern has a word that no other gives, or a class has no number."""
         source = self.each if self.image_set is None else "line"
-        path_patterns.check({"images": self.images, "maps": self.maps}, getattr(self, source), source)
+        derived = {"images": self.images, "maps": self.maps, **{f"before {one}": one for one in self.before}}
+        path_patterns.check(derived, getattr(self, source), source)
+        if self.objects is not None and (self.encoding != "index" or self.objects < 2):
+            raise ValueError(
+                f"objects: {self.objects} of encoding {self.encoding!r}, expected 2 or more of 'index'"
+            )
         _meanings(self)
 
 
@@ -151,22 +160,24 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             yield parts
             continue
         image, file = path_patterns.fill(source.images, parts), path_patterns.fill(source.maps, parts)
+        earlier = tuple(Image(path=path_patterns.fill(one, parts)) for one in source.before)
         key = path_patterns.key(source.images, parts)
         try:
             if key in seen:
                 raise Quarantine("id.duplicate", f"{key!r} came before")
             seen.add(key)
             found = _numbers(source, pixel_maps.load(file, root, "maps"))
-            instances = pixel_maps.cut(
-                found, meanings if source.unknown == "reject" else _open(found, meanings)
-            )
+            meant = meanings if source.objects is None else _objects(found, meanings, source.objects)
+            instances = pixel_maps.cut(found, meant if source.unknown == "reject" else _open(found, meant))
         except Quarantine as error:
             yield Rejected(key=key, reason=error.reason, detail=error.detail, origin=origin)
             continue
         yield Annotation(
             key=key,
-            images=(Image(path=image),),
-            instances=instances,
+            images=(*earlier, Image(path=image)),
+            instances=tuple(msgspec.structs.replace(one, image=len(earlier)) for one in instances)
+            if earlier
+            else instances,
             exhaustive=source.exhaustive,
             origin=Origin(file=file, record="map"),
         )
@@ -176,6 +187,17 @@ def _open(found: Runs, meanings: Meanings) -> Meanings:
     """Return the meanings with numbers of no class as ones to ignore."""
     strange = [number for number in pixel_maps.numbers(found) if number not in meanings]
     return {**meanings, **dict.fromkeys(strange, pixel_maps.IGNORED)}
+
+
+def _objects(found: Runs, meanings: Meanings, base: int) -> Meanings:
+    """Return the meanings of numbers that are class * base + k: each an object of its class, 0 background."""
+    made: Meanings = {0: None}
+    for number in pixel_maps.numbers(found):
+        kind = number // base
+        if number and kind in meanings:
+            item = meanings[kind]
+            made[number] = msgspec.structs.replace(item, id=str(number)) if item is not None else None
+    return made
 
 
 def _numbers(source: Source, data: bytes) -> Runs:

@@ -17,8 +17,7 @@ from dataengine.geometry import box_area, rle_area, rle_union
 from dataengine.prompts import choose
 from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetInstance
 from dataengine.task import Task, Unit, objects
-from dataengine.tokens import IMAGE
-from dataengine.wording import joined
+from dataengine.wording import joined, pictures
 
 VERSION = "2"
 NEEDS_BANK = True
@@ -34,6 +33,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) -> Rendering:
     """Ask for all objects of some classes; the answer routes once a class."""
     options: Options = task.options
+    shown = last_input(annotation)
     found = objects(annotation, task.spec.requires)
     order = class_order(annotation, task)
     classes = choose_classes(
@@ -65,7 +65,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     seen = {item.category for item in annotation.instances}
     return Rendering(
         conversation=(
-            Turn("user", f"{IMAGE}\n{question.fill(classes=joined(classes, question.lang))}"),
+            Turn("user", f"{shown}{question.fill(classes=joined(classes, question.lang))}"),
             Turn("assistant", answer.fill(classes=routed)),
         ),
         routes=tuple(Route(token=token, kind="category", name=name) for name in classes),
@@ -87,6 +87,20 @@ def _void(annotation: Annotation) -> Rle | None:
         if item.ignore and item.category is None and item.mask is not None
     ]
     return rle_union(masks) if masks else None
+
+
+def last_input(annotation: Annotation) -> str:
+    """Return the lines that show the pictures. Raises Quarantine `media.role` for an object that is not on the last.
+
+    Boxes and masks of a sample name no picture: they lie on the last one that is shown.
+    """
+    inputs = [number for number, image in enumerate(annotation.images) if image.role == "input"]
+    lost = [item for item in annotation.instances if item.box is not None and [item.image] != inputs[-1:]]
+    if lost:
+        raise Quarantine(
+            "media.role", f"instance {lost[0].id} is on image {lost[0].image}, not on the last input"
+        )
+    return pictures(annotation)
 
 
 def class_order(annotation: Annotation, task: Task) -> list[str]:

@@ -35,8 +35,12 @@ def write(annotations: Iterable[Annotation], labels: LabelSpace, folder: Path) -
         for item in annotations:
             exhaustive[item.exhaustive] += 1
             left_out.unplaced(item, instances=True)
+            inputs = [number for number, image in enumerate(item.images) if image.role == "input"]
             for number, image in enumerate(item.images):
                 objects = [one for one in item.instances if one.image == number]
+                if not objects and number in inputs[:-1]:
+                    left_out.add("picture shown before another")
+                    continue
                 if image.path in seen or not (image.width and image.height):
                     left_out.add("picture without size, or that came before")
                     left_out.add("instance", len(objects))

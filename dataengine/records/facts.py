@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from dataengine.annotation import Measure, PixelUnit, Quantity
 from dataengine.records.conditions import parse_condition
 from dataengine.records.paths import parse_path, parse_template
 from dataengine.records.values import Source, Value, check_sources
@@ -45,20 +46,75 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             parse_condition(self.when)
 
 
+class Frames(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`count` numbers from `first` to `last` (both of them frames), evenly spaced; all where there are fewer.
+
+    Without `last` there are just as many frames as are asked for.
+    """
+
+    count: int
+    first: Source | int = 0
+    last: Source | int | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count {self.count}, expected at least one frame")
+        check_sources(self.first, self.last)
+
+
+class MeasureFact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the numbers of a picture mean, as `annotation.Measure` has it; `scale` may stand in the row."""
+
+    quantity: Quantity
+    unit: PixelUnit
+    scale: float | Source = 1.0
+    offset: float = 0.0
+    invalid: tuple[int, ...] = ()
+    axes: str = ""
+    rotated: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.scale, int | float):
+            self.made(self.scale)
+        else:
+            check_sources(self.scale)
+
+    def made(self, scale: float) -> Measure:
+        """Return the measure with its scale. Raises ValueError for one that is none."""
+        return Measure(
+            quantity=self.quantity,
+            unit=self.unit,
+            scale=scale,
+            offset=self.offset,
+            invalid=self.invalid,
+            axes=self.axes,
+            rotated=self.rotated,
+        )
+
+
 class ImageFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`path` is a template, relative to the root (a leading `./` falls away), or a value with operations."""
+    """`path` is a template, relative to the root (a leading `./` falls away), or a value with operations.
+
+    `most` takes that many of the elements of `each`, evenly spaced; `frames` makes a picture of each number `$frame`.
+    `measure` is for pictures whose numbers are no brightness.
+    """
 
     path: Source
     width: Source | None = None
     height: Source | None = None
     license: Source | None = None
     role: Literal["input", "target"] = "input"
+    most: int | None = None
+    frames: Frames | None = None
+    measure: MeasureFact | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.path, str):
             parse_template(self.path)
         check_sources(self.width, self.height, self.license)
+        if self.most is not None and (self.each is None or self.most < 1):
+            raise ValueError(f"most: {self.most} of what 'each' names, expected at least one of a list")
 
 
 class CaptionFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +159,7 @@ class BoxFact(Coordinates, frozen=True, kw_only=True, forbid_unknown_fields=True
 class InstanceFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An object. `names: 0` or `1` says that `category` is a position in `labels`, counted from there.
 
+    `rle` is a COCO run-length code, `{size: [height, width], counts: text or runs}`; null or an empty one: no object.
     `quad` has eight numbers or four points; `polygon` is one list of numbers or points, or a list of such. `crowd`,
     `ignore` and `difficult` are conditions; `image` is the picture's position.
     """
@@ -113,6 +170,7 @@ class InstanceFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     box: BoxFact | None = None
     quad: Coordinates | None = None
     polygon: Coordinates | None = None
+    rle: Source | None = None
     text: Source | None = None
     attributes: dict[str, Source] = {}
     crowd: str | None = None
@@ -124,7 +182,9 @@ class InstanceFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
         super().__post_init__()
         if self.names is not None and self.category is None:
             raise ValueError("names: needs a category")
-        check_sources(self.id, self.category, self.text, self.image, *self.attributes.values())
+        if self.rle is not None and self.polygon is not None:
+            raise ValueError("rle: stands beside polygon, expected one of them")
+        check_sources(self.id, self.category, self.text, self.image, self.rle, *self.attributes.values())
         for condition in (self.crowd, self.ignore, self.difficult):
             if condition is not None:
                 parse_condition(condition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from dataengine.annotation import (
     Expression,
     Image,
     Instance,
+    Measure,
     Origin,
     Question,
     Rle,
@@ -26,7 +28,7 @@ from dataengine.annotation import (
 )
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.geometry import from_cxcywh, from_xywh, quad_box, rle_from_polygons
+from dataengine.geometry import from_cxcywh, from_xywh, quad_box, rle_from_counts, rle_from_polygons
 from dataengine.images import probe
 from dataengine.records import operations, values
 from dataengine.records.conditions import holds
@@ -152,14 +154,58 @@ def _file(source: Source, scope: Scope, name: str) -> str:
 
 
 def _images(facts: tuple[ImageFact, ...], scope: Scope) -> Iterator[Image]:
-    for fact, inner, name in made(facts, scope, "images"):
+    for fact, inner, name in _shown(facts, scope):
         yield Image(
             path=_file(fact.path, inner, name),
             width=values.optional_int(fact.width, inner, f"{name}.width") or None,
             height=values.optional_int(fact.height, inner, f"{name}.height") or None,
             role=fact.role,
             license=values.optional_text(fact.license, inner, f"{name}.license"),
+            measure=_measure(fact, inner, f"{name}.measure"),
         )
+
+
+def _shown(facts: tuple[ImageFact, ...], scope: Scope) -> Iterator[tuple[ImageFact, Scope, str]]:
+    """Yield what each picture is read with: one a fact, an element or a frame."""
+    for number, fact in enumerate(facts):
+        found = list(made(fact, scope, f"images[{number}]" if len(facts) > 1 else "images"))
+        if fact.most is not None and found:
+            found = [found[place] for place in evenly(0, len(found) - 1, fact.most)]
+        for _, inner, name in found:
+            if fact.frames is None:
+                yield fact, inner, name
+                continue
+            first = values.optional_int(fact.frames.first, inner, f"{name}.frames.first") or 0
+            last = values.optional_int(fact.frames.last, inner, f"{name}.frames.last")
+            last = first + fact.frames.count - 1 if last is None else last
+            if last < first:
+                raise Quarantine("schema", f"{name}.frames: from {first} to {last}, expected at least one")
+            for frame in evenly(first, last, fact.frames.count):
+                yield fact, {**inner, "$frame": frame}, f"{name}.frames {frame}"
+
+
+def evenly(first: int, last: int, count: int) -> list[int]:
+    """Return the middle of each of `count` equal parts of the numbers from first to last, or all where they are fewer.
+
+    So do the video models of the field (Temporal Segment Networks, Wang et al. 2016, when they test).
+    """
+    total = last - first + 1
+    if total <= count:
+        return list(range(first, last + 1))
+    return [first + (2 * part + 1) * total // (2 * count) for part in range(count)]
+
+
+def _measure(fact: ImageFact, scope: Scope, name: str) -> Measure | None:
+    if fact.measure is None:
+        return None
+    scale = fact.measure.scale
+    if not isinstance(scale, int | float):
+        found = values.get(scale, scope, f"{name}.scale")
+        scale = float(operations.apply(("float",), found)) if found is not None else math.nan
+    try:
+        return fact.measure.made(scale)
+    except ValueError as error:
+        raise Quarantine("schema", f"{name}: {error}") from error
 
 
 def _captions(facts: tuple[CaptionFact, ...], scope: Scope) -> Iterator[Caption]:
@@ -174,6 +220,8 @@ def _instances(
     fields: Fields, scope: Scope, images: tuple[Image, ...], context: Context
 ) -> Iterator[Instance]:
     for number, (fact, inner, name) in enumerate(made(fields.instances, scope, "instances")):
+        if fact.rle is not None and not values.get(fact.rle, inner, f"{name}.rle"):
+            continue  # an object that this picture does not show
         image = values.optional_int(fact.image, inner, f"{name}.image") or 0
         quad = _quad(fact.quad, inner, f"{name}.quad", images, image, context)
         box = _box(fact.box, inner, f"{name}.box", images, image, context)
@@ -181,7 +229,8 @@ def _instances(
             id=values.optional_text(fact.id, inner, f"{name}.id") or str(number),
             category=_category(fact, inner, f"{name}.category", context),
             box=box if box is not None or quad is None else quad_box(quad),
-            mask=_mask(fact.polygon, inner, f"{name}.polygon", images, image, context),
+            mask=_rle(fact.rle, inner, f"{name}.rle")
+            or _mask(fact.polygon, inner, f"{name}.polygon", images, image, context),
             quad=quad,
             text=values.optional_text(fact.text, inner, f"{name}.text"),
             attributes=dict(_attributes(fact, inner, name)),
@@ -356,6 +405,19 @@ def _mask(
         return rle_from_polygons(polygons, width, height)
     except ValueError as error:
         raise Quarantine("polygon.invalid", f"{name}: {error}") from error
+
+
+def _rle(source: Source | None, scope: Scope, name: str) -> Rle | None:
+    """Return the mask of a COCO run-length code. Raises Quarantine `schema` or `rle.invalid`."""
+    if source is None:
+        return None
+    match values.get(source, scope, name):
+        case {"size": [int(height), int(width)], "counts": str() | list() as counts}:
+            try:
+                return rle_from_counts(counts, (height, width))
+            except (ValueError, TypeError) as error:
+                raise Quarantine("rle.invalid", f"{name}: {error}") from error
+    raise Quarantine("schema", f"{name}: expected {{size: [height, width], counts: text or runs}}")
 
 
 def _expressions(

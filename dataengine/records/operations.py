@@ -185,6 +185,23 @@ def _present(value: Any, argument: None) -> list[Any]:
     return [item for item in _list(value) if item is not None and item != ""]
 
 
+def _band(value: Any, bands: dict[str, float]) -> str:
+    """Return the lowest band whose upper limit a number does not pass; the order of a mapping says nothing."""
+    number = _to_float(value, None)
+    for limit, name in sorted((limit, name) for name, limit in bands.items()):
+        if number <= limit:
+            return name
+    raise Quarantine("value.unknown", f"{number:g} lies beyond the last of the bands")
+
+
+def _mean_vote(value: Any, lowest: int) -> float:
+    """Return the mean rating of a histogram of votes, whose first entry counts the rating `lowest`."""
+    votes = [_to_float(item, None) for item in _list(value)]
+    if not sum(votes) > 0 or min(votes) < 0:
+        raise Quarantine("schema", f"{_short(value)} holds no votes")
+    return sum(rating * count for rating, count in enumerate(votes, start=lowest)) / sum(votes)
+
+
 def _join(value: Any, separator: str | None) -> str:
     return (separator or "").join(_text(item) for item in _list(value))
 
@@ -205,6 +222,7 @@ _EACH: dict[str, Callable[[Any, Any], Any]] = {
     "bool": _to_bool,
     "scale": lambda value, argument: _number(value) * argument,
     "round": lambda value, argument: round(_number(value), argument),
+    "bands": _band,
 }
 _WHOLE: dict[str, Callable[[Any, Any], Any]] = {
     "nonempty": _nonempty,
@@ -221,6 +239,7 @@ _WHOLE: dict[str, Callable[[Any, Any], Any]] = {
     "ranked": _ranked,
     "unique": _unique,
     "present": _present,
+    "mean_vote": _mean_vote,
 }
 
 
@@ -262,6 +281,14 @@ def _table(argument: Any) -> str:
     return "" if isinstance(argument, dict) and argument else f"{argument!r}, expected a mapping of values"
 
 
+def _limits(argument: Any) -> str:
+    limits = list(argument.values()) if isinstance(argument, dict) else []
+    fits = len(limits) > 1 and all(type(limit) in (int, float) for limit in limits)
+    if fits and len(set(limits)) == len(limits):
+        return ""
+    return f"{argument!r}, expected {{name: upper limit}}, each limit another"
+
+
 _ARGUMENT: dict[str, Callable[[Any], str]] = {
     **dict.fromkeys([*_EACH, *_WHOLE], _nothing),
     "strip": lambda argument: "" if argument is None else _words(argument),
@@ -275,5 +302,7 @@ _ARGUMENT: dict[str, Callable[[Any], str]] = {
     "regex_take": _pattern,
     "map_values": _table,
     "replace": _replacement,
+    "bands": _limits,
+    "mean_vote": _whole_number,
 }
 NAMES = tuple(sorted(_ARGUMENT))

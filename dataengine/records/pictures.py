@@ -1,4 +1,5 @@
-"""Pictures that stand inside a table, written out as files before anything is read: annotations name files.
+"""Pictures that stand inside a table, and maps that are arrays, written out before anything is read: annotations name
+files.
 
 A cell is bytes, what Hugging Face `datasets` stores for a picture (`{bytes, path}`), or base64 text (also as a `data:`
 address). A cell that holds no picture is passed over: whoever names its file finds none, and says so.
@@ -19,25 +20,41 @@ from dataengine.annotation import Rejected
 from dataengine.errors import DataEngineError, Quarantine, SourceError
 from dataengine.files import Root, write_atomic
 from dataengine.images import probe
-from dataengine.records import values
+from dataengine.records import arrays, values
 from dataengine.records.facts import Fact
 from dataengine.records.fields import made
 from dataengine.records.paths import fill, parse_template
 from dataengine.records.steps import Stream
-from dataengine.records.values import Source
+from dataengine.records.values import Scope, Source
 
 _DATA_ADDRESS = re.compile(r"data:[\w.+-]*/[\w.+-]*;base64,")
 
 
 class Unpack(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`picture` is the value that holds a picture, `to` a template of its file, in a folder inside the root."""
+    """`picture` is the value that holds a picture, `to` a template of its file, in a folder inside the root.
 
-    picture: Source
+    Instead of a picture, `array` is a template of a file that holds a map of numbers: a 16-bit picture of them is made,
+    each `round(number * scale)`, 0 for what has none (there, `mask`, an array too, is 0).
+    """
+
+    picture: Source | None = None
+    array: str | None = None
+    mask: str | None = None
+    scale: float | None = None
     to: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
         values.check_sources(self.picture)
+        if (self.picture is None) == (self.array is None):
+            raise ValueError("unpack needs either 'picture' or 'array'")
+        if (self.array is None) != (self.scale is None) or not (self.scale is None or self.scale > 0):
+            raise ValueError(f"scale: {self.scale}, expected a factor above 0 beside 'array', and only there")
+        if self.mask is not None and self.array is None:
+            raise ValueError("mask: stands beside no 'array'")
+        for template in (self.array, self.mask):
+            if template is not None:
+                parse_template(template)
         first = parse_template(self.to)[0]
         if first.steps or "/" not in first.text:
             raise ValueError(f"to: {self.to!r}, expected a folder of its own first: 'unpacked/{{id}}.jpg'")
@@ -50,7 +67,7 @@ def unpack(facts: tuple[Unpack, ...], items: Stream, root: Root) -> int:
     """
     seen: dict[str, int] = {}
     written = 0
-    for place, name, data in _pictures(facts, items):
+    for place, name, data in _pictures(facts, items, root):
         digest = xxhash.xxh3_64_intdigest(data)
         if seen.setdefault(name, digest) != digest:
             raise SourceError(
@@ -74,7 +91,7 @@ def unpack(facts: tuple[Unpack, ...], items: Stream, root: Root) -> int:
     return written
 
 
-def _pictures(facts: tuple[Unpack, ...], items: Stream) -> Iterator[tuple[str, str, bytes]]:
+def _pictures(facts: tuple[Unpack, ...], items: Stream, root: Root) -> Iterator[tuple[str, str, bytes]]:
     """Yield place, name and bytes of the cells that hold a picture."""
     for item in items:
         if isinstance(item, Rejected):
@@ -84,7 +101,7 @@ def _pictures(facts: tuple[Unpack, ...], items: Stream) -> Iterator[tuple[str, s
             # What is wrong with a row is told when it is read as an annotation; here it has no picture.
             try:
                 found = [
-                    (fill(fact.to, scope), decoded(values.get(fact.picture, scope, name)))
+                    (fill(fact.to, scope), _made(fact, scope, name, root))
                     for fact, scope, name in made(fact, item.scope, "unpack")
                 ]
             except Quarantine:
@@ -92,6 +109,15 @@ def _pictures(facts: tuple[Unpack, ...], items: Stream) -> Iterator[tuple[str, s
             for name, data in found:
                 if data is not None:
                     yield place, name, data
+
+
+def _made(fact: Unpack, scope: Scope, name: str, root: Root) -> bytes | None:
+    """Return the bytes of a picture file, or None where there is none. Raises Quarantine."""
+    if fact.picture is not None:
+        return decoded(values.get(fact.picture, scope, name))
+    assert fact.array is not None and fact.scale is not None
+    mask = fill(fact.mask, scope) if fact.mask is not None else None
+    return arrays.picture(root, fill(fact.array, scope), mask, fact.scale)
 
 
 def decoded(cell: Any) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Tables on disk as a stream of rows: JSON, JSON Lines, CSV, TSV, YAML, Parquet, and what `datasets` saves to disk.
+"""Tables on disk as a stream of rows: JSON, JSON Lines, CSV, TSV, YAML, Parquet, what `datasets` saves, file names.
 
 JSON Lines, CSV, TSV, Parquet and Arrow are read piece by piece; a JSON or YAML document is held whole.
 """
@@ -21,7 +21,7 @@ from dataengine.files import MAX_LINE_BYTES, Root, digest_file
 from dataengine.json_text import BOM, without_nan
 from dataengine.records.paths import kind, parse_path
 
-Kind = Literal["json", "jsonl", "csv", "tsv", "yaml", "parquet", "hf"]
+Kind = Literal["json", "jsonl", "csv", "tsv", "yaml", "parquet", "hf", "files"]
 BATCH_ROWS = 256
 _DELIMITED = ("csv", "tsv")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -34,7 +34,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `rows` is the path to the list or mapping inside a JSON or YAML document (`.` is the document itself, a mapping of
     rows by key); without it a document is a list of rows, or one row. `columns` names the columns where a table has no
     header, or a wrong one (`header: false` says that the first line is a row already). `nulls` are the cells that mean
-    null. `quote: ""` switches quoting off. `hf` is a folder that `Dataset.save_to_disk` wrote.
+    null. `quote: ""` switches quoting off. `hf` is a folder that `Dataset.save_to_disk` wrote. `files` opens nothing:
+    each file that matches is a row with the one column `path`, in order of names, numbers in them by their value.
     """
 
     path: str
@@ -96,12 +97,14 @@ def read_rows(table: Table, root: Root, needed_as: str, words: frozenset[str]) -
     Only columns whose names are in `words` are read where a file is stored by columns. Raises SourceError for a file
     that is missing, cut off, or of another kind.
     """
-    files = root.glob(table.path) if "*" in table.path else [table.path]
+    files = root.glob(table.path) if "*" in table.path or table.kind == "files" else [table.path]
     if not files:
         raise SourceError(
             f"{root.directory / table.path}: no file matches; the spec needs it as source.{needed_as}"
         )
-    for file in files:
+    if table.kind == "files":
+        files.sort(key=_by_number)
+    for number, file in enumerate(files):
         match table.kind:
             case "json" | "yaml":
                 yield from _document(table, file, root, needed_as)
@@ -113,6 +116,13 @@ def read_rows(table: Table, root: Root, needed_as: str, words: frozenset[str]) -
                 yield from _parquet(file, root, needed_as, words)
             case "hf":
                 yield from _arrow(file, root, needed_as, words)
+            case "files":
+                yield Row(file, "file", number, {"path": file})
+
+
+def _by_number(file: str) -> list[tuple[int, str]]:
+    """Return what orders names so that frame 9 comes before frame 10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"([0-9]+)", file)]
 
 
 def spelled(value: Any) -> frozenset[str]:

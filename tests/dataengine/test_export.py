@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from dataengine import manifest as manifests
-from dataengine.annotation import Caption, Dialog, Edit, Expression, Instance, Question, Turn
+from dataengine.annotation import Caption, Dialog, Edit, Expression, Instance, Measure, Question, Turn
 from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.errors import SourceError, SpecError, UsageError
@@ -160,6 +160,28 @@ def test_pictures_to_make_are_captions_or_edits() -> None:
 
     assert made.captions == (Caption(id="0", text="a hill"),)
     assert edited.edits == (Edit(id="0", instruction="make it snow", before=0, after=1),)
+
+
+def test_of_several_pictures_the_objects_lie_on_the_last_and_a_map_keeps_its_measure() -> None:
+    images = tuple(SampleImage(path=f"{name}.png", width=8, height=6, format="png") for name in "ab")
+    route = Route(token="[SEG]", kind="category", name="cat")
+    found = TargetInstance(id="1", label="cat", box=(0.0, 0.0, 2.0, 2.0), area=4.0)
+    depth = Measure(quantity="depth", unit="m", scale=256, invalid=(0,))
+    target = SampleImage(path="d.png", width=8, height=6, format="png", role="target")
+
+    changed, measured = facts(
+        [
+            sample("change", images=images, routes=(route,), targets=InstanceTargets(instances=(found,))),
+            sample(
+                "depth",
+                images=(images[0], target),
+                targets=ImageTargets(image=1, caption="depth map", measure=depth),
+            ),
+        ]
+    )
+
+    assert [item.image for item in changed.instances] == [1]
+    assert [image.measure for image in measured.images] == [None, depth]
 
 
 def test_a_picture_that_comes_again_later_has_another_key() -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from dataengine.annotation import Measure
 from dataengine.errors import Quarantine
-from dataengine.images import MAX_PIXELS, Pixels, decode, probe
+from dataengine.images import MAX_PIXELS, Pixels, decode, measured, numbers, probe, show
 
 RED, GREEN, BLUE, WHITE = (220, 20, 20), (20, 200, 20), (20, 20, 220), (255, 255, 255)
 
@@ -255,3 +256,74 @@ def test_damaged_bytes_give_pixels_or_a_reason_and_never_a_crash(
 
     assert reasons <= {"image.corrupt", "image.too_large", "image.format"}
     assert "image.corrupt" in reasons
+
+
+DEPTH = Measure(quantity="depth", unit="m", scale=256, invalid=(0,))
+
+
+def grey16(*rows: list[int]) -> bytes:
+    return encode(Image.fromarray(np.array(rows, np.uint16)), "PNG")
+
+
+def test_the_numbers_of_a_picture_are_those_that_it_stores() -> None:
+    stored = numbers(grey16([0, 1, 65535], [256, 257, 511]))
+
+    assert stored.tolist() == [[0, 1, 65535], [256, 257, 511]]
+    assert numbers(encode(Image.fromarray(corners()), "PNG")).tolist() == corners().tolist()
+    turned = numbers(encode(Image.fromarray(np.array([[1, 2], [3, 4]], np.uint8)), "PNG", exif=exif(3)))
+    assert turned.tolist() == [[4, 3], [2, 1]]
+
+
+def test_a_measure_makes_values_of_numbers_and_says_which_are_valid() -> None:
+    values, valid = measured(grey16([0, 256, 384]), DEPTH)
+
+    assert values.tolist() == [[0.0, 1.0, 1.5]] and valid.tolist() == [[False, True, True]]
+
+
+def test_numbers_that_were_turned_are_turned_back() -> None:
+    # 2,344 mm, turned by three bits to the left, as SUN RGB-D stores it.
+    values, _ = measured(
+        grey16([2344 << 3, (1 << 15 | 1 << 3) & 65535]), Measure(quantity="depth", unit="m", rotated=3)
+    )
+
+    assert values.tolist() == [[2344.0, 4097.0]]
+
+
+def test_a_vector_has_three_channels_and_is_invalid_where_all_of_them_are() -> None:
+    normal = Measure(quantity="normal", unit="none", scale=127.5, offset=-1, invalid=(0,))
+    pixels = np.array([[(0, 0, 0), (255, 0, 0)]], np.uint8)
+
+    values, valid = measured(encode(Image.fromarray(pixels), "PNG"), normal)
+
+    assert values.tolist() == [[[-1.0, -1.0, -1.0], [1.0, -1.0, -1.0]]] and valid.tolist() == [[False, True]]
+    assert show(encode(Image.fromarray(pixels), "PNG"), normal).tolist() == pixels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("data", "measure"),
+    [
+        (encode(Image.fromarray(corners()), "PNG"), DEPTH),
+        (grey16([1, 2]), Measure(quantity="normal", unit="none")),
+        (
+            encode(Image.fromarray(np.zeros((2, 2), np.uint8)), "PNG"),
+            Measure(quantity="depth", unit="m", rotated=3),
+        ),
+    ],
+)
+def test_a_picture_that_cannot_hold_the_numbers_is_quarantined(data: bytes, measure: Measure) -> None:
+    with pytest.raises(Quarantine) as caught:
+        measured(data, measure)
+
+    assert caught.value.reason == "map.encoding"
+
+
+def test_depth_is_shown_from_dark_to_bright_with_invalid_pixels_black() -> None:
+    # Metric depth of 16 bits lies in the lowest of 255 steps: shown as it is stored, it would be black.
+    ramp = list(range(1000, 1100))
+
+    shown = show(grey16([0, *ramp]), DEPTH)[0, :, 0].astype(int)
+
+    assert shown[0] == 0 and shown[1] == 1 and shown[-1] == 255
+    assert (np.diff(shown[1:]) >= 0).all() and len(set(shown.tolist())) > 90
+    assert decode(grey16(ramp)).max() == 4
+    assert show(grey16([0, 0]), DEPTH).max() == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -438,3 +439,51 @@ def test_real_maps_of_saliency(samples: Samples) -> None:
 
     counts = {key: len(item.instances) for key, item in found.items() if isinstance(item, Annotation)}
     assert counts == {"0001": 1, "19": 1, "aerial-1867541__340": 0}
+
+
+def test_pictures_before_the_map_s_own_come_first_and_its_objects_lie_on_the_last(tmp_path: Path) -> None:
+    _save(tmp_path / "maps/a.png", [[1, 0]])
+
+    (found,), _ = _split(
+        tmp_path, classes=[None, "changed"], before=["old/{name}.jpg"], images="new/{name}.jpg"
+    )
+
+    assert [image.path for image in found.images] == ["old/a.jpg", "new/a.jpg"]
+    assert [(item.category, item.image) for item in found.instances] == [("changed", 1)]
+    assert found.key == "a"
+
+
+def test_a_number_can_be_a_class_and_an_object_of_it(tmp_path: Path) -> None:
+    _save(tmp_path / "maps/a.png", [[0, 1001, 2001, 1002, 1001, 10000]], mode="I;16")
+    classes = {"1": "car", "2": "person"}
+
+    (found,), rejected = _split(tmp_path, classes=classes, objects=1000, ignore=[10])
+
+    assert rejected == []
+    assert [(item.id, item.category, item.ignore) for item in found.instances] == [
+        ("1001", "car", False), ("1002", "car", False), ("2001", "person", False), ("10000", None, True),
+    ]  # fmt: skip
+    assert _mask(found.instances[0]) == [[0, 1, 0, 0, 1, 0]]
+
+
+def test_an_object_of_no_class_rejects_the_map_or_is_ignored(tmp_path: Path) -> None:
+    _save(tmp_path / "maps/a.png", [[0, 1001, 3001]], mode="I;16")
+
+    _, (rejected,) = _split(tmp_path, classes={"1": "car"}, objects=1000)
+    (found,), _ = _split(tmp_path, classes={"1": "car"}, objects=1000, unknown="ignore")
+
+    assert rejected.reason == "category.unknown" and "3001" in rejected.detail
+    assert [(item.category, item.ignore) for item in found.instances] == [("car", False), (None, True)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"objects": 1}, "objects: 1 of encoding 'index'"),
+        ({"objects": 1000, "encoding": "binary"}, "objects: 1000 of encoding 'binary'"),
+        ({"before": ["old/{other}.jpg"]}, "before old/{other}.jpg needs {other}"),
+    ],
+)
+def test_objects_and_earlier_pictures_that_cannot_be_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=re.escape(words)):
+        msgspec.convert({**PLACES, "classes": [None, "a"], **options}, Source)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from dataengine.annotation import Annotation, Caption, Edit, Image, Origin
+from dataengine.annotation import Annotation, Caption, Edit, Image, Measure, Origin, Quantity
 from dataengine.errors import Quarantine, Skip
 from dataengine.sample import ImageTargets, Rendering
 from dataengine.task import Task
@@ -91,3 +91,66 @@ def test_without_words_there_is_nothing_to_make(
         build(annotate(" . ", *roles), make_task(task))
 
     assert caught.value.reason == "text.empty"
+
+
+def mapped(*roles: Role, quantity: Quantity | None = "depth") -> Annotation:
+    measure = Measure(quantity=quantity, unit="m", scale=256, invalid=(0,)) if quantity else None
+    return Annotation(
+        key="1",
+        images=tuple(
+            Image(path=f"{number}.png", role=role, measure=measure if role == "target" else None)
+            for number, role in enumerate(roles)
+        ),
+        origin=Origin(file="f", record="r"),
+    )
+
+
+def test_a_map_is_asked_for_by_what_it_measures_and_keeps_its_measure(
+    make_task: MakeTask, build: Build
+) -> None:
+    rendering = build(mapped("target", "input", quantity="disparity"), make_task("depth", train=False))
+
+    assert rendering.conversation[0].text == "<image>\nEstimate the disparity at every pixel of this picture."
+    assert rendering.conversation[1].text == "Here is the map [EDIT]."
+    assert rendering.targets == ImageTargets(
+        image=0,
+        caption="disparity map",
+        measure=Measure(quantity="disparity", unit="m", scale=256, invalid=(0,)),
+    )
+    assert [(route.kind, route.name) for route in rendering.routes] == [("image", "0")]
+
+
+def test_normals_are_a_task_of_their_own(make_task: MakeTask, build: Build) -> None:
+    rendering = build(mapped("input", "target", quantity="normal"), make_task("normals", train=False))
+
+    assert rendering.conversation[0].text == "<image>\nEstimate the surface normals in this picture."
+    assert isinstance(rendering.targets, ImageTargets) and rendering.targets.caption == "surface normal map"
+
+
+@pytest.mark.parametrize(
+    ("task", "annotation", "reason"),
+    [
+        ("depth", mapped("input", "target", quantity=None), "map.unmeasured"),
+        ("depth", mapped("input", "target", quantity="normal"), "map.quantity"),
+        ("normals", mapped("input", "target"), "map.quantity"),
+        ("depth", mapped("input"), "media.role"),
+        ("depth", mapped("input", "input", "target"), "media.role"),
+        ("depth", mapped("input", "target", "target"), "media.role"),
+    ],
+)
+def test_a_map_that_the_task_cannot_ask_for_is_quarantined(
+    make_task: MakeTask, build: Build, task: str, annotation: Annotation, reason: str
+) -> None:
+    with pytest.raises(Quarantine) as caught:
+        build(annotation, make_task(task))
+
+    assert caught.value.reason == reason
+
+
+def test_a_restoration_is_told_by_its_instruction(make_task: MakeTask, build: Build) -> None:
+    annotation = annotate("Remove the rain.", "input", "target")
+
+    rendering = build(annotation, make_task("image_restoration", train=False))
+
+    assert rendering.conversation[0].text == "<image>\nPlease restore this picture: remove the rain."
+    assert rendering.targets == ImageTargets(image=1, caption="Remove the rain.")

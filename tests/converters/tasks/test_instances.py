@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -253,3 +254,25 @@ def test_absent_classes_are_limited_where_a_task_says_so() -> None:
     ]
 
     assert set(counts) == {1, 2, 3, 4, 5, 6}
+
+
+def test_of_two_pictures_the_objects_lie_on_the_last(make_task: MakeTask, build: Build) -> None:
+    changed = msgspec.structs.replace(thing(0, "class 000"), image=1)
+    annotation = msgspec.structs.replace(annotate(changed), images=(Image(path="a.jpg"), Image(path="b.jpg")))
+
+    rendering = build(annotation, make_task("change_segmentation", space(1), train=False))
+
+    assert rendering.conversation[0].text.startswith("<image>\n<image>\nThese two pictures show")
+    assert isinstance(rendering.targets, InstanceTargets)
+    assert [item.mask for item in rendering.targets.instances] == [changed.mask]
+
+
+def test_an_object_on_an_earlier_picture_is_quarantined(make_task: MakeTask, build: Build) -> None:
+    annotation = msgspec.structs.replace(
+        annotate(thing(0, "class 000")), images=(Image(path="a.jpg"), Image(path="b.jpg"))
+    )
+
+    with pytest.raises(Quarantine) as caught:
+        build(annotation, make_task("change_segmentation", space(1)))
+
+    assert caught.value.reason == "media.role"

@@ -16,9 +16,19 @@ from hypothesis import strategies as st
 
 from converters.formats.visdrone import CATEGORIES as VISDRONE
 from converters.mask_outlines import outline
-from dataengine.annotation import Annotation, Caption, Image, Instance, Label, LabelSpace, Origin, Rejected
+from dataengine.annotation import (
+    Annotation,
+    Caption,
+    Image,
+    Instance,
+    Label,
+    LabelSpace,
+    Measure,
+    Origin,
+    Rejected,
+)
 from dataengine.files import Root
-from dataengine.geometry import quad_box, rle_box, rle_from_mask, rle_from_polygons
+from dataengine.geometry import quad_box, rle_box, rle_from_mask, rle_from_polygons, rle_of_box
 from dataengine.modules import load_reader, load_writer, source_labels
 
 LABELS = LabelSpace(id="source", labels=tuple(Label(name=name) for name in ("cat", "dog", "potted plant")))
@@ -581,3 +591,23 @@ def test_yolo_writes_boxes_where_one_object_has_no_mask(tmp_path: Path) -> None:
     lines = [line for file in (tmp_path / "labels").iterdir() for line in file.read_text().splitlines()]
     assert [len(line.split()) for line in lines] == [5, 5, 5]
     assert {path.name for path in tmp_path.iterdir()} == {"data.yaml", "images", "labels", "split.txt"}
+
+
+def test_a_map_is_written_for_the_last_picture_and_an_earlier_one_and_what_it_measures_are_counted(
+    tmp_path: Path,
+) -> None:
+    mask = rle_of_box((0.0, 0.0, 2.0, 2.0), 8, 6)
+    item = Annotation(
+        key="1",
+        images=(
+            Image(path="a.png", width=8, height=6, measure=Measure(quantity="depth", unit="m")),
+            Image(path="b.png", width=8, height=6),
+        ),
+        instances=(Instance(id="1", category="cat", mask=mask, box=(0.0, 0.0, 2.0, 2.0), image=1),),
+        origin=Origin(file="f", record="r"),
+    )
+
+    found = load_writer("label_maps", "test").write([item], LABELS, tmp_path)
+
+    assert found.left_out == {"picture shown before another": 1, "measure": 1}
+    assert (tmp_path / "split.txt").read_text() == "b.png\tmaps/0000001.png\n"

@@ -1,20 +1,22 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from dataengine.annotation import Annotation, Box, Caption, Edit, Image, Instance, Origin, Turn
+from dataengine.annotation import Annotation, Box, Caption, Edit, Image, Instance, Measure, Origin, Turn
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.geometry import mask_from_rle
+from dataengine.geometry import mask_from_rle, rle_from_mask
 from dataengine.records.facts import Fields
-from dataengine.records.fields import Context, annotate
+from dataengine.records.fields import Context, annotate, evenly
 
 LABELS = ("cat", "dog")
 
@@ -55,6 +57,96 @@ def test_pictures_are_named_by_templates_with_what_the_row_says_of_them(tmp_path
         Image(path="c.jpg", role="target"),
         Image(path="x/c.jpg"),
     )
+
+
+def test_frames_are_evenly_spaced_numbers_of_pictures(tmp_path: Path) -> None:
+    row = {"film": "a", "from": "11", "to": 20, "clips": [7, 8, 9, 10, 11]}
+
+    made = _annotate(
+        row,
+        tmp_path,
+        images=[
+            {"path": "{film}/{$frame:03d}.jpg", "frames": {"count": 2, "first": "from", "last": "to"}},
+            {"path": "all/{$frame}.jpg", "frames": {"count": 3}},
+            {"path": "{it}.jpg", "each": "clips", "most": 2},
+            {"path": "x{it}.jpg", "each": "clips", "most": 9},
+        ],
+    )
+
+    assert [image.path for image in made.images] == [
+        "a/013.jpg", "a/018.jpg",
+        "all/0.jpg", "all/1.jpg", "all/2.jpg",
+        "8.jpg", "10.jpg",
+        "x7.jpg", "x8.jpg", "x9.jpg", "x10.jpg", "x11.jpg",
+    ]  # fmt: skip
+
+
+@given(first=st.integers(0, 50), total=st.integers(1, 200), count=st.integers(1, 20))
+def test_evenly_spaced_numbers_rise_stay_inside_and_leave_like_gaps(
+    first: int, total: int, count: int
+) -> None:
+    found = evenly(first, first + total - 1, count)
+
+    gaps = {after - before for before, after in pairwise(found)}
+    assert len(found) == min(count, total) == len(set(found))
+    assert found == sorted(found) and first <= found[0] and found[-1] < first + total
+    assert not gaps or max(gaps) - min(gaps) <= 1
+    # As much is left out before the first as after the last.
+    assert abs((found[0] - first) - (first + total - 1 - found[-1])) <= 1
+
+
+def test_frames_that_end_before_they_begin_reject_the_item(tmp_path: Path) -> None:
+    image = {"path": "{$frame}.jpg", "frames": {"count": 2, "first": 5, "last": "to"}}
+
+    assert _reason({"to": 4}, tmp_path, images=image) == (
+        "schema",
+        "images.frames: from 5 to 4, expected at least one",
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ({"path": "a", "most": 3}, "most: 3 of what 'each' names"),
+        ({"path": "a", "each": "b", "most": 0}, "expected at least one of a list"),
+        ({"path": "a", "frames": {"count": 0}}, "count 0, expected at least one frame"),
+        (
+            {"path": "a", "measure": {"quantity": "depth", "unit": "m", "scale": 0}},
+            "expected a scale above 0",
+        ),
+        ({"path": "a", "measure": {"quantity": "deep", "unit": "m"}}, "Invalid enum value 'deep'"),
+        ({"path": "a", "measure": {"quantity": "depth", "unit": "m", "rotated": 16}}, "0 to 15 bits"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused(image: dict[str, Any], words: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=words):
+        msgspec.convert({"images": image}, Fields, strict=True)
+
+
+def test_what_a_picture_measures_is_stated_and_its_scale_may_stand_in_the_row(tmp_path: Path) -> None:
+    fact = {"path": "d.png", "role": "target", "measure": {"quantity": "depth", "unit": "m", "invalid": [0]}}
+    fact["measure"]["scale"] = "scale"  # type: ignore[index]
+
+    (image,) = _annotate({"scale": "256"}, tmp_path, images=fact).images
+
+    assert image.measure == Measure(quantity="depth", unit="m", scale=256.0, invalid=(0,))
+    for bad in ("0", "nan", None):
+        reason, detail = _reason({"scale": bad}, tmp_path, images=fact)
+        assert reason == "schema" and detail.startswith("images.measure: scale")
+
+
+def test_a_run_length_code_is_a_mask_and_an_empty_one_no_object(tmp_path: Path) -> None:
+    shown = np.array([[0, 1], [1, 1]], np.uint8)
+    code = rle_from_mask(shown)
+    row = {"masks": [{"size": [2, 2], "counts": code.counts}, None, {"size": [2, 2], "counts": [1, 3]}]}
+
+    made = _annotate(row, tmp_path, images="a", instances={"each": "masks", "id": "$it", "rle": "it"})
+
+    assert [item.id for item in made.instances] == ["0", "2"]
+    for item in made.instances:
+        assert item.mask is not None and np.array_equal(mask_from_rle(item.mask), shown)
+    for bad, reason in (("text", "schema"), ({"size": [2, 2], "counts": [1, 9]}, "rle.invalid")):
+        assert _reason({"m": bad}, tmp_path, images="a", instances={"rle": "m"})[0] == reason
 
 
 def test_captions_come_from_text_and_from_lists(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ from dataengine.records.operations import NAMES, Operation, apply, check
         (["sha256"], "abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
         (["sha256"], ["é"], ["4a99557e4033c3539de2eb65472017cad5f9557f7a0625a09f1c3f6e2ba69c4c"]),
         ([{"replace": {"old": ",", "new": "."}}, "float"], "0,25", 0.25),
+        ([{"bands": {"good": 5, "bad": 1.8}}], "1.8", "bad"),
+        ([{"bands": {"bad": 1.8, "good": 5}}], [1.81, 5], ["good", "good"]),
+        ([{"mean_vote": 1}], ["0", "1", "3"], 2.75),
+        ([{"mean_vote": 0}], [1, 1], 0.5),
     ],
 )
 def test_an_operation_gives(operations: list[Operation], value: Any, expected: Any) -> None:
@@ -91,6 +95,11 @@ def test_an_operation_gives(operations: list[Operation], value: Any, expected: A
         ("float", "one", "schema"),
         ("bool", "maybe", "schema"),
         ({"scale": 2}, "3", "schema"),
+        ({"bands": {"bad": 1, "good": 2}}, 2.5, "value.unknown"),
+        ({"bands": {"bad": 1, "good": 2}}, "many", "schema"),
+        ({"mean_vote": 1}, [0, 0], "schema"),
+        ({"mean_vote": 1}, [3, -1], "schema"),
+        ({"mean_vote": 1}, [], "schema"),
     ],
 )
 def test_a_value_that_an_operation_cannot_take_rejects_the_row(
@@ -113,6 +122,9 @@ def test_a_value_that_an_operation_cannot_take_rejects_the_row(
         ({"replace": {"old": "a"}}, "operation 'replace': .*, expected {old: text, new: text}"),
         ({"map_values": {}}, "operation 'map_values': {}, expected a mapping"),
         ({"scale": True}, "operation 'scale': True, expected a number"),
+        ({"bands": {"bad": 1}}, "operation 'bands': {'bad': 1}, expected {name: upper limit}"),
+        ({"bands": {"bad": 1, "good": 1}}, "each limit another"),
+        ({"mean_vote": "1"}, "operation 'mean_vote': '1', expected a whole number"),
         ({"split": ""}, "operation 'split': '', expected text"),
         ({"a": 1, "b": 2}, "has 2 names, expected one"),
     ],

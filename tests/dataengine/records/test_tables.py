@@ -323,3 +323,19 @@ def test_what_a_csv_writer_wrote_is_read_back(tmp_path: Path, cells: list[tuple[
 
     assert [(row.cells["id"], row.cells["name"]) for row in rows] == cells
     assert rejected == []
+
+
+def test_files_are_rows_in_the_order_of_the_numbers_in_their_names(tmp_path: Path) -> None:
+    for name in ("b/frame_10.png", "b/frame_9.png", "a/x.png", "b/frame_9.txt", "b/frame_1x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    rows, rejected = _read(tmp_path, path="*/*.png", kind="files")
+
+    assert rejected == []
+    assert [row.cells["path"] for row in rows] == [
+        "a/x.png", "b/frame_1x.png", "b/frame_9.png", "b/frame_10.png",
+    ]  # fmt: skip
+    assert [(row.key, row.place) for row in rows] == [(number, "file") for number in range(4)]
+    with pytest.raises(SourceError, match=r"no file matches; the spec needs it as source\.table\.path"):
+        _read(tmp_path, path="c/x.png", kind="files")

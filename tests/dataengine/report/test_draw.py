@@ -184,3 +184,18 @@ def test_a_sheet_holds_every_card_without_overlap() -> None:
 
 def test_a_sheet_of_nothing_is_a_picture() -> None:
     assert min(contact_sheet([]).size) > 0
+
+
+def test_objects_are_drawn_on_the_last_input_picture() -> None:
+    images = (
+        SampleImage(path="a.png", width=SIDE, height=SIDE, format="png"),
+        SampleImage(path="b.png", width=SIDE, height=SIDE, format="png"),
+        SampleImage(path="c.png", width=SIDE, height=SIDE, format="png", role="target"),
+    )
+    found = TargetInstance(label="cat", box=(100.0, 100.0, 200.0, 200.0), area=1)
+    sample = _sample(images=images, targets=InstanceTargets(instances=(found,)))
+
+    drawn = [np.asarray(picture) for picture in draw_sample(sample, [_pixels(SIDE, SIDE)] * 3)]
+
+    assert _is(GREY, drawn[0]) and _is(GREY, drawn[2])
+    assert _is(color_of("cat"), drawn[1][150:190, 100:102])
