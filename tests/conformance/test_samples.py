@@ -106,16 +106,16 @@ def runs() -> dict[str, Run]:
 def measure(run: Run, samples: Path, scratch: Path) -> Case:
     """Convert every split of every task of a spec and audit the manifests and the annotation file."""
     root = samples / run.folder
-    for target, source in run.place.items():
+    resolved = Catalog().find(run.spec)
+    for target, source in (run.place or _whole_if_written_to(resolved[0])).items():
         place, part = scratch / "root" / target, root / source
         place.parent.mkdir(parents=True, exist_ok=True)
         if part.is_dir():
             shutil.copytree(part, place, dirs_exist_ok=True)
         else:
             shutil.copy(part, place)
-    if run.place:
+    if (scratch / "root").exists():
         root = scratch / "root"
-    resolved = Catalog().find(run.spec)
     wanted = [
         (spec, split) for spec in resolved for split in spec.splits if split in run.splits or not run.splits
     ]
@@ -131,6 +131,13 @@ def measure(run: Run, samples: Path, scratch: Path) -> Case:
         },
         foreign=foreign(first, here, root),
     )
+
+
+def _whole_if_written_to(spec: Resolved) -> dict[str, str]:
+    """Return what to copy for a reader that writes pictures below the root; nobody writes to the samples."""
+    writes = hasattr(load_reader(spec.dataset.source.format, spec.path), "prepare")
+    source = spec.source(next(iter(spec.splits)))
+    return {".": "."} if writes and getattr(source, "unpack", True) else {}
 
 
 def measure_split(spec: Resolved, split: str, root: Path, out: Path) -> Split:
