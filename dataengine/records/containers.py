@@ -7,6 +7,7 @@ is wrong with it.
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import struct
 import tarfile
@@ -18,12 +19,31 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from dataengine.errors import SourceError
+from dataengine.files import MAX_ANNOTATION_BYTES
 from dataengine.images import MAX_BYTES
 
 # Columns that are text; a JSON member is what it says, and everything else is bytes.
 TEXTS = frozenset({"txt", "text", "caption", "cls", "transcript", "html", "md", "xml", "csv", "tsv"})
 # WebDataset: the key is all before the first dot of the name, the column all behind it.
 _MEMBER = re.compile(r"(?P<key>(?:.*/)?[^./][^./]*)\.(?P<column>[^/]+)")
+
+
+UNPACKING = (OSError, EOFError, zlib.error)
+
+
+def unpacked(data: bytes) -> bytes:
+    """Return what a file in gzip holds, or the data of any other file. Raises one of UNPACKING."""
+    if data[:2] != b"\x1f\x8b":
+        return data
+    pieces, size = [], 0
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        # Asked for all at once, it sets aside as much memory as it is allowed to fill.
+        while piece := stream.read(1 << 20):
+            size += len(piece)
+            if size > MAX_ANNOTATION_BYTES:
+                raise OSError("unpacks to more than an annotation file may have")
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 class Record(NamedTuple):
@@ -65,7 +85,7 @@ def tar_records(path: Path, words: frozenset[str]) -> Iterator[Record]:
                     wrong = wrong or f"{member.name}: {error}"
             if key:
                 yield Record(key, cells, wrong)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, *UNPACKING) as error:
         raise SourceError(f"{path}: {error}; expected a tar, or one in gzip, bzip2 or xz") from error
 
 
@@ -102,7 +122,7 @@ def tfrecord_records(path: Path, words: frozenset[str]) -> Iterator[Record]:
                     yield Record(number, _example(data, words))
                 except (ValueError, IndexError, struct.error) as error:
                     yield Record(number, {}, f"no tf.train.Example: {error}")
-    except (OSError, EOFError, zlib.error) as error:
+    except UNPACKING as error:
         raise SourceError(f"{path}: {error}; expected a TFRecord file") from error
 
 

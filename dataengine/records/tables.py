@@ -19,7 +19,7 @@ from dataengine.annotation import Origin, Rejected
 from dataengine.errors import SourceError, SpecError
 from dataengine.files import MAX_LINE_BYTES, Root, digest_file
 from dataengine.json_text import BOM, without_nan
-from dataengine.records.containers import Record, tar_records, tfrecord_records
+from dataengine.records.containers import UNPACKING, Record, tar_records, tfrecord_records, unpacked
 from dataengine.records.paths import kind, parse_path
 
 Kind = Literal["json", "jsonl", "csv", "tsv", "yaml", "parquet", "hf", "tar", "tfrecord"]
@@ -152,6 +152,7 @@ def _document(table: Table, file: str, root: Root, needed_as: str) -> Iterator[R
     """Yield the rows of a document; those of JSON stay raw until their turn, so that millions need no more memory."""
     data = root.read(file, needed_as)
     try:
+        data = unpacked(data)
         if table.kind == "yaml":
             whole = _rows_in(table, file, yaml12.load(root.annotation(file, needed_as)))
         else:
@@ -160,7 +161,7 @@ def _document(table: Table, file: str, root: Root, needed_as: str) -> Iterator[R
         if table.rows is None and isinstance(whole, dict):
             yield Row(file, "$", 0, {key: _plain(value) for key, value in whole.items()})
             return
-    except (*_UNREADABLE, SpecError) as error:
+    except (*_UNREADABLE, *UNPACKING, SpecError) as error:
         raise SourceError(f"{file}: {error}; expected {_expected(table)}") from error
     if not isinstance(whole, list | dict):
         raise SourceError(f"{file}: holds {kind(whole)}; expected {_expected(table)}")
