@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import tracemalloc
@@ -323,3 +324,18 @@ def test_what_a_csv_writer_wrote_is_read_back(tmp_path: Path, cells: list[tuple[
 
     assert [(row.cells["id"], row.cells["name"]) for row in rows] == cells
     assert rejected == []
+
+
+def test_a_document_may_be_in_gzip(tmp_path: Path) -> None:
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(json.dumps(ROWS).encode()))
+
+    rows, rejected = _read(tmp_path, path="a.json.gz", kind="json")
+
+    assert ([row.cells for row in rows], rejected) == (ROWS, [])
+
+
+def test_a_document_in_torn_gzip_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(json.dumps(ROWS).encode())[:-12])
+
+    with pytest.raises(SourceError, match="expected a JSON document"):
+        _read(tmp_path, path="a.json.gz", kind="json")
