@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 import struct
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -83,7 +83,7 @@ class _ArrayUnpickler(PlainUnpickler):
         _, shape, kind, by_column, content = state
         if not isinstance(kind, _Stored):
             raise pickle.UnpicklingError("an array has no type")
-        order = "F" if by_column else "C"
+        order: Literal["C", "F"] = "F" if by_column else "C"
         if kind.kind[-2:] in _OBJECTS:
             values = np.empty(len(content), dtype=object)
             if len(content) != math.prod(shape):
@@ -98,10 +98,7 @@ class _ArrayUnpickler(PlainUnpickler):
         **PlainUnpickler.dispatch,
         pickle.REDUCE[0]: reduce,
         pickle.BUILD[0]: build,
-        **{
-            code[0]: pickle._Unpickler.dispatch[code[0]]  # type: ignore[attr-defined]
-            for code in (pickle.SHORT_BINBYTES, pickle.BINBYTES)
-        },
+        **{code[0]: pickle._Unpickler.dispatch[code[0]] for code in (pickle.SHORT_BINBYTES, pickle.BINBYTES)},
     }
 
 

@@ -221,14 +221,14 @@ def _stored(source: Source, root: Root) -> Iterator[Stored | Rejected]:
 
 
 def _rows(
-    source: Source, file: str, pictures: Sequence[Any], answers: Sequence[Any], shape: Callable[[int], Pixels]
+    source: Source, file: str, count: int, answers: Sequence[Any], shape: Callable[[int], Pixels]
 ) -> Iterator[Stored | Rejected]:
     """Yield the pictures with their answers, and a rejection for each answer that has no picture."""
-    for number in range(len(pictures)):
+    for number in range(count):
         answer = answers[number] if number < len(answers) else None
         turned = (lambda number=number: np.swapaxes(shape(number), 0, 1)) if source.transposed else None
         yield Stored(file, number, f"[{number}]", turned or (lambda number=number: shape(number)), answer)
-    for number in range(len(pictures), len(answers)):
+    for number in range(count, len(answers)):
         yield _reject(file, f"[{number}]", "id.orphan", "an answer without a picture")
 
 
@@ -249,7 +249,7 @@ def _idx(source: Source, file: str, root: Root) -> Iterator[Stored | Rejected]:
     ):
         if found != said:
             yield _reject(name, "header", "schema", f"the header promises {said}, and the file holds {found}")
-    yield from _rows(source, file, pictures, answers.tolist(), lambda number: pictures[number])
+    yield from _rows(source, file, len(pictures), answers.tolist(), lambda number: pictures[number])
 
 
 def _cifar(source: Source, file: str, root: Root) -> Iterator[Stored | Rejected]:
@@ -272,7 +272,7 @@ def _cifar(source: Source, file: str, root: Root) -> Iterator[Stored | Rejected]
         except (LookupError, TypeError, ValueError) as error:
             raise Quarantine("image.corrupt", f"{error}") from error
 
-    yield from _rows(source, file, rows, answers, shape)
+    yield from _rows(source, file, len(rows), answers, shape)
 
 
 def _planes(row: npt.NDArray[Any], height: int, width: int) -> Pixels:
@@ -304,9 +304,9 @@ def _npz(source: Source, file: str, root: Root) -> Iterator[Stored | Rejected]:
     answers = answers[:, 0] if answers.ndim == 2 and answers.shape[1] == 1 else answers
 
     def shape(number: int) -> Pixels:
-        return pictures[number, :, :, 0] if colours == (1,) else pictures[number]
+        return np.asarray(pictures[number, :, :, 0] if colours == (1,) else pictures[number])
 
-    yield from _rows(source, file, pictures, answers.tolist(), shape)
+    yield from _rows(source, file, len(pictures), answers.tolist(), shape)
 
 
 def _table(source: Source, file: str, root: Root) -> Iterator[Stored | Rejected]:
