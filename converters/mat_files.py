@@ -30,7 +30,7 @@ _COMPLEX = 0x0800
 def load(file: str, root: Root, needed_as: str) -> dict[str, Any]:
     """Return the variables of a MATLAB file by name, an array of one element as that element, an empty one as None.
 
-    Numbers come in the order of the columns. Raises SourceError.
+    A row or a column of numbers is an array of one dimension, a larger one has its own. Raises SourceError.
     """
     data = root.read(file, needed_as)
     if data.startswith(b"MATLAB 7.3"):
@@ -121,7 +121,9 @@ def _matrix(data: memoryview, order: str, depth: int) -> tuple[str, Any]:
         values = _numbers(*_next(parts), order) if count else np.zeros(0)
         if values.size != count:
             raise ValueError(f"an array has {values.size} numbers, its sides say {count}")
-        return name, values.item() if count == 1 else values if count else None
+        if count < 2:
+            return name, values.item() if count else None
+        return name, values.reshape(dims, order="F") if sorted(dims)[-2:][0] > 1 else values
     return name, None  # sparse, complex, an object or a function: nothing that annotations are made of
 
 

@@ -30,6 +30,7 @@ from dataengine.images import MAX_PIXELS
 VERSION = "1"
 
 OBJECTS = 1000
+KITTI_OBJECTS = 256
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,11 +38,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `images` names the picture of each; words in braces as in `label_maps`. `view` says what an instance is: all pixels
     of a class (`classes`), an object of a thing and all pixels of a stuff (`panoptic`), or an object alone (`objects`).
+    `coding: kitti` says that a pixel is label x 256 + number of the object, 0 for none.
     """
 
     maps: str
     images: str
     view: Literal["classes", "panoptic", "objects"] = "panoptic"
+    coding: Literal["cityscapes", "kitti"] = "cityscapes"
 
     def __post_init__(self) -> None:
         """Raise ValueError where `images` has a word that `maps` lacks."""
@@ -111,7 +114,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             data = pixel_maps.load(file, root, "maps")
             values = paint(data) if file.endswith(".json") else pixel_maps.grey(pixel_maps.decode(data))
             found = pixel_maps.runs(values)
-            instances = pixel_maps.cut(found, _meanings(found, source.view))
+            instances = pixel_maps.cut(found, _meanings(found, source.view, source.coding))
         except Quarantine as error:
             yield Rejected(key=key, reason=error.reason, detail=error.detail, origin=origin)
             continue
@@ -119,12 +122,16 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
         yield Annotation(key=key, images=(image,), instances=instances, origin=origin)
 
 
-def _meanings(found: Runs, view: str) -> Meanings:
+def _meanings(found: Runs, view: str, coding: str) -> Meanings:
     """Return what the numbers of a map mean; one of no label has no meaning."""
     made: Meanings = {}
     for number in pixel_maps.numbers(found):
-        single = number >= OBJECTS
-        kind = KINDS.get(number // OBJECTS if single else number)
+        if coding == "kitti":
+            label, single = number // KITTI_OBJECTS, number % KITTI_OBJECTS > 0
+        else:
+            single = number >= OBJECTS
+            label = number // OBJECTS if single else number
+        kind = KINDS.get(label)
         if kind is None:
             continue
         if not kind.asked:

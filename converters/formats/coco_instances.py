@@ -47,7 +47,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     A picture is named by `file_name`, or by the last two parts of its address (`media: coco_url`; LVIS names it in no
     other way). `strip` is a start of these names that the folder lacks. `exhaustive: false` says that a category
-    without annotation may still be in the picture.
+    without annotation may still be in the picture. `parents: skip` leaves out categories that only name a group of
+    others, as number 0 does in Roboflow's exports: of no category themselves, and the `supercategory` of another.
     """
 
     annotations: str
@@ -55,6 +56,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     strip: str = ""
     media: Media = "file_name"
     exhaustive: bool = True
+    parents: Literal["keep", "skip"] = "keep"
 
 
 class RawRle(msgspec.Struct):
@@ -113,6 +115,7 @@ class RawCategory(msgspec.Struct):
     name: str
     keypoints: list[str] | None = None
     skeleton: list[list[int]] | None = None
+    supercategory: Any = None
 
 
 class RawLicense(msgspec.Struct):
@@ -177,13 +180,16 @@ def load(source_file: str, root: Root) -> RawFile:
 
 def labels(source: Source, root: Root) -> LabelSpace:
     """Return the categories in the order of their ids; a name that two ids share stands once."""
-    ordered = category_names(load(source.annotations, root)).values()
+    ordered = category_names(load(source.annotations, root), source.parents).values()
     return LabelSpace(id="source", labels=tuple(Label(name=name) for name in dict.fromkeys(ordered)))
 
 
-def category_names(raw: RawFile) -> dict[int, str]:
+def category_names(raw: RawFile, parents: Literal["keep", "skip"] = "keep") -> dict[int, str]:
     """Return the category names by id, in the order of the ids."""
     ordered = sorted(raw.categories, key=lambda category: category.id)
+    if parents == "skip":
+        above = {one.supercategory for one in ordered if isinstance(one.supercategory, str)}
+        ordered = [one for one in ordered if one.supercategory != "none" or one.name not in above]
     return {category.id: category.name.strip() for category in ordered}
 
 
@@ -231,7 +237,7 @@ def coco_files(
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation an image, in file order, and a rejection for every record that fits nowhere."""
     raw = load(source.annotations, root)
-    names = category_names(raw)
+    names = category_names(raw, source.parents)
 
     def make(record: RawAnnotation | RawOutlined, place: str, image: Image) -> Instance:
         return instance(record, place, names, image.width, image.height)

@@ -1,10 +1,11 @@
-"""CVAT for images 1.1: one XML with the labels in `meta`, and an `image` with its drawings for each picture.
+"""CVAT 1.1: one XML with the labels in `meta`, and an `image` with its drawings for each picture, or tracks of a video.
 
 Conventions (docs.cvat.ai, XML annotation format): pixels from 0, fractions allowed. `rotation` turns a box or an
 ellipse clockwise about its center, in degrees. The runs of a mask begin with background, go row by row, and are those
 of the rectangle at `left`, `top`; a mask can have holes, a polygon has none. A `tag` is about the whole picture. Lines,
-points and skeletons have no area: such an object is there, but nobody said where it ends. Files of videos (`track`) are
-a layout of their own.
+points and skeletons have no area: such an object is there, but nobody said where it ends. In a file of a video a
+`track` has a label and a drawing for each of its frames; `outside` says that the object has left the picture. Only
+frames that a track speaks of are read: nobody says of the others that they were looked at.
 """
 
 from __future__ import annotations
@@ -45,14 +46,27 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`annotations` is the XML file, `images` the folder of the pictures.
 
     `subset` takes the pictures of one subset of a project; the others are skipped as `split.other`. `labels` are the
-    categories; without them they are those that the file declares. `exhaustive` as in `coco_instances`.
+    categories; without them they are those that the file declares. `frames` names the picture of a video's frame by its
+    number: `frame_{:06d}.png`. `exhaustive` as in `coco_instances`.
     """
 
     annotations: str = "annotations.xml"
     images: str = "images"
     subset: str | None = None
     labels: tuple[str, ...] = ()
+    frames: str | None = None
     exhaustive: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where `frames` is no template of a number."""
+        if self.frames is not None:
+            try:
+                if self.frames.format(1) == self.frames:
+                    raise ValueError("names no number")
+            except (ValueError, LookupError) as error:
+                raise ValueError(
+                    f"frames: {self.frames!r}: {error}; expected 'frame_{{:06d}}.png'"
+                ) from error
 
 
 def labels(source: Source, root: Root) -> LabelSpace:
@@ -109,14 +123,12 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a picture, in file order, and a rejection a defective drawing."""
     document = _document(source, root)
     names = frozenset(_names(source, document))
-    images = document.findall("image")
+    images = [(f"image[{number}]", item) for number, item in enumerate(document.findall("image"))]
     if not images and document.find("track") is not None:
-        raise SourceError(
-            f"{source.annotations}: holds the tracks of a video; export it as 'CVAT for images'"
-        )
+        images = _frames(source, document)
     seen = set[str]()
-    for number, item in enumerate(images):
-        origin = Origin(file=source.annotations, record=f"image[{number}]")
+    for record, item in images:
+        origin = Origin(file=source.annotations, record=record)
         key = item.get("name", "").strip() or origin.record
         try:
             if source.subset is not None and item.get("subset") != source.subset:
@@ -127,6 +139,34 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             yield from _annotate(source, root, names, item, key, origin)
         except Quarantine as error:
             yield Rejected(key=key, reason=error.reason, detail=error.detail, origin=origin)
+
+
+def _frames(source: Source, document: Element) -> list[tuple[str, Element]]:
+    """Return the frames that tracks speak of, as pictures, in their order. Raises SourceError."""
+    if source.frames is None:
+        raise SourceError(
+            f"{source.annotations}: holds the tracks of a video; say what its frames are called as source.frames"
+        )
+    width, height = (
+        _text(document, f"meta/task/original_size/{side}") or _text(document, f"meta/original_size/{side}")
+        for side in ("width", "height")
+    )
+    found: dict[int, Element] = {}
+    for number, track in enumerate(document.iterfind("track")):
+        for child in track:
+            if child.tag not in _DRAWINGS:
+                continue
+            try:
+                frame = int(child.get("frame", ""))
+            except ValueError as error:
+                raise SourceError(f"{source.annotations}: track[{number}]: frame: {error}") from error
+            if frame not in found:
+                stated = {"name": source.frames.format(frame), "width": width, "height": height}
+                found[frame] = Element("image", stated)
+            if child.get("outside") != "1":
+                child.set("label", track.get("label", ""))
+                found[frame].append(child)
+    return [(f"frame {frame}", found[frame]) for frame in sorted(found)]
 
 
 def _document(source: Source, root: Root) -> Element:

@@ -7,7 +7,7 @@ ignored instance without a class.
 Palette maps are read by index and never by colour (VOC devkit, section 4.2); 16-bit maps keep their numbers. Maps that
 were saved as colours need a colour for each class, and anti-aliased edges have colours of no class: `unknown` says
 whether such pixels are ignored, or reject the map. Black and white maps have grey edges: `threshold` is the first grey
-that counts as white.
+that counts as white. Maps may also be matrices in MATLAB files (SBD, COCO-Stuff 10k, CrackForest).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from converters import path_patterns, pixel_maps
+from converters import mat_files, path_patterns, pixel_maps
 from converters.path_patterns import Parts
 from converters.pixel_maps import Meanings, Runs
 from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace, Origin, Rejected
@@ -31,6 +31,7 @@ from dataengine.listing import Fit, Listing, name_splits
 VERSION = "1"
 
 MAX_LINE = 4096
+MAX_MATRIX_BYTES = 2**30
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _CHANNELS = {"red": 0, "green": 1, "blue": 2}
 
@@ -48,8 +49,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     channel, `color` a colour, and `binary` makes 0 of what is darker than `threshold` (of 255) and 1 of the rest.
     `before` are pictures shown before the one that the map belongs to: an earlier view, where it marks what changed.
     `objects: 1000` says that a number is class * 1000 + k, an object of its own (MOTS, Cityscapes' instance maps).
-    `unknown: ignore` treats pixels of no class like ignored ones; otherwise such a map is rejected. `exhaustive` as in
-    `coco_instances`.
+    `unknown: ignore` treats pixels of no class like ignored ones; otherwise such a map is rejected. `variable` says
+    where a map stands in a MATLAB file: `GTcls.Segmentation`. `exhaustive` as in `coco_instances`.
     """
 
     maps: str
@@ -64,6 +65,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     objects: int | None = None
     threshold: int = 128
     unknown: Literal["reject", "ignore"] = "reject"
+    variable: str | None = None
     exhaustive: bool = True
 
     def __post_init__(self) -> None:
@@ -75,6 +77,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(
                 f"objects: {self.objects} of encoding {self.encoding!r}, expected 2 or more of 'index'"
             )
+        if self.variable is not None and self.encoding != "index":
+            raise ValueError("variable: a matrix holds numbers, expected encoding: index")
         _meanings(self)
 
 
@@ -202,6 +206,8 @@ def _objects(found: Runs, meanings: Meanings, base: int) -> Meanings:
 
 def _numbers(source: Source, data: bytes) -> Runs:
     """Return the runs of a map, in the numbers that `classes` speaks of. Raises Quarantine `map.*`."""
+    if source.variable is not None:
+        return pixel_maps.runs(_matrix(source.variable, data))
     if source.encoding == "color":
         return pixel_maps.runs(pixel_maps.colors(data))
     if source.encoding == "binary":
@@ -213,6 +219,20 @@ def _numbers(source: Source, data: bytes) -> Runs:
     if values.ndim != 3:
         raise Quarantine("map.encoding", f"pixels have one channel, expected a {source.encoding} one")
     return pixel_maps.runs(values[..., _CHANNELS[source.encoding]])
+
+
+def _matrix(variable: str, data: bytes) -> pixel_maps.Array:
+    """Return the matrix of a MATLAB file that stands under names with dots between; of several structs the first."""
+    try:
+        value: Any = mat_files.variables(data, MAX_MATRIX_BYTES)
+    except ValueError as error:
+        raise Quarantine("map.corrupt", f"{error}; expected a MATLAB file of version 5 to 7") from error
+    for name in variable.split("."):
+        value = value[0] if isinstance(value, list) and value else value
+        value = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or not (value == value.astype(np.int64)).all():
+        raise Quarantine("map.format", f"{variable!r} is no matrix of whole numbers")
+    return value.astype(np.int64)
 
 
 def _found(source: Source, root: Root) -> Iterator[tuple[Parts | Rejected, Origin]]:

@@ -2,7 +2,9 @@
 
 Conventions (Open Images V7, download page, data formats): ImageID names the picture; XMin, XMax, YMin, YMax are shares
 of its sides in this order, so its header has to be read; LabelName is a code that the table of classes translates;
-IsGroupOf marks a box around more than five objects that touch: a crowd. Flags are 1, 0, or -1 where nobody said.
+IsGroupOf marks a box around more than five objects that touch: a crowd. Flags are 1, 0, or -1 where nobody said. The
+table of object segmentations says BoxXMin and so on, and MaskPath names a black and white picture of the object, which
+may be of another size than the photograph.
 
 A class is known to be absent only where the table of image labels denies it (Confidence 0); what it confirms
 (Confidence 1) are labels of the picture; other confidences are a machine's and say nothing here, nor do classes that
@@ -20,14 +22,17 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 import msgspec
+import numpy as np
+from PIL import Image as Pillow
 
-from converters import box_lines, text_layouts
+from converters import box_lines, pixel_maps, text_layouts
 from converters.box_lines import Picture, floats
 from converters.json_files import load
-from dataengine.annotation import Annotation, Image, Instance, LabelSpace, Origin, Rejected
+from dataengine.annotation import Annotation, Image, Instance, LabelSpace, Origin, Rejected, Rle
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
-from dataengine.images import probe
+from dataengine.geometry import rle_from_mask
+from dataengine.images import Probe, probe
 from dataengine.listing import Fit, Listing, name_splits, several, split_name
 from dataengine.records.tables import Row, Table, read_rows
 
@@ -43,7 +48,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`annotations` are the boxes, `classes` the names of the codes, `image_labels` what people confirmed or denied.
 
     `hierarchy` is the tree of the classes. The rows of a picture stand together, as they do in the original files.
-    `images` is the folder of the pictures.
+    `images` is the folder of the pictures. With `masks`, the folder of the mask files, `annotations` is the table of
+    object segmentations.
     """
 
     annotations: str
@@ -52,6 +58,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hierarchy: str | None = None
     images: str = ""
     extension: str = "jpg"
+    masks: str | None = None
 
 
 class RawClass(msgspec.Struct):
@@ -116,7 +123,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     if source.image_labels is not None:
         yield from _image_labels(source.image_labels, root, names, order, stated)
     seen = set[str]()
-    for group in _groups(source.annotations, root):
+    for group in _groups(source.annotations, root, _columns(source)):
         if isinstance(group, Rejected):
             yield group
             continue
@@ -222,10 +229,17 @@ def _said(codes: array[int] | None, order: tuple[str, ...]) -> tuple[tuple[str, 
     )
 
 
-def _groups(file: str, root: Root) -> Iterator[tuple[str, list[Row]] | Rejected]:
+def _columns(source: Source) -> tuple[str, ...]:
+    """Return the columns of the label and the box, and of the mask where there are masks."""
+    if source.masks is None:
+        return _BOXES
+    return (_BOXES[0], *(f"Box{name}" for name in _BOXES[1:]), "MaskPath")
+
+
+def _groups(file: str, root: Root, columns: tuple[str, ...]) -> Iterator[tuple[str, list[Row]] | Rejected]:
     """Yield (ImageID, rows) of rows that stand together."""
     identity, rows = "", list[Row]()
-    for row in _table(file, root, "annotations", ("ImageID", *_BOXES)):
+    for row in _table(file, root, "annotations", ("ImageID", *columns)):
         if isinstance(row, Rejected):
             yield row
             continue
@@ -257,7 +271,7 @@ def _annotate(
         size = probe(root.inside(path))
     except Quarantine as error:
         raise Quarantine(error.reason, f"{path}: {error.detail}; its boxes are shares of it") from error
-    columns = (*_BOXES, _GROUP, *_FLAGS)
+    columns = (*_columns(source)[:5], _GROUP, *_FLAGS, "MaskPath")
     found = [
         box_lines.Row(int(row.key), [str(row.cells.get(name, "")).strip() for name in columns])
         for row in rows
@@ -272,12 +286,13 @@ def _annotate(
         x0, x1, y0, y1 = numbers = floats(cells[1:5], "XMin, XMax, YMin, YMax")
         if not all(_LEAST <= value <= _MOST for value in numbers):
             raise Quarantine("box.not_normalised", f"{' '.join(cells[1:5])!r}, expected shares from 0 to 1")
-        flags = zip(_FLAGS, cells[len(_BOXES) + 1 :], strict=True)
+        flags = zip(_FLAGS, cells[len(_BOXES) + 1 : -1], strict=True)
         box = (x0 * size.width, y0 * size.height, x1 * size.width, y1 * size.height)
         made = Instance(
             id=number,
             category=category,
             box=box,
+            mask=None if source.masks is None else _mask(f"{source.masks}/{cells[-1]}", root, size),
             crowd=cells[len(_BOXES)] == "1",
             attributes={name.removeprefix("Is").lower(): "1" for name, flag in flags if flag == "1"},
         )
@@ -300,3 +315,13 @@ def _annotate(
         if isinstance(item, Annotation):
             item = msgspec.structs.replace(item, labels=present, negatives=absent)
         yield item
+
+
+def _mask(file: str, root: Root, size: Probe) -> Rle:
+    """Return the mask in a file, stretched to the size of its picture. Raises Quarantine `map.*`."""
+    drawn = Pillow.fromarray(
+        (pixel_maps.brightness(pixel_maps.load(file, root, "masks")) > 127).astype(np.uint8)
+    )
+    if drawn.size != (size.width, size.height):
+        drawn = drawn.resize((size.width, size.height), Pillow.Resampling.NEAREST)
+    return rle_from_mask(np.asarray(drawn))

@@ -9,17 +9,13 @@ arrays, which are read as plain data: nothing is imported or called.
 
 from __future__ import annotations
 
-import io
-import pickle
-import struct
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 import numpy as np
 
+from converters import array_pickle
 from converters.json_files import UNREADABLE, load
-from converters.plain_pickle import PlainUnpickler
 from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
@@ -108,7 +104,7 @@ def _pictures(source: Source, root: Root) -> Iterator[tuple[str, str, Rows]]:
             yield name, name, lambda data=data: _relations.decode(data)  # type: ignore[misc]
         return
     for number, entry in enumerate(
-        _unpickle(source.annotations, root.read(source.annotations, "annotations"))
+        _unpickled(source.annotations, root.read(source.annotations, "annotations"))
     ):
         stated = entry.get("img_path") if isinstance(entry, dict) else None
         name = stated.replace("\\", "/").rpartition("/")[2] if isinstance(stated, str) else ""
@@ -136,86 +132,19 @@ def _rows(entry: object) -> list[RawRelation]:
     ]
 
 
-# What the pickle may name: arrays of numbers, and the parts that they are stored as.
-_RECONSTRUCT, _ARRAY, _DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
-_NUMBERS = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
-
-
-class _Named(msgspec.Struct, frozen=True):
-    """A name that the pickle asks for; nothing is ever imported."""
-
-    name: str
-
-
-class _Stored(msgspec.Struct):
-    """An array or a type of numbers on its way from the pickle's parts."""
-
-    kind: str = ""
-    values: list[Any] | None = None
-
-
-class _ArrayUnpickler(PlainUnpickler):
-    """Plain values, and NumPy's arrays of numbers as lists."""
-
-    stack: list[Any]
-
-    def find_class(self, module: str, name: str) -> Any:
-        named = f"{module} {name}"
-        if named not in (_RECONSTRUCT, _ARRAY, _DTYPE):
-            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}; refused")
-        return _Named(named)
-
-    def reduce(self) -> None:
-        """Stand for the call that makes an array or a type."""
-        arguments, called = self.stack.pop(), self.stack[-1]
-        if called == _Named(_RECONSTRUCT):
-            self.stack[-1] = _Stored()
-        elif called == _Named(_DTYPE) and arguments and arguments[0] in _NUMBERS:
-            self.stack[-1] = _Stored(kind=arguments[0])
-        else:
-            raise pickle.UnpicklingError(f"the pickle calls {called!r}; refused")
-
-    def build(self) -> None:
-        """Fill an array: (version, shape, type, column order, bytes); a type: (version, byte order, …)."""
-        state, made = self.stack.pop(), self.stack[-1]
-        if not isinstance(made, _Stored) or not isinstance(state, tuple):
-            raise pickle.UnpicklingError("the pickle builds something else than an array; refused")
-        if made.kind:
-            made.kind = (">" if state[1] == ">" else "<") + made.kind[-2:]
-            return
-        _, shape, kind, by_column, data = state
-        if not isinstance(kind, _Stored) or kind.kind[-2:] not in _NUMBERS:
-            raise pickle.UnpicklingError("an array is not of numbers")
-        values = np.frombuffer(data.encode("latin-1"), kind.kind).reshape(
-            shape, order="F" if by_column else "C"
-        )
-        made.values = values.tolist()
-
-    dispatch = {  # noqa: RUF012
-        **PlainUnpickler.dispatch,
-        pickle.REDUCE[0]: reduce,
-        pickle.BUILD[0]: build,
-    }
-
-
-def _unpickle(file: str, data: bytes) -> list[Any]:
+def _unpickled(file: str, data: bytes) -> list[object]:
     """Return the pickle's list, arrays as lists. Raises SourceError."""
-    try:
-        value = _ArrayUnpickler(io.BytesIO(data), encoding="latin-1").load()
-    # A broken pickle can go wrong in as many ways as its codes; none of them runs anything.
-    except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
-            TypeError, UnicodeError, ValueError, struct.error) as error:  # fmt: skip
-        raise SourceError(f"{file}: {error or 'ends early'}; expected a pickled list of pictures") from error
+    value = array_pickle.load(file, data)
     if not isinstance(value, list):
         raise SourceError(f"{file}: holds one {type(value).__name__}, expected a list of pictures")
-    return [_plain(item) for item in value]
+    return [_listed(item) for item in value]
 
 
-def _plain(item: object) -> object:
+def _listed(item: object) -> object:
     """Return a picture's dictionary with its arrays as lists."""
     if not isinstance(item, dict):
         return item
-    return {key: value.values if isinstance(value, _Stored) else value for key, value in item.items()}
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in item.items()}
 
 
 def _annotation(

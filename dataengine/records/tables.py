@@ -1,6 +1,6 @@
-"""Tables on disk as a stream of rows: JSON, JSON Lines, CSV, TSV, YAML, Parquet, what `datasets` saves, file names.
+"""Tables as a stream of rows: JSON, JSON Lines, CSV, TSV, YAML, Parquet, what `datasets` saves, tars, names of files.
 
-JSON Lines, CSV, TSV, Parquet and Arrow are read piece by piece; a JSON or YAML document is held whole.
+JSON Lines, CSV, TSV, Parquet, Arrow, tars and TFRecords are read piece by piece; a JSON or YAML document is held whole.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -19,9 +19,10 @@ from dataengine.annotation import Origin, Rejected
 from dataengine.errors import SourceError, SpecError
 from dataengine.files import MAX_LINE_BYTES, Root, digest_file
 from dataengine.json_text import BOM, without_nan
+from dataengine.records.containers import UNPACKING, Record, tar_records, tfrecord_records, unpacked
 from dataengine.records.paths import kind, parse_path
 
-Kind = Literal["json", "jsonl", "csv", "tsv", "yaml", "parquet", "hf", "files"]
+Kind = Literal["json", "jsonl", "csv", "tsv", "yaml", "parquet", "hf", "tar", "tfrecord", "files"]
 BATCH_ROWS = 256
 _DELIMITED = ("csv", "tsv")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -34,8 +35,10 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `rows` is the path to the list or mapping inside a JSON or YAML document (`.` is the document itself, a mapping of
     rows by key); without it a document is a list of rows, or one row. `columns` names the columns where a table has no
     header, or a wrong one (`header: false` says that the first line is a row already). `nulls` are the cells that mean
-    null. `quote: ""` switches quoting off. `hf` is a folder that `Dataset.save_to_disk` wrote. `files` opens nothing:
-    each file that matches is a row with the one column `path`, in order of names, numbers in them by their value.
+    null. `quote: ""` switches quoting off. `hf` is a folder that `Dataset.save_to_disk` wrote. A row of a `tar` is what
+    WebDataset takes together, a column for each ending; one of a `tfrecord` is an example, a list for each feature.
+    `files` opens nothing: each file that matches is a row with the one column `path`, in order of names, numbers in
+    them by their value.
     """
 
     path: str
@@ -116,6 +119,10 @@ def read_rows(table: Table, root: Root, needed_as: str, words: frozenset[str]) -
                 yield from _parquet(file, root, needed_as, words)
             case "hf":
                 yield from _arrow(file, root, needed_as, words)
+            case "tar":
+                yield from _contained(tar_records, file, root, needed_as, words)
+            case "tfrecord":
+                yield from _contained(tfrecord_records, file, root, needed_as, words)
             case "files":
                 yield Row(file, "file", number, {"path": file})
 
@@ -156,6 +163,7 @@ def _document(table: Table, file: str, root: Root, needed_as: str) -> Iterator[R
     """Yield the rows of a document; those of JSON stay raw until their turn, so that millions need no more memory."""
     data = root.read(file, needed_as)
     try:
+        data = unpacked(data)
         if table.kind == "yaml":
             whole = _rows_in(table, file, yaml12.load(root.annotation(file, needed_as)))
         else:
@@ -164,7 +172,7 @@ def _document(table: Table, file: str, root: Root, needed_as: str) -> Iterator[R
         if table.rows is None and isinstance(whole, dict):
             yield Row(file, "$", 0, {key: _plain(value) for key, value in whole.items()})
             return
-    except (*_UNREADABLE, SpecError) as error:
+    except (*_UNREADABLE, *UNPACKING, SpecError) as error:
         raise SourceError(f"{file}: {error}; expected {_expected(table)}") from error
     if not isinstance(whole, list | dict):
         raise SourceError(f"{file}: holds {kind(whole)}; expected {_expected(table)}")
@@ -329,6 +337,23 @@ def _arrow(folder: str, root: Root, needed_as: str, words: frozenset[str]) -> It
 def _batch_rows(batch: Any) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = batch.to_pylist()
     return rows if batch.num_columns else [{} for _ in range(batch.num_rows)]
+
+
+def _contained(
+    records: Callable[[Path, frozenset[str]], Iterator[Record]],
+    file: str,
+    root: Root,
+    needed_as: str,
+    words: frozenset[str],
+) -> Iterator[Row | Rejected]:
+    path = root.annotation(file, needed_as)
+    for record in records(path, words):
+        place = f"row {record.name}" if isinstance(record.name, int) else record.name
+        if record.wrong:
+            yield reject(file, place, "schema", record.wrong)
+        else:
+            yield Row(file, place, record.name, record.cells)
+    root.digests[file] = digest_file(path)
 
 
 class _DataFile(msgspec.Struct):

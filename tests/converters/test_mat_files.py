@@ -63,12 +63,13 @@ def test_rows_of_text_are_a_list(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["i1", "u2", "i4", "f4", "f8", "u8"])
-def test_all_kinds_of_numbers_are_read_down_their_columns(tmp_path: Path, kind: str) -> None:
+def test_all_kinds_of_numbers_are_read_with_their_sides(tmp_path: Path, kind: str) -> None:
     found = _load(
         tmp_path, {"a": np.array([[1, 2, 3], [4, 5, 6]], dtype=kind), "one": np.array([7], dtype=kind)}
     )
 
-    assert found["a"].tolist() == [1, 4, 2, 5, 3, 6]
+    assert found["a"].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert mat_files.as_list(found["a"]) == [1, 4, 2, 5, 3, 6]
     assert found["one"] == 7
 
 

@@ -163,3 +163,19 @@ def test_real_maps_of_aachen(samples: Samples) -> None:
     assert len(cars) == 14
     assert not any(item.crowd for item in cars)
     assert sum(sum(map(sum, _mask(item))) for item in found.instances) == 2048 * 1024
+
+
+def test_kitti_counts_objects_by_256(tmp_path: Path) -> None:
+    # road, two cars, a group of cars, out of roi
+    root = _folder(tmp_path, [[7 * 256, 26 * 256 + 1, 26 * 256 + 2, 26 * 256, 3 * 256]])
+
+    (found,), rejected = _split(root, coding="kitti")
+
+    assert rejected == []
+    assert [(item.category, item.box, item.crowd, item.ignore) for item in found.instances] == [
+        (None, (4, 0, 5, 1), False, True),
+        ("road", (0, 0, 1, 1), False, False),
+        ("car", (3, 0, 4, 1), True, False),
+        ("car", (1, 0, 2, 1), False, False),
+        ("car", (2, 0, 3, 1), False, False),
+    ]

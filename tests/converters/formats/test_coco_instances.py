@@ -69,6 +69,31 @@ def test_labels_are_ordered_by_id_and_a_name_stands_once(tmp_path: Path) -> None
     assert labels(SOURCE, root).names == ("dog", "cat")
 
 
+def test_a_category_that_only_groups_others_may_be_left_out(tmp_path: Path) -> None:
+    categories = [
+        {"id": 0, "name": "bees", "supercategory": "none"},
+        {"id": 1, "name": "bees", "supercategory": "bees"},
+        {"id": 2, "name": "wasps", "supercategory": "bees"},
+        {"id": 3, "name": "hive", "supercategory": "none"},
+        {"id": 4, "name": "odd", "supercategory": 7},
+    ]
+    root = _root(
+        tmp_path, categories=categories, annotations=[_object(category_id=0), _object(category_id=1)]
+    )
+    skipping = Source(annotations="instances.json", images="train", parents="skip")
+
+    assert labels(SOURCE, root).names == ("bees", "wasps", "hive", "odd")
+    assert labels(skipping, root).names == ("bees", "wasps", "hive", "odd")
+    (found,), rejected = _split(root, skipping)
+    assert [item.reason for item in rejected] == ["category.unknown"]
+    assert [(item.category, item.ignore) for item in found.instances] == [(None, True), ("bees", False)]
+
+    categories[1]["name"] = "drone"
+    grouped = _root(tmp_path, categories=categories)
+    assert labels(SOURCE, grouped).names == ("bees", "drone", "wasps", "hive", "odd")
+    assert labels(skipping, grouped).names == ("drone", "wasps", "hive", "odd")
+
+
 def test_an_image_without_annotations_is_a_negative(tmp_path: Path) -> None:
     root = _root(tmp_path, annotations=[])
 

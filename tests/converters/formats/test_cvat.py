@@ -213,6 +213,41 @@ def test_a_file_of_another_kind_is_an_error(tmp_path: Path, text: str, says: str
         _split(Root(tmp_path))
 
 
+TRACKS = (
+    '<track id="0" label="cat"><box frame="3" outside="0" xtl="1" ytl="2" xbr="3" ybr="4"/>'
+    '<box frame="7" outside="1" xtl="1" ytl="2" xbr="3" ybr="4"/></track>'
+    '<track id="1" label="dog"><polygon frame="3" outside="0" points="0,0;4,0;4,4"/>'
+    '<box frame="5" outside="0" xtl="0" ytl="0" xbr="2" ybr="2"/></track>'
+)
+VIDEO = META.replace("</task>", "<original_size><width>40</width><height>30</height></original_size></task>")
+
+
+def test_tracks_become_frames_and_what_has_left_the_picture_is_not_there(tmp_path: Path) -> None:
+    root = _folder(tmp_path, TRACKS, meta=VIDEO)
+
+    found, rejected = _split(root, frames="f_{:04d}.png")
+
+    assert rejected == []
+    assert [item.images[0].path for item in found] == [f"images/f_000{number}.png" for number in (3, 5, 7)]
+    assert [(item.images[0].width, item.images[0].height) for item in found] == [(40, 30)] * 3
+    assert [[(one.category, one.box) for one in item.instances] for item in found] == [
+        [("cat", (1, 2, 3, 4)), ("dog", (0, 0, 4, 4))],
+        [("dog", (0, 0, 2, 2))],
+        [],
+    ]
+    assert found[0].origin.record == "frame 3"
+
+
+def test_a_track_without_a_frame_stops_and_so_does_a_name_without_a_number(tmp_path: Path) -> None:
+    root = _folder(tmp_path, TRACKS.replace('frame="5"', 'frame="x"'), meta=VIDEO)
+
+    with pytest.raises(SourceError, match=r"track\[1\]: frame"):
+        _split(root, frames="f_{:04d}.png")
+    for wrong in ("f.png", "f_{name}.png", "f_{"):
+        with pytest.raises(ValueError, match="frames"):
+            Source(frames=wrong)
+
+
 def test_labels_are_those_of_the_file_or_of_the_spec(tmp_path: Path) -> None:
     root = _folder(tmp_path, _image(BOX))
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image as Pillow
 
 from converters.formats.label_maps import Source, labels, read
@@ -487,3 +488,51 @@ def test_an_object_of_no_class_rejects_the_map_or_is_ignored(tmp_path: Path) -> 
 def test_objects_and_earlier_pictures_that_cannot_be_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=re.escape(words)):
         msgspec.convert({**PLACES, "classes": [None, "a"], **options}, Source)
+
+
+def _matlab(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    (folder / "maps").mkdir()
+    scipy.io.savemat(folder / "maps/a.mat", content)
+    return {"maps": "maps/{name}.mat", "classes": {"1": None, "2": "crack"}}
+
+
+def test_a_map_may_be_a_matrix_of_a_matlab_file(tmp_path: Path) -> None:
+    cells = np.empty((1, 1), dtype=object)
+    cells[0, 0] = {
+        "Segmentation": np.array([[1, 2, 2], [1, 1, 2]], np.uint16),
+        "Boundaries": np.zeros((2, 3)),
+    }
+    options = _matlab(tmp_path, {"groundTruth": cells})
+
+    (found,), rejected = _split(tmp_path, **options, variable="groundTruth.Segmentation")
+
+    assert rejected == []
+    assert [(item.category, _mask(item)) for item in found.instances] == [("crack", [[0, 1, 1], [0, 0, 1]])]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"S": np.array([[1.5, 2], [1, 1]])}, "map.format"),
+        ({"S": "text"}, "map.format"),
+        ({"other": np.ones((2, 2))}, "map.format"),
+        ({"S": np.array([[1, 7], [1, 1]])}, "category.unknown"),
+    ],
+)
+def test_a_matlab_file_without_such_a_matrix_is_rejected(
+    tmp_path: Path, content: dict[str, Any], reason: str
+) -> None:
+    found, (rejected,) = _split(tmp_path, **_matlab(tmp_path, content), variable="S")
+
+    assert found == []
+    assert rejected.reason == reason
+
+
+def test_a_matlab_file_that_is_torn_is_rejected(tmp_path: Path) -> None:
+    options = _matlab(tmp_path, {"S": np.ones((20, 20))})
+    file = tmp_path / "maps/a.mat"
+    file.write_bytes(file.read_bytes()[:-40])
+
+    _, (rejected,) = _split(tmp_path, **options, variable="S")
+
+    assert rejected.reason == "map.corrupt"

@@ -12,6 +12,7 @@ from converters.formats.openimages_csv import Source, labels, read
 from dataengine.annotation import Annotation, Rejected
 from dataengine.errors import SourceError
 from dataengine.files import Root
+from dataengine.geometry import rle_box
 
 Samples = Callable[[str], Root]
 HEADER = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
@@ -196,3 +197,28 @@ def test_a_copy_of_the_layout_is_read(samples: Samples) -> None:
         "Generic label #0",
     )
     assert (second.key, second.labels) == ("a", ("Generic label #0",))
+
+
+MASKED = "MaskPath,ImageID,LabelName,BoxID,BoxXMin,BoxXMax,BoxYMin,BoxYMax,PredictedIoU,Clicks\n"
+
+
+def test_a_mask_is_a_picture_stretched_to_its_photograph(tmp_path: Path) -> None:
+    root = _root(tmp_path, f"{MASKED}m.png,a,/m/1,x,0,0.5,0,1,0.5,\nlost.png,a,/m/3,y,0,1,0,1,,\n")
+    drawn = Image.new("1", (4, 2))
+    drawn.paste(1, (0, 0, 2, 2))
+    (tmp_path / "masks").mkdir()
+    drawn.save(tmp_path / "masks/m.png")
+
+    (found,), (rejected,) = _split(root, masks="masks")
+
+    plane, car = found.instances
+    assert (plane.category, plane.box) == ("Airplane", (0, 0, 100, 100))
+    assert plane.mask is not None
+    assert rle_box(plane.mask) == (0, 0, 100, 100)
+    assert plane.mask.size == (100, 200)
+    assert (rejected.reason, car.category, car.ignore) == ("map.missing", "Car", True)
+
+
+def test_a_table_of_boxes_is_no_table_of_masks(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="BoxXMin"):
+        _split(_root(tmp_path, f"{HEADER}\n{PLANE}\n"), masks="masks")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,34 @@ def test_a_source_without_unpack_writes_nothing_and_makes_no_folder(tmp_path: Pa
     prepare(_source(unpack=[]), tmp_path / "missing")
 
     assert not (tmp_path / "missing").exists()
+
+
+def test_a_tar_of_pictures_and_texts_needs_no_reader_of_its_own(tmp_path: Path) -> None:
+    members = {"7.png": RED, "7.txt": b" a red one ", "8.txt": b"none", "9.png": b"no picture", "9.txt": b"x"}
+    for shard in ("00000", "00001"):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as archive:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    source = _source(
+        table={"path": "*.tar", "kind": "tar"},
+        unpack={"picture": "png", "to": "unpacked/{$stem}/{$key}.png"},
+        key="{$stem}/{$key}",
+        fields={
+            "images": "unpacked/{$stem}/{$key}.png",
+            "captions": {"text": {"from": "txt", "ops": ["strip"]}},
+        },
+    )
+
+    prepare(source, tmp_path)
+
+    found = [item for item in read(source, Root(tmp_path)) if isinstance(item, Annotation)]
+    # A key is unique in its tar alone.
+    assert [item.key for item in found] == [f"{tar}/{key}" for tar in ("00000", "00001") for key in "789"]
+    assert found[0].captions[0].text == "a red one"
+    assert found[0].origin.record == "7"
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("unpacked/*/*")) == [
+        "unpacked/00000/7.png",
+        "unpacked/00001/7.png",
+    ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import tracemalloc
@@ -339,3 +340,18 @@ def test_files_are_rows_in_the_order_of_the_numbers_in_their_names(tmp_path: Pat
     assert [(row.key, row.place) for row in rows] == [(number, "file") for number in range(4)]
     with pytest.raises(SourceError, match=r"no file matches; the spec needs it as source\.table\.path"):
         _read(tmp_path, path="c/x.png", kind="files")
+
+
+def test_a_document_may_be_in_gzip(tmp_path: Path) -> None:
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(json.dumps(ROWS).encode()))
+
+    rows, rejected = _read(tmp_path, path="a.json.gz", kind="json")
+
+    assert ([row.cells for row in rows], rejected) == (ROWS, [])
+
+
+def test_a_document_in_torn_gzip_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(json.dumps(ROWS).encode())[:-12])
+
+    with pytest.raises(SourceError, match="expected a JSON document"):
+        _read(tmp_path, path="a.json.gz", kind="json")

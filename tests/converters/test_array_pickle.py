@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from converters import array_pickle
+from dataengine.errors import SourceError
+
+
+class _Called:
+    """Asks, when it is read, for a call that makes a file."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.place,)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("kind", ["u1", "i8", "f4", ">i2", "b1"])
+def test_arrays_of_numbers_come_back_with_their_sides(protocol: int, kind: str) -> None:
+    stored = np.arange(6).reshape(2, 3).astype(kind)
+
+    found: Any = array_pickle.load("a.pkl", pickle.dumps({"data": stored, "labels": [1, "b"]}, protocol))
+
+    assert found["labels"] == [1, "b"]
+    assert found["data"].tolist() == stored.tolist()
+    assert found["data"].shape == (2, 3)
+
+
+def test_an_array_stored_by_columns_is_the_same_array() -> None:
+    stored = np.asfortranarray(np.arange(6).reshape(2, 3))
+
+    found: Any = array_pickle.load("a.pkl", pickle.dumps(stored, 2))
+
+    assert found.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_an_array_may_hold_arrays_of_any_size() -> None:
+    stored = np.empty(2, dtype=object)
+    stored[0], stored[1] = np.arange(3, dtype="u1"), np.arange(5, dtype="u1")
+
+    found: Any = array_pickle.load("a.pkl", pickle.dumps([stored], 3))
+
+    assert [row.tolist() for row in found[0]] == [[0, 1, 2], [0, 1, 2, 3, 4]]
+
+
+def test_nothing_is_called(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="refused"):
+        array_pickle.load("a.pkl", pickle.dumps([np.arange(2), _Called(tmp_path / "made")], 4))
+
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_list_that_is_named_a_billion_times_is_made_once() -> None:
+    value: list[Any] = []
+    for _ in range(40):
+        value = [value, value]
+
+    found: Any = array_pickle.load("a.pkl", pickle.dumps(value, 2))
+
+    assert found[0] is found[1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x80\x02",
+        pickle.dumps(np.arange(3), 2)[:-8],
+        pickle.dumps(np.arange(3), 2).replace(b"i8", b"i7"),
+        pickle.dumps(np.zeros(2, dtype=[("a", "i4")]), 2),
+        b"cnumpy.core.multiarray\n_reconstruct\n.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR.",
+        b"cnumpy\ndtype\n(S'u1'\ntR(I1\nI2\nI3\ntb.",
+    ],
+)
+def test_what_is_no_plain_pickle_is_refused(data: bytes) -> None:
+    with pytest.raises(SourceError, match=r"a\.pkl"):
+        array_pickle.load("a.pkl", data)
