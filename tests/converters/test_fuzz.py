@@ -1,7 +1,7 @@
 """Every reader, fed with damaged files: it yields, rejects, or raises an error of ours, and nothing else ever.
 
 The damage is that of `mutations.py`, done to what `seeds.py` finds; all of it follows from the number of the round. A
-round fails on an exception that is none of ours, on hanging, on taking more than twice the memory of the whole file (and
+round fails on an exception that is none of ours, on hanging, on more than twice the memory of the whole file (and
 a constant), and on anything that could not be converted or written later: builders, audit and the manifest's rows see
 what the reader made of it.
 
@@ -19,7 +19,6 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
