@@ -51,12 +51,13 @@ OPEN = {
 }
 
 
-def written(
-    folder: Path, writer: str, change: Callable[..., tuple[float, ...]], **facts: Any
-) -> dict[str, Any]:
-    """Write two pictures with all objects, changed, in a layout; return the source that reads it, and a spec."""
+def written(folder: Path, writer: str, change: Change, points: Change | None = None) -> dict[str, Any]:
+    """Write two pictures with all objects, changed, in a layout; return the source that reads it.
+
+    With `points`, each object has two keypoints inside its box, changed.
+    """
     name = NAMES.get(writer, "cat")
-    label = Label(name=name, keypoints=("left", "right") if "keypoints" in facts else ())
+    label = Label(name=name, keypoints=("left", "right") if points else ())
     items = []
     for number in range(2):
         path = folder / "images" / f"{number}.png"
