@@ -139,7 +139,19 @@ def _numbers(data: bytes, chance: random.Random) -> bytes:
         return data
     match = chance.choice(found)
     strange = chance.choice(
-        (b"-1", b"0", b"1e308", b"-1e308", b"1" * 25, b"1" * 400, b"0.5", b"NaN", b"1e999", b"4294967296")
+        (
+            b"-1",
+            b"0",
+            b"1e308",
+            b"-1e308",
+            b"1" * 25,
+            b"1" * 400,
+            b"1" * 5000,
+            b"0.5",
+            b"NaN",
+            b"1e999",
+            b"4294967296",
+        )
     )
     return data[: match.start()] + strange + data[match.end() :]
 

@@ -31,6 +31,7 @@ from dataengine.audit.run import Audit
 from dataengine.catalog import Catalog
 from dataengine.errors import DataEngineError
 from dataengine.files import Root
+from dataengine.listing import Fit, Listing
 from dataengine.modules import FORMATS_PACKAGE, load_reader, names
 from dataengine.spec import DatasetSpec, License, Resolved, Split, TaskUse
 from dataengine.spec import Source as SpecSource
@@ -93,6 +94,14 @@ def read_all(seed: Seed, folder: Path) -> list[Annotation | Rejected]:
     return list(reader.read(seed.source, Root(folder)))
 
 
+def recognised(seed: Seed, folder: Path) -> None:
+    """Ask the reader whether the folder has its layout: the answer may be no, and never an error."""
+    ask = getattr(load_reader(seed.format, "fuzz"), "recognise", None)
+    if ask is not None:
+        answer = ask(Listing(Root(folder)))
+        assert isinstance(answer, Fit | str)
+
+
 _items = msgspec.msgpack.Decoder(list[Item])
 
 
@@ -120,6 +129,7 @@ def attempt(seed: Seed, folder: Path, task: str) -> int:
     tracemalloc.start()
     try:
         with at_most(LIMIT_S):
+            recognised(seed, folder)
             found = read_all(seed, folder)
             convert_all(seed, folder, task, found)
     except DataEngineError as error:

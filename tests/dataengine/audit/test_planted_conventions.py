@@ -195,3 +195,27 @@ def test_a_new_spec_says_what_speaks_against_it(tmp_path: Path) -> None:
 
     assert (tmp_path / "made.yaml").is_file()
     assert says in made.output
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda x, y, w, h: (x, y, w, h), None),
+        (lambda x, y, w, h: (x, y, x + w, y + h), "corners, read as width and height"),
+        (lambda x, y, w, h: (y, x, h, w), "x and y are swapped"),
+        (lambda x, y, w, h: (x + w / 2, y + h / 2, w, h), "the center, read as a corner"),
+        (lambda x, y, w, h: (x / 640, y / 480, w / 640, h / 480), "are they fractions"),
+    ],
+)
+def test_real_boxes_in_another_order_are_found_out(
+    samples_dir: Callable[[str], Path], change: Change, says: str | None, tmp_path: Path
+) -> None:
+    document = msgspec.json.decode((samples_dir("lvis_v05_val100") / "lvis_val_100.json").read_bytes())
+    for record in document["annotations"]:
+        record["bbox"] = change(*record["bbox"])
+    (tmp_path / "lvis.json").write_bytes(msgspec.json.encode(document))
+
+    report = audit([tmp_path / "lvis.json"], format_name="coco_instances", options={"media": "coco_url"})
+
+    lines = [one.detail for one in report.findings if one.rule == "box.convention"]
+    assert any(says in line for line in lines) if says else lines == []
