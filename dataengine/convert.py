@@ -23,6 +23,7 @@ from dataengine.annotation import (
     Annotation,
     Rejected,
 )
+from dataengine.conventions import Evidence
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root, unwritable, write_atomic
 from dataengine.gather import gathered_items
@@ -92,7 +93,7 @@ def convert(
     chunks = _encoded_chunks(gathered_items(spec, split, root, limit, seed))
     results = run(partial(_convert_chunk, context, str(parts)), chunks, runner=runner, workers=workers)
     try:
-        ledger = _write(directory, results, progress)
+        ledger, doubts = _write(directory, results, progress)
     except OSError as error:
         raise unwritable(directory / manifests.SAMPLES, error) from error
     ledger.check(place)
@@ -115,6 +116,7 @@ def convert(
         fingerprint=_fingerprint(identity, root.digests, _pictures(directory, root)),
         records_expected=spec.dataset.source.splits[split].records_expected,
         images_expected=spec.dataset.source.splits[split].images_expected,
+        doubts=doubts,
     )
     manifests.dump(manifest, directory)
     write_atomic(directory / manifests.LEDGER, ledgers.dump(ledger))
@@ -197,9 +199,13 @@ def _convert_chunk(context: Context, parts: str, chunk: tuple[int, bytes]) -> st
     return str(path)
 
 
-def _write(directory: Path, results: Iterable[str], progress: Progress) -> Ledger:
-    """Join the chunks in order; a sample id that came before goes to quarantine."""
+def _write(directory: Path, results: Iterable[str], progress: Progress) -> tuple[Ledger, tuple[str, ...]]:
+    """Join the chunks in order; a sample id that came before goes to quarantine.
+
+    Return the account, and what speaks against the conventions that the reader took for granted.
+    """
     total: list[Ledger] = []
+    evidence: Counter[str] = Counter()
     seen: set[int] = set()
     pictures: set[int] = set()
     with (
@@ -225,11 +231,13 @@ def _write(directory: Path, results: Iterable[str], progress: Progress) -> Ledge
                 ledger = msgspec.structs.replace(ledger, samples=len(rows), quarantined=dict(quarantined))
             total.append(ledger)
             pictures.update(chunk.pictures)
+            evidence.update(chunk.evidence)
             good.write_table(pa.Table.from_pylist(rows, manifests.SAMPLE_SCHEMA))
             bad.write_table(pa.Table.from_pylist(lost, manifests.QUARANTINE_SCHEMA))
             progress(ledger.units, "")
     # A picture that several annotations show is one picture.
-    return msgspec.structs.replace(ledgers.add(total), images=len(pictures))
+    doubts = tuple(line for _, line in Evidence(evidence).verdicts())
+    return msgspec.structs.replace(ledgers.add(total), images=len(pictures)), doubts
 
 
 def _duplicate(sample: Sample) -> Lost:

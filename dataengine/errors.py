@@ -8,6 +8,8 @@ from collections.abc import Iterable
 # More known words than this are no help; a few are named instead.
 MOST_LISTED = 40
 FEW = 5
+# Words come from files too: a longer one is no name, and would take an hour to compare.
+MOST_CHARS = 80
 
 
 class DataEngineError(Exception):
@@ -76,7 +78,7 @@ def _edits(a: str, b: str) -> int:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest known word; if none is close, the known words, or a few of many."""
-    options = sorted(known)
+    word, options = word[:MOST_CHARS], sorted(name[:MOST_CHARS] for name in known)
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
     # difflib compares the order of pieces, and finds two swapped letters ('lisence') farther than they look.
     close = close or [name for name in options if _edits(word, name) <= len(name) // 3][:1]

@@ -49,7 +49,10 @@ QUARANTINE_SCHEMA = pa.schema(
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a converted split was made from. `fingerprint` covers all of it but the place on this machine."""
+    """What a converted split was made from. `fingerprint` covers all of it but the place on this machine.
+
+    `doubts` are what speaks against the conventions that the reader took for granted, one line each.
+    """
 
     dataset: str
     task: str
@@ -68,6 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fingerprint: str
     records_expected: int | None = None
     images_expected: int | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

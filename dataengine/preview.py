@@ -8,6 +8,7 @@ import msgspec
 
 from dataengine import sample as samples
 from dataengine.annotation import Annotation, LabelSpace
+from dataengine.conventions import Evidence, PictureSizes
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.gather import gathered_items
@@ -15,21 +16,25 @@ from dataengine.images import Pixels, show
 from dataengine.sample import Sample
 from dataengine.source import open_root
 from dataengine.spec import Resolved
-from dataengine.units import Chunk, Item, context_of, convert_items
+from dataengine.units import MOST_EVIDENCE, Chunk, Item, context_of, convert_items
 
 MAX_ITEMS_A_SAMPLE = 50
+# So many items are read, drawn or not, to see whether their boxes follow the convention that they are read by.
+LOOKED_AT = 60
 
 
 class Preview(msgspec.Struct, frozen=True):
     """Some samples with their decoded pictures, and what became of the units that were looked at.
 
-    `undrawn` has a line for each sample that was made, but whose picture cannot be decoded whole.
+    `undrawn` has a line for each sample that was made, but whose picture cannot be decoded whole; `doubts` are what
+    speaks against the conventions that the reader took for granted, over more items than those that are drawn.
     """
 
     samples: list[tuple[Sample, list[Pixels]]]
     labels: LabelSpace | None
     looked_at: Chunk
     undrawn: list[str]
+    doubts: list[str]
 
 
 def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 0) -> Preview:
@@ -40,7 +45,14 @@ def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 
     drawn: list[tuple[Sample, list[Pixels]]] = []
     undrawn: list[str] = []
     chunks: list[Chunk] = []
-    for item in items:
+    evidence, sizes = Evidence(most=MOST_EVIDENCE), PictureSizes(root_dir)
+    for number, item in enumerate(items):
+        if isinstance(item, Annotation):
+            evidence.add(item, sizes.of(item))
+        if len(drawn) >= count:
+            if number >= LOOKED_AT:
+                break
+            continue
         wrapped = Item(annotation=item) if isinstance(item, Annotation) else Item(rejected=item)
         chunk = convert_items(context, [wrapped])
         chunks.append(chunk)
@@ -51,9 +63,8 @@ def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 
                 undrawn.append(f"{sample.id}: {error.reason}: {error.detail}")
             else:
                 drawn.append((sample, pictures))
-        if len(drawn) >= count:
-            break
-    return Preview(drawn, context.task.labels, Chunk.join(chunks), undrawn)
+    doubts = [line for _, line in evidence.verdicts()]
+    return Preview(drawn, context.task.labels, Chunk.join(chunks), undrawn, doubts)
 
 
 def pictures_of(sample: Sample, root: Root) -> list[Pixels]:

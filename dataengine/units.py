@@ -24,6 +24,7 @@ from dataengine.annotation import (
     Rejected,
 )
 from dataengine.clean import Cleaned, clean
+from dataengine.conventions import Evidence
 from dataengine.errors import Quarantine, Skip
 from dataengine.files import Root
 from dataengine.gather import NO_EXAMPLE
@@ -39,6 +40,8 @@ from dataengine.tokens import IMAGE, special_tokens
 
 # A reader reports what a spec's own `where` leaves out; that is a choice, not a defect.
 SKIP_REASONS = frozenset({"where.filtered", "split.other", "unit.none", NO_EXAMPLE})
+# So many boxes and keypoints of a chunk say which convention they follow.
+MOST_EVIDENCE = 1000
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,12 +89,16 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """What some source items became, in their order. `pictures` are hashes of the paths that they name."""
+    """What some source items became, in their order.
+
+    `pictures` are hashes of the paths that they name, `evidence` the counts from which a wrong convention shows.
+    """
 
     samples: list[bytes]
     lost: list[Lost]
     ledger: Ledger
     pictures: list[int]
+    evidence: dict[str, int] = {}
 
     @staticmethod
     def join(chunks: list[Chunk]) -> Chunk:
@@ -101,6 +108,7 @@ class Chunk(msgspec.Struct, frozen=True):
             [one for chunk in chunks for one in chunk.lost],
             ledgers.add([chunk.ledger for chunk in chunks]),
             [picture for chunk in chunks for picture in chunk.pictures],
+            dict(sum((Counter(chunk.evidence) for chunk in chunks), Counter[str]())),
         )
 
 
@@ -122,6 +130,7 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
     fixed: Counter[str] = Counter()
     probes: dict[str, Probe] = {}
     pictures: set[int] = set()
+    evidence = Evidence(most=MOST_EVIDENCE)
 
     def lose(outcome: str, reason: str, detail: str, key: str, item: Annotation | Rejected) -> None:
         lost.append(Lost(outcome, reason, key, detail, item.origin.file, item.origin.record))
@@ -148,6 +157,7 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
             for suffix, _ in units:
                 lose(outcome, error.reason, error.detail, _key(annotation, suffix), annotation)
             continue
+        evidence.add(annotation, [(image.width, image.height) for image in found])
         cleaned = _cleaned(annotation, found)
         whole = cleaned.annotation
         if examples:
@@ -186,7 +196,7 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
         objects_fixed=dict(fixed),
         **reasons,
     )
-    return Chunk(made, lost, ledger, sorted(pictures))
+    return Chunk(made, lost, ledger, sorted(pictures), evidence.counts)
 
 
 def _rng(context: Context, key: str) -> random.Random:

@@ -3,7 +3,8 @@
 Conventions (github.com/prinik/AwA-Pose): a dictionary of animals (`a1`, …), each a dictionary from the name of a
 keypoint to x and y in pixels, (-1, -1) where it is not annotated, and `bbox`, its corners. The folder is the class,
 with `+` for blanks. The list of keypoints begins with `_background_`, which is none. Other animals of a picture are not
-annotated, and nothing says what hides a keypoint.
+annotated, and nothing says what hides a keypoint. Nor does anything say whether pixels count from 0 or 1 and whether
+the end belongs to a box: numbers are taken as they stand, from 0 and with an exclusive end.
 """
 
 from __future__ import annotations

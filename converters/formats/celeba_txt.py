@@ -1,10 +1,11 @@
 """CelebA: tables of text with boxes, five landmarks and attributes of faces, joined by the picture's name.
 
 Conventions (the README of CelebA): a table begins with the count of its rows and a line of column names; boxes are x,
-y, width, height, and landmarks x y, in pixels of the pictures in the wild; `list_landmarks_align_celeba.txt` is for the
-aligned ones, which need no box. Attributes are 1 or -1. `list_eval_partition.txt` says 0 to train on, 1 to validate and
-2 to test. Its `lefteye` is on the left of the picture: it is the right eye of whoever looks out of it, as other sets of
-faces call it, and so it is called here. Who it is stands in a table that is not read.
+y, width, height, and landmarks x y, in pixels of the pictures in the wild; `list_landmarks_align_celeba.txt` is for
+the aligned ones, which need no box. Attributes are 1 or -1. `list_eval_partition.txt` says 0 to train on, 1 to
+validate and 2 to test. Its `lefteye` is on the left of the picture: it is the right eye of whoever looks out of it,
+as other sets of faces call it, and so it is called here. Who it is stands in a table that is not read. Nobody says
+whether pixels count from 0 or 1: numbers are taken as they stand, from 0.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """COCO keypoints: COCO instances whose annotations add `keypoints`, and whose categories name them.
 
-Conventions (cocodataset.org/#format-data, section 2): x, y, v for each keypoint; v 0 not labelled, 1 labelled but
-hidden, 2 visible; the category's skeleton counts keypoints from 1. Look-alikes differ: AnimalKingdom and ATRW count
-the skeleton from 0, CrowdPose carries COCO's skeleton of 17 keypoints for its own 14, RHD nests one list a keypoint,
-Human-Art has 17 and 21 keypoints side by side, the face sets name no keypoint at all (a label space has to).
-`num_keypoints` of a record is not trusted: CrowdPose's is wrong in most records.
+Conventions (cocodataset.org/#format-data, section 2): x, y, v for each keypoint, in pixels from 0; v 0 not labelled,
+1 labelled but hidden, 2 visible; the category's skeleton counts keypoints from 1. Look-alikes differ: AnimalKingdom
+and ATRW count the skeleton from 0, CrowdPose carries COCO's skeleton of 17 keypoints for its own 14, RHD nests one
+list a keypoint, Human-Art has 17 and 21 keypoints side by side, the face sets name no keypoint at all (a label space
+has to). `num_keypoints` of a record is not trusted: CrowdPose's is wrong in most records.
 """
 
 from __future__ import annotations

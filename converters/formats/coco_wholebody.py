@@ -1,9 +1,9 @@
 """COCO-WholeBody: COCO keypoints whose records add feet, a face and two hands.
 
 Conventions (github.com/jin-s13/COCO-WholeBody, data_format.md): boxes are x, y, width, height, and keypoints x, y, v,
-from 0, as in COCO. `foot_kpts`, `face_kpts`, `lefthand_kpts` and `righthand_kpts` count where `foot_valid` and so on
-say so; the others are of too small or too blurred a part, and zeros. Flags of these groups may be fractions: a
-keypoint counts above 0.
+in pixels from 0, as in COCO. `foot_kpts`, `face_kpts`, `lefthand_kpts` and `righthand_kpts` count where `foot_valid`
+and so on say so; the others are of too small or too blurred a part, and zeros. Flags of these groups may be
+fractions: a keypoint counts above 0.
 
 The groups are more keypoints than one question can ask for, so a split is one part: the person with body and feet (23),
 faces (68) or hands (21 each, side by side as an attribute). A part that nobody could annotate is somewhere inside its

@@ -1,10 +1,11 @@
 """CUB-200-2011 and NABirds: tables of text that are joined by the picture's id.
 
 Conventions (the README of CUB-200-2011): `images.txt` holds `id path`, and beside it `image_class_labels.txt`,
-`train_test_split.txt` (1: to train on), `bounding_boxes.txt` (x, y, width, height in pixels) and `parts/part_locs.txt`
-(`id part x y visible`, zeros where a part is hidden) hold one line a picture, or one a part; `classes.txt` and
-`parts/parts.txt` name the numbers. A picture shows one bird. CUB counts its classes in front of their names, with
-underscores for blanks: `001.Black_footed_Albatross` is "Black footed Albatross".
+`train_test_split.txt` (1: to train on), `bounding_boxes.txt` (x, y, width, height in pixels) and
+`parts/part_locs.txt` (`id part x y visible`, zeros where a part is hidden) hold one line a picture, or one a part;
+`classes.txt` and `parts/parts.txt` name the numbers. A picture shows one bird. Whether pixels count from 0 or 1 is
+not said: numbers are taken as they stand, from 0. CUB counts its classes in front of their names, with underscores
+for blanks: `001.Black_footed_Albatross` is "Black footed Albatross".
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from xml.etree.ElementTree import Element
 
 import msgspec
 
+from converters.box_lines import pixels
 from converters.formats.voc_xml import parse
 from dataengine.annotation import Annotation, Box, Caption, Expression, Image, Instance, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
@@ -173,7 +174,11 @@ def _objects(
         instances.append(
             Instance(id=str(len(instances)), box=_box(item), attributes={"chain": " ".join(names)})
         )
-    return instances, chains, (_size(document, "size/width"), _size(document, "size/height"))
+    return (
+        instances,
+        chains,
+        (pixels(document.findtext("size/width")), pixels(document.findtext("size/height"))),
+    )
 
 
 def _box(item: Element) -> Box:
@@ -184,10 +189,3 @@ def _box(item: Element) -> Box:
     except ValueError as error:
         raise Quarantine("schema", f"bndbox: {error}, expected xmin, ymin, xmax, ymax") from error
     return (x0 - 1, y0 - 1, x1, y1)
-
-
-def _size(document: Element, path: str) -> int | None:
-    try:
-        return int(float(document.findtext(path) or "")) or None
-    except (ValueError, OverflowError):
-        return None

@@ -1,8 +1,8 @@
 """FUNSD: one JSON a scanned form, with entities, the words that they are made of, and links between them.
 
-Conventions (guillaumejaume.github.io/FUNSD): `form` is a list of entities with `box` (x1, y1, x2, y2 in pixels from 0),
-`text`, `label` (question, answer, header, other), `words` with boxes of their own, and `linking`, pairs of entity ids,
-which both ends of a link state. Empty text marks a field that is not filled in.
+Conventions (guillaumejaume.github.io/FUNSD): `form` is a list of entities with `box` (x1, y1, x2, y2 in pixels from
+0, the end taken as exclusive), `text`, `label` (question, answer, header, other), `words` with boxes of their own,
+and `linking`, pairs of entity ids, which both ends of a link state. Empty text marks a field that is not filled in.
 """
 
 from __future__ import annotations

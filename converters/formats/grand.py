@@ -1,10 +1,10 @@
 """GranD: one JSON a picture of SA-1B, with objects, captions and which of their phrases mean which objects.
 
 Conventions (the annotation files themselves, and GLaMM's GranD/prepare_annotations): a file is a mapping from the
-picture's name to its facts; `bbox` is x1, y1, x2, y2 in pixels; `labels` are guesses, the best first, and `attributes`
-are phrases about the object, as a text or a list. `captions` are texts whose phrases are in `relationships.grounding`,
-with `object_ids`; later files have `short_captions` and `dense_caption`, with `details` (`phrase`, `ids`). All of it
-was made by models: `score` is kept as an attribute.
+picture's name to its facts; `bbox` is x1, y1, x2, y2 in pixels (taken as they stand: from 0, the end exclusive);
+`labels` are guesses, the best first, and `attributes` are phrases about the object, as a text or a list. `captions`
+are texts whose phrases are in `relationships.grounding`, with `object_ids`; later files have `short_captions` and
+`dense_caption`, with `details` (`phrase`, `ids`). All of it was made by models: `score` is kept as an attribute.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Groma Instruct: a JSON list of conversations whose answers ground their phrases in boxes.
 
 Conventions (docs/DATA.md of Groma, and VisionLLM v2's loader of the file): `boxes` are x, y, width and height in
-pixels; an answer writes `<p>a cat</p> <roi><ground_box><ground_box></roi>` and lists the positions of these boxes, in
-order, in `box_inds`. They become `<p>a cat</p><region1><region2>`, as the builders of grounded conversations read
-them.
+pixels, taken as they stand: from 0; an answer writes `<p>a cat</p> <roi><ground_box><ground_box></roi>` and lists the
+positions of these boxes, in order, in `box_inds`. They become `<p>a cat</p><region1><region2>`, as the builders of
+grounded conversations read them.
 """
 
 from __future__ import annotations

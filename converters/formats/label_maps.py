@@ -1,8 +1,8 @@
 """Label maps: beside each picture one of the same size whose pixels are class numbers, colours, or black and white.
 
-An annotation has one instance a class that occurs, with all its pixels as one mask: semantic segmentation knows no
-single objects. Pixels that the source leaves open (255 in Pascal VOC and COCO-Stuff, 0 in ADE20K and LoveDA) become an
-ignored instance without a class.
+There is no standard; a spec says what its numbers or colours mean. An annotation has one instance a class that
+occurs, with all its pixels as one mask: semantic segmentation knows no single objects. Pixels that the source leaves
+open (255 in Pascal VOC and COCO-Stuff, 0 in ADE20K and LoveDA) become an ignored instance without a class.
 
 Palette maps are read by index and never by colour (VOC devkit, section 4.2); 16-bit maps keep their numbers. Maps that
 were saved as colours need a colour for each class, and anti-aliased edges have colours of no class: `unknown` says

@@ -1,5 +1,7 @@
 """LLaVA conversations: a JSON list or JSON Lines of {id, image, conversations: [{from, value}]}, and its relatives.
 
+Source: haotian-liu/LLaVA, docs/Finetune_Custom_Data.md, and its training code, llava/train/train.py.
+
 Relatives that are read the same: several `images`, turns under `messages` or `conversation` with `role` and
 `content`, another placeholder than `<image>`, rows of text alone. Ids repeat in merged collections, since one picture
 has several conversations: the later ones get a suffix. A row that has pictures and nowhere says where they stand gets

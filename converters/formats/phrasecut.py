@@ -1,8 +1,8 @@
 """VGPhraseCut: a JSON list of phrases about pictures of Visual Genome, each with the boxes and polygons that it means.
 
-Conventions (the data set's README): `instance_boxes` are x, y, width, height; `Polygons` holds for each of these
-objects its polygons, lists of [x, y] points. Sizes of the pictures are in `image_data_split3000.json`, pictures in one
-folder by their Visual Genome id.
+Conventions (the data set's README): `instance_boxes` are x, y, width, height in pixels, taken as they stand: from 0;
+`Polygons` holds for each of these objects its polygons, lists of [x, y] points. Sizes of the pictures are in
+`image_data_split3000.json`, pictures in one folder by their Visual Genome id.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Panoptic scene graphs: one JSON with the objects of COCO pictures, panoptic PNGs, and relations between the objects.
 
 Conventions (OpenPSG's loader, openpsg/datasets/psg.py): `annotations` and `segments_info` of a picture go side by
-side; `bbox` is x1, y1, x2, y2 in pixels; a segment's number is R + 256 G + 65536 B in the PNG `pan_seg_file_name`;
-categories count through `thing_classes` and then `stuff_classes`; `relations` are [subject, object, predicate], all
-from 0.
+side; `bbox` is x1, y1, x2, y2 in pixels, the end exclusive; a segment's number is R + 256 G + 65536 B in the PNG
+`pan_seg_file_name`; categories count through `thing_classes` and then `stuff_classes`; `relations` are [subject,
+object, predicate], all from 0.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Conventions (github.com/ibm-aur-nlp/PubTabNet, annotation structure): JSON Lines with `filename`, `split` and `html`;
 `structure.tokens` holds the tags, a cell with spans in parts (`<td`, ` colspan="2"`, `>`), and `cells` the content of
-each cell in the order of the `</td>`. A cell's `bbox` (x1, y1, x2, y2 in pixels) frames its content; an empty one has
-none.
+each cell in the order of the `</td>`. A cell's `bbox` (x1, y1, x2, y2 in pixels, taken as they stand: from 0, the end
+exclusive) frames its content; an empty one has none.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Shikra's referential dialogues: JSON Lines with a question and an answer whose phrases point to listed boxes.
 
-Conventions (Shikra's loader, mllm/dataset/single_image_dataset/gpt_gen.py): `boxes` are corners in pixels, x1, y1, x2,
-y2; `<ph_st>a cat<ph_ed>` is a phrase, and the n-th phrase of a text means the boxes whose positions are the n-th list
-of `question_boxes_seq` or `answer_boxes_seq`. A bare `<boxes>` means boxes in the same way. Phrases become `<p>a
-cat</p><region1>`, as the builders of grounded conversations read them.
+Conventions (Shikra's loader, mllm/dataset/single_image_dataset/gpt_gen.py): `boxes` are corners in pixels, x1, y1,
+x2, y2, taken as they stand: from 0, the end exclusive; `<ph_st>a cat<ph_ed>` is a phrase, and the n-th phrase of a
+text means the boxes whose positions are the n-th list of `question_boxes_seq` or `answer_boxes_seq`. A bare `<boxes>`
+means boxes in the same way. Phrases become `<p>a cat</p><region1>`, as the builders of grounded conversations read
+them.
 """
 
 from __future__ import annotations

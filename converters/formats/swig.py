@@ -1,9 +1,9 @@
 """SWiG, grounded situations: one JSON mapping from a picture to its verb, the fillers of its roles and their boxes.
 
-Conventions (allenai/swig, README): `bb` gives for each role x1, y1, x2, y2 in pixels, or four times -1 where it is not
-in the picture; `frames` are three people's answers, a WordNet number a role, "" where nobody fills it;
-`imsitu_space.json` says what the numbers mean (`nouns`, `gloss`) and which verbs there are. What most people said
-counts, of a tie the first.
+Conventions (allenai/swig, README): `bb` gives for each role x1, y1, x2, y2 in pixels (taken as they stand: from 0,
+the end exclusive), or four times -1 where it is not in the picture; `frames` are three people's answers, a WordNet
+number a role, "" where nobody fills it; `imsitu_space.json` says what the numbers mean (`nouns`, `gloss`) and which
+verbs there are. What most people said counts, of a tie the first.
 """
 
 from __future__ import annotations

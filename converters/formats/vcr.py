@@ -1,9 +1,10 @@
 """VCR: questions on film stills whose words point at detected objects, with four answers and four rationales.
 
-Source: visualcommonsense.com; `train.jsonl`, `val.jsonl` and `test.jsonl`, and beside each picture a metadata JSON.
-A text is a list of tokens, and a token that is a list names objects by their positions in `objects`: `["Does", [0],
-"live", "here", "?"]`. Metadata boxes are absolute `[x0, y0, x1, y1, score]`, `segms` polygons of points, one list an
-object. People are not told apart by their category, so a text that only says "person" would mean any of them.
+Source: visualcommonsense.com; `train.jsonl`, `val.jsonl` and `test.jsonl`, and beside each picture a metadata JSON. A
+text is a list of tokens, and a token that is a list names objects by their positions in `objects`: `["Does", [0],
+"live", "here", "?"]`. Metadata boxes are `[x0, y0, x1, y1, score]` in pixels, taken as they stand (from 0, the end
+exclusive), `segms` polygons of points, one list an object. People are not told apart by their category, so a text
+that only says "person" would mean any of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from converters.formats.coco_instances import Pixels
 from converters.json_files import decode, records
 from dataengine.annotation import Annotation, Image, Instance, Origin, Question, Rejected
 from dataengine.errors import Quarantine, SourceError
@@ -57,8 +59,8 @@ class Metadata(msgspec.Struct):
 
     boxes: list[tuple[float, float, float, float, float]]
     segms: list[list[list[Point]]]
-    width: int
-    height: int
+    width: Pixels
+    height: Pixels
 
 
 _record = msgspec.json.Decoder(Record)

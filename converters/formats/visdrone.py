@@ -1,8 +1,9 @@
 """VisDrone: one text file a picture, one object a line, eight numbers between commas.
 
-Conventions (VisDrone challenge, results format, aiskyeye.com): left, top, width, height in pixels, score, category,
-truncation, occlusion; some lines end in a comma. Category 0 is a region that does not count, 11 an object of none of
-the ten classes: both are ignored objects of every class. A row with score 0 does not count either.
+Conventions (VisDrone challenge, results format, aiskyeye.com): left, top, width, height in pixels (taken as they
+stand: from 0), score, category, truncation, occlusion; some lines end in a comma. Category 0 is a region that does
+not count, 11 an object of none of the ten classes: both are ignored objects of every class. A row with score 0 does
+not count either.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from xml.parsers import expat
 
 import msgspec
 
+from converters.box_lines import pixels
 from dataengine.annotation import Annotation, Box, Image, Instance, Label, LabelSpace, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
@@ -221,8 +222,8 @@ def _image(source: Source, stem: str, document: Element) -> Image:
         name = stated if PurePosixPath(stated).suffix else f"{stated}.{source.extension}"
     return Image(
         path=f"{source.images}/{name}" if source.images else name,
-        width=_size(document, "size/width"),
-        height=_size(document, "size/height"),
+        width=pixels(_text(document, "size/width")),
+        height=pixels(_text(document, "size/height")),
     )
 
 
@@ -260,14 +261,6 @@ def _attributes(item: Element) -> dict[str, str]:
 
 def _flag(item: Element, key: str) -> bool:
     return _text(item, key).lower() not in ("", "0", "false", "no", "unspecified")
-
-
-def _size(document: Element, path: str) -> int | None:
-    """Return a stated size in pixels; 0 and anything that is no number say nothing."""
-    try:
-        return int(float(_text(document, path))) or None
-    except (ValueError, OverflowError):
-        return None
 
 
 def _text(item: Element, path: str) -> str:

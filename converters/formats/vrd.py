@@ -1,10 +1,12 @@
 """Visual Relationship Detection: the relationships of each picture, with both of their objects.
 
 Conventions: in the original JSON (the data set's README) a box is [ymin, ymax, xmin, xmax] in pixels, `category` and
-`predicate` are positions in lists of names, and equal category and box are one object. Vrd-dsr's Python 2 pickle lists
-for each picture `boxes` (xmin, ymin, xmax, ymax), their `classes`, and for each pair `ix1`, `ix2` its `rel_classes`; a
-picture without relationships is None there, without a name. Its names are lines of a text file, and it holds NumPy
-arrays, which are read as plain data: nothing is imported or called.
+`predicate` are positions in lists of names, and equal category and box are one object. Vrd-dsr's Python 2 pickle
+lists for each picture `boxes` (xmin, ymin, xmax, ymax), their `classes`, and for each pair `ix1`, `ix2` its
+`rel_classes`; a picture without relationships is None there, without a name. Its names are lines of a text file, and
+it holds NumPy arrays, which are read as plain data: nothing is imported or called. Neither source says whether pixels
+count from 0 or 1 and whether the end belongs to a box: numbers are taken as they stand, from 0 and with an exclusive
+end.
 """
 
 from __future__ import annotations

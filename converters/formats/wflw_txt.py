@@ -1,9 +1,10 @@
 """WFLW: one line a face with 98 landmarks, a box, six flags and the picture's name.
 
-Conventions (wywu.github.io/projects/LAB/WFLW.html and the README of the annotations): x y of each landmark in pixels,
-`x_min y_min x_max y_max` of the detection box, then pose, expression, illumination, make-up, occlusion and blur as 0 or
-1. The short lists hold landmarks and name alone; their box is the smallest one around the landmarks. Nothing says what
-hides a landmark, nor that all faces of a picture are annotated. Faces of one picture stand in several lines.
+Conventions (wywu.github.io/projects/LAB/WFLW.html and the README of the annotations): x y of each landmark in pixels
+(taken as they stand: from 0), `x_min y_min x_max y_max` of the detection box, then pose, expression, illumination,
+make-up, occlusion and blur as 0 or 1. The short lists hold landmarks and name alone; their box is the smallest one
+around the landmarks. Nothing says what hides a landmark, nor that all faces of a picture are annotated. Faces of one
+picture stand in several lines.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ _GROUPS: tuple[tuple[Severity, Action, dict[str, str]], ...] = (
         "fail",
         {
             "box.convention": "the boxes look like another convention than the declared one",
+            "keypoint.convention": "the keypoints look like another convention than the declared one",
             "count.expected": "a split has another number of records or pictures than its spec states",
             "shard.damaged": "a shard's bytes are not those that were written",
             "ledger.unbalanced": "an account does not balance",

@@ -17,8 +17,8 @@ from dataengine import manifest as manifests
 from dataengine import sample as samples
 from dataengine import schema
 from dataengine.annotation import Annotation, Box, Rejected
-from dataengine.audit.conventions import BoxEvidence
 from dataengine.audit.rules import ANNOTATION_RULES, UNKNOWN_LICENSES, Hit, image_rules, rule_of, sample_rules
+from dataengine.conventions import Evidence, PictureSizes, Sizes
 from dataengine.errors import DataEngineError, Quarantine, SourceError, SpecError, UsageError
 from dataengine.files import Root
 from dataengine.images import decode, probe
@@ -35,7 +35,6 @@ from dataengine.units import SKIP_REASONS
 from dataengine.verify import verify
 
 Progress = Callable[[int, str], None]
-Sizes = list[tuple[int, int] | None]
 Pictures = dict[tuple[str, str], list[tuple[str, Hit]]]
 
 
@@ -90,7 +89,7 @@ class Audit:
         self.sides: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.seen: set[str] = set()
-        self.evidence = BoxEvidence()
+        self.evidence = Evidence()
 
     def add(
         self, rule_id: str, hit: Hit, *, key: str = "", file: str = "", record: str = "", image: str = ""
@@ -162,9 +161,9 @@ class Audit:
             self.add(rule_id, hit, image=path)
 
     def conventions(self) -> None:
-        """Close the evidence over all boxes."""
-        for line in self.evidence.verdicts():
-            self.add("box.convention", Hit(line))
+        """Close the evidence over all boxes and keypoints."""
+        for rule_id, line in self.evidence.verdicts():
+            self.add(rule_id, Hit(line))
 
 
 def explain(data: bytes) -> list[str]:
@@ -289,21 +288,15 @@ def _check_account(state: Audit, directory: Path, manifest: Manifest, ledger: Le
 def _reread(state: Audit, manifest: Manifest, progress: Progress) -> None:
     """Look at the source once more: what conversion mended or dropped inside samples shows only there."""
     spec = msgspec.convert(manifest.spec, Resolved)
+    sizes = PictureSizes(Path(manifest.root))
     try:
         for item in items_of(spec, manifest.split, Root(Path(manifest.root)), manifest.limit):
             if isinstance(item, Annotation):
-                state.annotation(item, _sizes(item))
+                state.annotation(item, sizes.of(item))
             progress(1, "")
     except (SourceError, SpecError) as error:
         state.add("schema", Hit(f"the source cannot be read again: {error}"))
     state.conventions()
-
-
-def _sizes(item: Annotation) -> Sizes:
-    return [
-        (image.width, image.height) if image.width is not None and image.height is not None else None
-        for image in item.images
-    ]
 
 
 def _pictures(
@@ -401,6 +394,7 @@ def audit_foreign(
     quarantined: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     stated = 0
+    sizes = PictureSizes(root)
     for item in reader.read(source, Root(folder.resolve())):
         state.counts["records"] += 1
         if isinstance(item, Rejected):
@@ -414,7 +408,7 @@ def audit_foreign(
                     record=item.origin.record,
                 )
         else:
-            state.annotation(item, _sizes(item))
+            state.annotation(item, sizes.of(item))
             pictures.update(dict.fromkeys(image.path for image in item.images))
             for image in item.images:
                 known = (image.license or "").strip().lower() not in UNKNOWN_LICENSES

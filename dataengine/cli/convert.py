@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from dataengine import manifest as manifests
 from dataengine.catalog import Catalog
 from dataengine.cli.output import (
     json_option,
@@ -20,7 +21,6 @@ from dataengine.cli.output import (
 from dataengine.convert import convert
 from dataengine.errors import BudgetBroken, SourceError
 from dataengine.ledger import Ledger, load
-from dataengine.manifest import LEDGER
 from dataengine.runners import RunnerName
 from dataengine.spec import split_names, with_split
 
@@ -73,7 +73,9 @@ def command(
                     )
             except BudgetBroken as error:
                 failures.append(error)
-                ledgers[place] = load(out / place / LEDGER)  # broken or not, the account was written
+                ledgers[place] = load(
+                    out / place / manifests.LEDGER
+                )  # broken or not, the account was written
                 click.echo(f"error: {error}", err=True)
             except SourceError as error:
                 failures.append(error)
@@ -84,6 +86,8 @@ def command(
                 f"warning: {place}: the source has no record for it; is the split's file the right one?",
                 err=True,
             )
+        for line in manifests.load(out / place).doubts:
+            click.echo(f"warning: {place}: {line}", err=True)
     if as_json:
         print_json({place: msgspec.to_builtins(ledger) for place, ledger in ledgers.items()})
     else:

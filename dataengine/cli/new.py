@@ -72,7 +72,8 @@ def _try(directory: Path, name: str, fit: Fit, out: Path | None) -> tuple[Path |
                 continue
             ledger = seen.looked_at.ledger
             if ledger.samples:
-                return path, f"{ledger.samples} samples of its first {ledger.records} records"
+                doubts = "".join(f"; {line}" for line in seen.doubts)
+                return path, f"{ledger.samples} samples of its first {ledger.records} records{doubts}"
             lost = ", ".join({**ledger.skipped, **ledger.quarantined}) or "nothing to read"
             problems.append(f"{spec.task.id}/{split} gives no sample ({lost})")
     path.unlink()

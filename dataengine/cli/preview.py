@@ -54,6 +54,8 @@ def command(
         )
         for line in (note, *(f"cannot be drawn: {line}" for line in found.undrawn)):
             click.echo(line, err=as_json)
+        for line in found.doubts:
+            click.echo(f"warning: {one.id} {name}: {line}", err=True)
         cards = [card(sample, pictures, found.labels) for sample, pictures in found.samples]
         sections.append(Section(title=f"{one.id}/{name}", note=note, cards=cards))
         drawn += [(sample, pictures, found.labels) for sample, pictures in found.samples]

@@ -132,7 +132,7 @@ def _nonempty(value: Any, argument: None) -> Any:
 def _parse_json(value: Any, argument: None) -> Any:
     try:
         return msgspec.json.decode(_text(value))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise Quarantine("schema", f"{_short(value)} is not JSON: {error}") from error
 
 

@@ -41,6 +41,16 @@ def _split(root: Root, **options: Any) -> tuple[list[Annotation], list[Rejected]
     )
 
 
+def test_a_size_that_no_picture_has_is_unknown(tmp_path: Path) -> None:
+    root = _folder(tmp_path)
+    document = tmp_path / "Annotations" / "7.xml"
+    document.write_text(document.read_text().replace("500", "9" * 30).replace("333", "-1"))
+
+    (found,), _ = _split(root)
+
+    assert (found.images[0].width, found.images[0].height) == (None, None)
+
+
 def test_phrases_point_to_the_boxes_of_their_chains(tmp_path: Path) -> None:
     (found,), rejected = _split(_folder(tmp_path))
 

@@ -203,7 +203,13 @@ def test_a_part_is_no_object_and_does_not_change_its_owner(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "size", ["", "<size><width>0</width><height>0</height></size>", "<size><width>x</width></size>"]
+    "size",
+    [
+        "",
+        "<size><width>0</width><height>0</height></size>",
+        "<size><width>x</width></size>",
+        f"<size><width>{'9' * 30}</width><height>1e308</height></size>",
+    ],
 )
 def test_a_size_that_is_not_stated_is_unknown(tmp_path: Path, size: str) -> None:
     root = _folder(tmp_path, a=f"<annotation>{size}{CAT}</annotation>")

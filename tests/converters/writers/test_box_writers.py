@@ -116,6 +116,27 @@ def followed(draw: st.DrawFn, name: str) -> Instance:
     return with_attributes(draw, one, track=("-1", "1", "27"))
 
 
+def in_a_crowd(draw: st.DrawFn, name: str) -> Instance:
+    return msgspec.structs.replace(boxed(draw, name), ignore=draw(st.booleans()))
+
+
+@st.composite
+def federated(draw: st.DrawFn) -> list[Annotation]:
+    """Return annotations whose categories are there, there in part (ignored objects alone), absent, or unknown."""
+    made = []
+    for item in draw(objects(lambda draw, name: draw(st.sampled_from([boxed, masked]))(draw, name))):
+        partial = {name for name in LABELS.names if draw(st.booleans())}
+        instances = tuple(
+            msgspec.structs.replace(one, ignore=one.category in partial) for one in item.instances
+        )
+        present = {one.category for one in instances}
+        negatives = tuple(
+            sorted(name for name in LABELS.names if name not in present and draw(st.booleans()))
+        )
+        made.append(msgspec.structs.replace(item, instances=instances, negatives=negatives, exhaustive=False))
+    return made
+
+
 def faced(draw: st.DrawFn, name: str) -> Instance:
     one = msgspec.structs.replace(boxed(draw, name), ignore=draw(st.booleans()))
     words = {"blur": ("", "normal", "heavy"), "pose": ("", "atypical"), "occlusion": ("", "partial")}
@@ -210,16 +231,24 @@ def classed(draw: st.DrawFn) -> list[Annotation]:
 
 TRAFFIC = ("Car", "Person_sitting")
 # The categories of layouts that have their own, or that cannot have any name.
-SPACES = {"dota": TRAFFIC, "kitti": TRAFFIC, "visdrone": VISDRONE, "wider_face": ("face",)}
+SPACES = {
+    "dota": TRAFFIC,
+    "kitti": TRAFFIC,
+    "visdrone": VISDRONE,
+    "wider_face": ("face",),
+    "crowdhuman": ("person",),
+}
 
 # What each layout can hold.
 FACTS: dict[str, st.SearchStrategy[list[Annotation]]] = {
     "coco_panoptic": parted(),
+    "crowdhuman": objects(in_a_crowd, names=("person",), partial=True),
     "dota": objects(turned, names=TRAFFIC, partial=True),
     "label_maps": classed(),
     "labelme": objects(drawn_by_hand, partial=True),
     "openimages_csv": confirmed(),
     "kitti": with_regions(TRAFFIC),
+    "lvis": federated(),
     "mot": objects(followed, least=1),
     "visdrone": objects(from_above, names=VISDRONE),
     "wider_face": objects(faced, names=("face",)),
@@ -343,6 +372,7 @@ SAID = annotation(
                 "negative": 1,
             },
         ),
+        ("crowdhuman", {"instance without box, or that is no person": 7, "negative": 1}),
         (
             "dota",
             {
@@ -386,6 +416,10 @@ SAID = annotation(
                 "instance without category or place, or crowd": 3,
                 "negative": 1,
             },
+        ),
+        (
+            "lvis",
+            {"attributes": 1, "text": 1, "instance without category or place, or crowd": 3, "negative": 1},
         ),
         (
             "mot",
@@ -611,3 +645,84 @@ def test_a_map_is_written_for_the_last_picture_and_an_earlier_one_and_what_it_me
 
     assert found.left_out == {"picture shown before another": 1, "measure": 1}
     assert (tmp_path / "split.txt").read_text() == "b.png\tmaps/0000001.png\n"
+
+
+def test_a_crowd_of_persons_is_ignored_in_a_crowdhuman_file(tmp_path: Path) -> None:
+    item = annotation(0, instances=(Instance(id="0", category="person", box=BOX, crowd=True),))
+    pictures([item], tmp_path)
+
+    (found,), left_out = read_back("crowdhuman", [item], tmp_path)
+
+    assert isinstance(found, Annotation)
+    assert found.instances == (Instance(id="0", category="person", box=BOX, ignore=True),)
+    assert left_out == {"crowd": 1}
+
+
+def test_crowdhuman_pictures_of_one_name_keep_their_boxes_apart(tmp_path: Path) -> None:
+    paths = ["images/a/1.png", "images/b/1.png", "images/1~2.png"]
+    items = [annotation(0, images=(Image(path=path, width=WIDTH, height=HEIGHT),)) for path in paths]
+    pictures([annotation(0)], tmp_path)
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes((tmp_path / "images/0.png").read_bytes())
+
+    found, _ = read_back("crowdhuman", items, tmp_path)
+
+    assert [item.key for item in found] == ["1", "1~2", "1~2~2"]
+    assert len([*(tmp_path / "Images").iterdir()]) == 3
+
+
+def test_lvis_says_of_a_picture_that_is_annotated_whole_what_is_absent(tmp_path: Path) -> None:
+    cat, crowd, thing = (
+        Instance(id="0", category="cat", box=BOX),
+        Instance(id="1", category="dog", box=BOX, crowd=True),
+        Instance(id="2", box=BOX, ignore=True),
+    )
+    items = [
+        annotation(0, instances=(cat,)),
+        annotation(1, instances=(crowd,)),
+        annotation(2, instances=(thing,)),
+    ]
+
+    pictures(items, tmp_path)
+
+    found, left_out = read_back("lvis", items, tmp_path)
+
+    assert left_out == {"instance without category or place, or crowd": 2}
+    assert [(item.negatives, item.exhaustive) for item in found if isinstance(item, Annotation)] == [
+        (("dog", "potted plant"), False),
+        (("cat", "potted plant"), False),
+        ((), False),
+    ]
+    images = msgspec.json.decode((tmp_path / "lvis.json").read_bytes())["images"]
+    assert [one["not_exhaustive_category_ids"] for one in images] == [[], [2], []]
+
+
+def test_lvis_ignores_the_other_objects_of_a_category_with_an_ignored_one(tmp_path: Path) -> None:
+    both = tuple(
+        Instance(id=str(number), category="cat", box=BOX, ignore=bool(number)) for number in range(2)
+    )
+
+    pictures([annotation(0)], tmp_path)
+
+    (found,), left_out = read_back("lvis", [annotation(0, instances=both)], tmp_path)
+
+    assert isinstance(found, Annotation)
+    assert left_out == {"instance beside an ignored one of its category": 1}
+    assert [one.ignore for one in found.instances] == [True, True]
+
+
+@pytest.mark.parametrize(("count", "says"), [(10, "r"), (11, "c"), (100, "c"), (101, "f")])
+def test_lvis_counts_pictures_to_say_how_frequent_a_category_is(
+    count: int, says: str, tmp_path: Path
+) -> None:
+    twice = tuple(Instance(id=str(number), category="cat", box=BOX) for number in range(2))
+
+    load_writer("lvis", "test").write(
+        [annotation(n, instances=twice) for n in range(count)], LABELS, tmp_path
+    )
+
+    first = msgspec.json.decode((tmp_path / "lvis.json").read_bytes())["categories"][0]
+    assert first == {
+        "id": 1, "name": "cat", "image_count": count, "instance_count": 2 * count, "frequency": says,
+    }  # fmt: skip

@@ -84,6 +84,7 @@ def test_an_operation_gives(operations: list[Operation], value: Any, expected: A
         ({"split": ","}, ["a"], "schema"),
         ({"map_values": {"1": "yes"}}, 2, "value.unknown"),
         ("parse_json", "{", "schema"),
+        ("parse_json", "\udcff", "schema"),  # a byte of a file name that is no UTF-8
         ("parse_list", "{'a': 1}", "schema"),
         ("parse_list", "__import__('os')", "schema"),
         ("parse_list", "[" * 5000, "schema"),
