@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from dataengine import manifest
@@ -146,3 +149,17 @@ def test_lvis_counts_what_it_has_annotated_in_full_or_denied(tmp_path: Path) -> 
 
     assert [turn.text for turn in sample.conversation if turn.role == "assistant"] == ["2"]
     assert "cat" in sample.conversation[0].text
+
+
+def test_a_page_of_synthdog_is_read_as_a_whole(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", PICTURE).save(file, "JPEG")
+    truth = json.dumps({"gt_parse": {"text_sequence": " Some words.\nMore. "}})
+    root = tmp_path / "root"
+    (root / "data").mkdir(parents=True)
+    row = {"image": {"bytes": file.getvalue(), "path": None}, "ground_truth": truth}
+    pq.write_table(pa.Table.from_pylist([row]), root / "data/train-0.parquet")
+
+    (sample,) = _samples("synthdog_en", "ocr", "train", root, tmp_path / "out")
+
+    assert sample.targets == TextTargets(answers=("Some words. More.",))
