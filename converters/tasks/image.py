@@ -102,7 +102,8 @@ def _map(annotation: Annotation, task: Task, rng: random.Random) -> Rendering:
     name = _SPOKEN[measure.quantity]
     question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
     asked, prompt = question.fill(quantity=name), Prompt(bank=task.bank.id, question=question.id)
-    rendering = _render(f"{pictures(annotation)}{asked}", f"{name} map", target, prompt, task, rng)
+    said = f"{pictures(annotation)}{asked}"
+    rendering = _render(said, f"{name} map", target, prompt, task, task.lang, rng)
     assert isinstance(rendering.targets, ImageTargets)
     return msgspec.structs.replace(
         rendering, targets=msgspec.structs.replace(rendering.targets, measure=measure)
