@@ -134,6 +134,16 @@ def test_a_member_that_leaves_the_folder_is_refused_and_costs_no_other(
     assert not list(place.outside.rglob("*evil*"))
 
 
+def test_a_folder_that_leads_out_of_the_root_gets_no_file(place: Place) -> None:
+    place.zip({"a/b": b"evil", "c": b"good"})
+    (place.outside / "elsewhere").mkdir()
+    (place.root.directory / "to").mkdir()
+    (place.root.directory / "to" / "a").symlink_to(place.outside / "elsewhere")
+
+    assert place.unpack().refused == {"path.outside": 1}
+    assert list((place.outside / "elsewhere").iterdir()) == []
+
+
 def test_a_member_among_the_records_is_refused(place: Place) -> None:
     place.zip({".fetch/x": b"evil"})
     archive = msgspec.structs.replace(place.archive, into="")
@@ -232,9 +242,19 @@ def test_what_is_passed_over_counts_too(place: Place, monkeypatch: pytest.Monkey
     info.size = 3_000_000
     place.kind = "tar"
     place.path.write_bytes(gzip.compress(info.tobuf() + bytes(3_000_320) + bytes(1024)))
+    places: list[int] = []
+
+    class Watched(gzip.GzipFile):
+        def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+            places.append(offset)
+            return super().seek(offset, whence)
+
+    monkeypatch.setattr(archives, "_decompressed", Watched)
 
     with pytest.raises(SourceError, match="as only a bomb does"):
         place.unpack()
+
+    assert max(places) < 10_000  # what is passed over is not decompressed first
 
 
 def test_too_many_members_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,6 +378,7 @@ def test_a_stopped_run_goes_on_with_the_files_that_are_missing(
         with pytest.raises(KeyboardInterrupt):
             place.unpack()
     assert unpacked(place.record, place.archive, place.root) is None
+    monkeypatch.setattr(archives._Work, "_same", None)  # what is there is not read again
     growing = place.record.with_suffix(".unpacking")
     growing.write_bytes(growing.read_bytes() + b'{"is":"file","file":"to/b.t')
     times = {name: (place.root.directory / "to" / name).stat().st_mtime_ns for name in ("a/1.txt", "a/2.txt")}
