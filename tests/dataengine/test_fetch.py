@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dataengine import fetch as fetching
-from dataengine.catalog import Catalog
+from dataengine.catalog import Catalog, shipped_specs
 from dataengine.cli import main
 from dataengine.convert import convert
 from dataengine.files import Root
@@ -276,6 +276,35 @@ def test_what_was_fetched_is_converted(web: Web, call: Call, tiny: Tiny, root: P
     assert code == 0
     (found,) = Catalog().find(str(spec))
     assert convert(found, "train", root, tiny.out).samples == 6
+
+
+def test_a_shipped_spec_fetches_what_it_reads(
+    web: Web, call: Call, samples_dir: Callable[[str], Path], tmp_path: Path, root: Path
+) -> None:
+    sample = samples_dir("coco_instances")
+    for address, folder in (
+        ("/annotations/annotations_trainval2017.zip", "annotations"),
+        ("/zips/val2017.zip", "val2017"),
+    ):
+        paths = sorted((sample / folder).iterdir())
+        web.put(address, zipped({f"{folder}/{path.name}": path.read_bytes() for path in paths}))
+    text = (shipped_specs() / "datasets" / "coco2017.yaml").read_text()
+    text = text.replace("http://images.cocodataset.org", web.address)
+    spec = tmp_path / "coco2017.yaml"
+    # The sample is a few records of the real archives, so it has other digests.
+    spec.write_text(
+        "".join(line for line in text.splitlines(True) if not line.lstrip().startswith(("size_", "sha256")))
+    )
+
+    code, _, _ = call(spec, "--root", root, "--yes", "--split", "val")
+
+    assert code == 0
+    found = next(one for one in Catalog().find(str(spec)) if one.task.id == "detection")
+    assert (
+        convert(found, "val", root, tmp_path / "out").samples
+        == len(list((sample / "val2017").iterdir()))
+        == 2
+    )
 
 
 def test_a_part_that_fails_costs_no_other(web: Web, call: Call, tiny: Tiny, root: Path) -> None:
