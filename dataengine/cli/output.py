@@ -100,7 +100,7 @@ def transfers() -> Iterator[Callable[[str], Callable[[int, int | None], None]]]:
     with Progress(*columns, console=Console(stderr=True), disable=not live, transient=True) as bars:
 
         def show(title: str) -> Callable[[int, int | None], None]:
-            bar = bars.add_task(title, total=None)
+            bar = bars.add_task(title, total=None, visible=False)
             started = shown = time.monotonic()
             first: int | None = None
 

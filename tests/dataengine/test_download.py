@@ -99,6 +99,38 @@ def test_a_file_that_changed_between_tries_comes_whole(web: Web, run: Run, whole
     run(url)
 
     assert run.target.read_bytes() == DATA
+    assert len(web.asked) == 2
+
+
+def test_a_weak_tag_promises_no_equal_bytes(web: Web, run: Run) -> None:
+    weak = {"ETag": 'W/"1"'}
+
+    run(web.put("/a", DATA, web.trick(cut=150_000, headers=weak), web.trick(headers=weak)))
+
+    assert web.ranges("/a") == [None, None]
+    assert run.target.read_bytes() == DATA
+
+
+def test_a_part_of_another_address_is_not_continued(
+    web: Web, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "RETRIES", 0)
+    with pytest.raises(SourceError):
+        run(web.put("/a", OTHER, web.trick(cut=150_000)))
+
+    run(web.put("/b", DATA))
+
+    assert web.ranges("/b") == [None]
+    assert run.target.read_bytes() == DATA
+
+
+def test_an_answer_without_a_size_that_ends_too_early_is_seen(web: Web, run: Run) -> None:
+    url = web.put("/a", DATA, web.trick(cut=150_000, endless=True))
+
+    run(url, size_bytes=len(DATA))
+
+    assert web.ranges("/a") == [None, "bytes=150000-"]
+    assert run.target.read_bytes() == DATA
 
 
 def test_a_server_that_heeds_range_and_not_if_range_does_not_join_two_files(web: Web, run: Run) -> None:

@@ -194,5 +194,7 @@ def test_a_folder_of_repositories_serves_as_a_hub(run: Run, tmp_path: Path) -> N
 
     assert run.files() == EXPECTED
     assert there(REPO, run.root, run.record) == found
+    run(str(tmp_path / "mirror"), HubRepo(repo="owner/name", into="all"))
+    assert {name for name in run.files() if name.startswith("all/")} == {f"all/{name}" for name in FILES}
     with pytest.raises(SourceError, match=r"no such folder; a folder of repositories holds <owner>/<name>"):
         run(str(tmp_path / "other"))

@@ -132,7 +132,12 @@ def test_two_modules_use_the_network_and_no_other() -> None:
     assert users == {"dataengine/download.py", "dataengine/hub.py"}
 
 
+# Words of a license, and homes of datasets, that tell of a form or an account.
 FORM = ("form", "request", "login", "registration", "agreement")
+HOMES = (
+    "kaggle.com", "grand-challenge.org", "image-net.org", "bdd100k.com", "cityscapes-dataset.com", "mapillary.com",
+    "wilddash.cc", "xview2.org", "posetrack.net", "rrc.cvc.uab.es", "mvtec.com", "ai.meta.com",
+)  # fmt: skip
 
 
 def test_datasets_behind_a_form_say_what_to_do() -> None:
@@ -141,9 +146,20 @@ def test_datasets_behind_a_form_say_what_to_do() -> None:
     for path in catalog.dataset_files.values():
         dataset = catalog.dataset(path)
         terms = f"{dataset.license.annotations} {dataset.license.images}".lower()
-        if any(word in terms for word in FORM) and not (dataset.fetch and dataset.fetch.manual):
+        asks = any(word in terms for word in FORM) and not (dataset.fetch and dataset.fetch.manual)
+        if asks or (any(home in dataset.homepage for home in HOMES) and dataset.fetch is None):
             silent.append(dataset.id)
     assert silent == []
+
+
+def test_the_example_of_the_documentation_is_one() -> None:
+    text = (Path(dataengine.__file__).parent.parent / "docs" / "fetch.md").read_text(encoding="utf-8")
+    block = text.split("```yaml\n", 1)[1].split("```", 1)[0]
+
+    found = msgspec.yaml.decode(block, type=dict[str, Fetch])["fetch"]
+
+    assert found.kinds() == ["files", "hub", "manual"]
+    assert found.files[1].target == "annotations/list.json"
 
 
 def test_addresses_that_nobody_tried_are_named_so() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from dataengine import unpack as archives
+from dataengine import archive as limits
+from dataengine import unpack as unpacking
 from dataengine.errors import SourceError
 from dataengine.files import Root
 from dataengine.remote import Kind
@@ -134,6 +135,16 @@ def test_a_member_that_leaves_the_folder_is_refused_and_costs_no_other(
     assert not list(place.outside.rglob("*evil*"))
 
 
+def test_a_folder_that_leads_out_of_the_root_gets_no_file(place: Place) -> None:
+    place.zip({"a/b": b"evil", "c": b"good"})
+    (place.outside / "elsewhere").mkdir()
+    (place.root.directory / "to").mkdir()
+    (place.root.directory / "to" / "a").symlink_to(place.outside / "elsewhere")
+
+    assert place.unpack().refused == {"path.outside": 1}
+    assert list((place.outside / "elsewhere").iterdir()) == []
+
+
 def test_a_member_among_the_records_is_refused(place: Place) -> None:
     place.zip({".fetch/x": b"evil"})
     archive = msgspec.structs.replace(place.archive, into="")
@@ -200,9 +211,8 @@ def test_devices_and_pipes_are_refused(place: Place, kind: bytes) -> None:
 def test_a_bomb_is_stopped_before_it_fills_the_disk(
     place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 100_000)
-    monkeypatch.setattr(archives, "MAX_RATIO", 2)
-    monkeypatch.setattr(archives, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(limits, "ALWAYS_ALLOWED_BYTES", 100_000)
+    monkeypatch.setattr(limits, "MAX_RATIO", 2)
     place.write(kind, {"a": b"a", "bomb": bytes(3_000_000)})
     if kind == "w":  # what is not compressed is no bomb
         assert place.unpack().files == 2
@@ -226,19 +236,29 @@ def test_a_name_of_megabytes_is_not_read_into_memory(place: Place) -> None:
 
 
 def test_what_is_passed_over_counts_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "ALWAYS_ALLOWED_BYTES", 100_000)
-    monkeypatch.setattr(archives, "MAX_RATIO", 2)
+    monkeypatch.setattr(limits, "ALWAYS_ALLOWED_BYTES", 100_000)
+    monkeypatch.setattr(limits, "MAX_RATIO", 2)
     info = tarfile.TarInfo("../refused")
     info.size = 3_000_000
     place.kind = "tar"
     place.path.write_bytes(gzip.compress(info.tobuf() + bytes(3_000_320) + bytes(1024)))
+    places: list[int] = []
+
+    class Watched(gzip.GzipFile):
+        def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+            places.append(offset)
+            return super().seek(offset, whence)
+
+    monkeypatch.setattr(limits, "_decompressed", Watched)
 
     with pytest.raises(SourceError, match="as only a bomb does"):
         place.unpack()
 
+    assert max(places) < 10_000  # what is passed over is not decompressed first
+
 
 def test_too_many_members_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(limits, "MAX_MEMBERS", 3)
     place.zip(dict(FILES))
 
     with pytest.raises(SourceError, match="more than 3 members"):
@@ -321,6 +341,14 @@ def test_two_members_of_one_name_are_not_one_file(place: Place) -> None:
     assert place.there() == {"a": b"first"}
 
 
+def test_a_name_that_is_no_utf8_is_refused_and_costs_no_other(place: Place) -> None:
+    place.tar({"a\udce9": b"latin-1", "b": b"good"})
+
+    assert place.unpack().refused == {"path.invalid": 1}
+    assert place.there() == {"b": b"good"}
+    assert place.left() == {"a\ufffd": "path.invalid"}
+
+
 def test_what_a_mac_puts_into_archives_is_left_out(place: Place) -> None:
     place.zip({"a.jpg": b"a", "__MACOSX/._a.jpg": b"x", "sub/.DS_Store": b"x"})
 
@@ -345,7 +373,7 @@ def test_a_stopped_run_goes_on_with_the_files_that_are_missing(
     place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.write(kind, FILES)
-    copy, written = archives._Work._copy, list[str]()
+    copy, written = unpacking._Work._copy, list[str]()
 
     def stops_after_two(self: Any, file: Any, target: Path) -> int:
         if len(written) == 2:
@@ -354,10 +382,11 @@ def test_a_stopped_run_goes_on_with_the_files_that_are_missing(
         return copy(self, file, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(archives._Work, "_copy", stops_after_two)
+        patch.setattr(unpacking._Work, "_copy", stops_after_two)
         with pytest.raises(KeyboardInterrupt):
             place.unpack()
     assert unpacked(place.record, place.archive, place.root) is None
+    monkeypatch.setattr(unpacking._Work, "_same", None)  # what is there is not read again
     growing = place.record.with_suffix(".unpacking")
     growing.write_bytes(growing.read_bytes() + b'{"is":"file","file":"to/b.t')
     times = {name: (place.root.directory / "to" / name).stat().st_mtime_ns for name in ("a/1.txt", "a/2.txt")}
