@@ -67,7 +67,7 @@ def test_the_shipped_banks_have_their_counts() -> None:
         name: (len(english(bank, "questions")), len(english(bank, "answers"))) for name, bank in BANKS.items()
     }
 
-    assert found == COUNTS
+    assert {name: found[name] for name in COUNTS} == COUNTS
 
 
 @pytest.mark.parametrize("name", sorted(BANKS))
