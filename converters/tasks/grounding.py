@@ -16,6 +16,7 @@ from dataengine.tokens import IMAGE
 from dataengine.wording import one_line, phrase
 
 VERSION = "2"
+_SURE = {"en": "Sure, it is {}.", "zh": "好的，就是{}。"}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +35,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     found = referents(annotation, unit, task.spec.requires)
     token = task.spec.routing[0]
     if options.verbatim:
-        asked, answered, prompt = name, _explained(unit, token, task.train), Prompt()
+        asked, answered, prompt = name, _explained(unit, token, task), Prompt()
     else:
         assert task.bank is not None
         question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
@@ -73,10 +74,10 @@ def referents(annotation: Annotation, unit: Expression, requires: tuple[str, ...
     return found
 
 
-def _explained(unit: Expression, token: str, train: bool) -> str:
+def _explained(unit: Expression, token: str, task: Task) -> str:
     """Return the answer to a reasoning question; the source's explanation follows the object, to train alone."""
-    explanation = one_line(unit.answer or "") if train else ""
-    return f"Sure, it is {token}. {explanation}".rstrip()
+    explanation = one_line(unit.answer or "") if task.train else ""
+    return f"{_SURE.get(task.lang, _SURE['en']).format(token)} {explanation}".rstrip()
 
 
 def target_of(item: Instance, label: str, masked: bool) -> TargetInstance:

@@ -248,6 +248,39 @@ def test_the_space_of_deepweeds_knows_every_class_of_its_real_table(
     assert species and {space.codes.get(name, name) for name in species} <= set(space.names)
 
 
+def test_real_screens_of_enrico_have_a_topic_that_is_explained(
+    samples_dir: Callable[[str], Path],
+) -> None:
+    (spec,) = Catalog().find("enrico/classification_described")
+
+    found = [
+        item for item in items_of(spec, "all", Root(samples_dir("enrico"))) if isinstance(item, Annotation)
+    ]
+
+    assert spec.labels is not None and found
+    assert {name for item in found for name in item.labels} <= set(spec.labels.names)
+
+
+def test_a_number_of_a_pest_becomes_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "Detection" / "VOC2007"
+    picture(folder / "JPEGImages" / "IP022000000.jpg", (30, 20))
+    for part in ("Annotations", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    (folder / "ImageSets/Main/test.txt").write_text("IP022000000\n")
+    box = "<bndbox><xmin>2</xmin><ymin>3</ymin><xmax>12</xmax><ymax>13</ymax></bndbox>"
+    (folder / "Annotations" / "IP022000000.xml").write_text(
+        "<annotation><filename>IP022000000.jpg</filename>"
+        "<size><width>30</width><height>20</height><depth>3</depth></size>"
+        f"<object><name>22</name>{box}</object></annotation>"
+    )
+    (spec,) = Catalog().find("ip102/detection")
+
+    (found,) = items_of(spec, "test", Root(tmp_path))
+
+    assert isinstance(found, Annotation)
+    assert [one.category for one in found.instances] == ["corn borer"]
+
+
 def test_codes_rename_negatives_as_well_and_leave_other_names_alone(tmp_path: Path) -> None:
     space = {"id": "two", "labels": [{"name": "cat", "codes": ["c", "C"]}, {"name": "dog"}]}
     (tmp_path / "specs" / "labels").mkdir(parents=True)

@@ -30,7 +30,7 @@ from dataengine.task import Task
 MakeTask = Callable[..., Task]
 Build = Callable[..., Rendering]
 
-LABELS = LabelSpace(id="two", labels=(Label(name="人"), Label(name="小狗")))
+LABELS = LabelSpace(id="two", labels=(Label(name="人", keypoints=("鼻子", "左眼")), Label(name="小狗")))
 SCENE = Annotation(
     key="1",
     images=(Image(path="a.jpg"),),
@@ -41,6 +41,7 @@ SCENE = Annotation(
             category="人",
             box=(0.0, 0.0, 20.0, 40.0),
             mask=rle_of_box((0.0, 0.0, 20.0, 40.0), 100, 80),
+            keypoints=((5.0, 5.0, 2), (7.0, 4.0, 1)),
             text="Nike",
         ),
         Instance(
@@ -73,6 +74,28 @@ EXPECTED = {
     "instance_segmentation": (
         "<image>\n请分割出图中属于以下类别的每一个目标：人、小狗。",
         "分割结果如下：人[DET]、小狗[DET]。",
+    ),
+    "reasoning_segmentation": ("<image>\n穿T恤的高个子男人。", "好的，就是[GRD]。"),
+    "interactive_segmentation": (
+        f"<image>\n请分割{R1}、{R2}标出的物体。",
+        "标记的物体如下：region1[DET]、region2[DET]。",
+    ),
+    "semantic_segmentation": (
+        "<image>\n请把图片按以下类别划分区域：人、小狗。",
+        "各类区域如下：人[SEG]、小狗[SEG]。",
+    ),
+    "keypoints": (
+        "<image>\n请找出图中所有的人，并在每个目标上标出这些关键点：鼻子、左眼。",
+        "目标如下：人[DET]。关键点为：鼻子[POSE]、左眼[POSE]。",
+    ),
+    "grounded_caption": (
+        "<image>\n这张图片展示了什么？请用一句话回答，并定位提到的每个物体。",
+        "一个穿T恤的男人[DET]牵着狗。",
+    ),
+    "region_qa": (f"<image>\n关于{R1}、{R2}：他们在做什么？", "散步"),
+    "region_caption_multi": (
+        f"<image>\n请逐一简要描述这些区域：{R1}、{R2}。",
+        "region1: 穿T恤的高个子男人。\nregion2: 一只棕色的小狗。",
     ),
     "grounding": ("<image>\n图中哪里是穿T恤的高个子男人？", "找到了，就是[GRD]。"),
     "region_caption": (f"<image>\n请简要描述{R1}。", "穿T恤的高个子男人。"),
@@ -107,7 +130,22 @@ EXPECTED = {
         "1",
     ),
 }
-ANNOTATIONS = {"text_to_image": DRAWN, "image_edit": EDITED}
+GROUNDED = msgspec.structs.replace(
+    SCENE,
+    captions=(Caption(id="0", text="一个穿T恤的男人牵着狗"),),
+    expressions=(Expression(id="0.0", text="一个穿T恤的男人", instances=(0,), spans=((0, 8),)),),
+    questions=(Question(id="1", text="他们在做什么？", answers=("散步",), instances=(0, 1)),),
+)
+TOLD = msgspec.structs.replace(
+    SCENE, expressions=(*SCENE.expressions, Expression(id="2", text="一只棕色的小狗", instances=(1,)))
+)
+ANNOTATIONS = {
+    "text_to_image": DRAWN,
+    "image_edit": EDITED,
+    "grounded_caption": GROUNDED,
+    "region_qa": GROUNDED,
+    "region_caption_multi": TOLD,
+}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -122,10 +160,10 @@ def test_the_chinese_words_of_a_task_are_these(make_task: MakeTask, build: Build
 def test_an_english_template_keeps_its_own_marks_in_a_chinese_dataset(
     make_task: MakeTask, build: Build
 ) -> None:
-    rendering = build(SCENE, make_task("interactive_segmentation", LABELS, train=False, lang="zh"))
+    rendering = build(SCENE, make_task("panoptic_segmentation", LABELS, train=False, lang="zh"))
 
-    assert rendering.conversation[0].text.endswith(f"marked by {R1}, {R2}?")
-    assert rendering.conversation[1].text.endswith(": region1[DET], region2[DET].")
+    assert rendering.conversation[0].text.endswith("of these classes: 人, 小狗?")
+    assert rendering.conversation[1].text.endswith(": 人[SEG], 小狗[SEG].")
 
 
 def test_a_short_chinese_caption_of_a_region_has_few_words_and_a_long_one_has_not(
