@@ -130,6 +130,7 @@ def test_in_context_text_of_six_pictures_fills_its_tiles(tiny: Tiny, tmp_path: P
     assert {len(sample.images) for sample, _ in found} == {6}
     for sample, pictures in found:
         one = encode(sample, pictures, TOKENIZER, SETTINGS, None)
-        patches = one.input_ids_L.eq(TOKENIZER.convert_tokens_to_ids("<im_patch>")).sum()
-        assert int(patches) == 4 * sum(one.tiles_per_image)
+        patch = TOKENIZER.convert_tokens_to_ids("<im_patch>")
+        assert isinstance(patch, int)
+        assert int(one.input_ids_L.eq(patch).sum()) == 4 * sum(one.tiles_per_image)
         assert torch.equal(one.region_tile_R, torch.tensor(np.cumsum(one.tiles_per_image) - 1))
