@@ -188,6 +188,17 @@ def test_an_item_without_the_fact_or_with_several_pictures_is_left_out() -> None
     )
 
 
+def test_an_example_of_another_class_has_none_of_the_asked_ones() -> None:
+    items = [item("1", ("a", "b")), item("2", ("a",)), *(item(f"b{number}", ("b",)) for number in range(9))]
+    items += [item("3", ("c",)), item("4", ("d",))]
+    how = Gather(by="label", same="some", shots=(3, 3))
+
+    for identity in map(str, range(40)):
+        first = next(iter(gather(how, identity, lambda: items, present)))
+        if isinstance(first, Annotation) and first.shared == "a":
+            assert {one.key for one in first.examples} == {"2", "3", "4"}
+
+
 def test_a_category_with_a_crowd_is_no_class_of_its_picture() -> None:
     def shows(key: str, crowd: bool) -> Annotation:
         one = Instance(id="0", category="cat", box=(0, 0, 5, 5))
