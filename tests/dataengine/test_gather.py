@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -289,6 +290,43 @@ def test_workers_and_a_second_run_change_nothing(shown: Tiny, tmp_path: Path) ->
     said: list[str] = []
     shown.convert(task="in_context_text", progress=lambda count, text: said.append(text))
     assert said == ["unchanged"]
+
+
+def test_a_run_that_was_stopped_goes_on_with_what_is_done(shown: Tiny, tmp_path: Path) -> None:
+    shown.repeat(1200)
+    whole, _ = shown.convert(task="in_context_mask", out=tmp_path / "whole")
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(count: int, text: str) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        shown.convert(task="in_context_mask", progress=stop)
+    (done,) = shown.out.glob("tiny/in_context_mask/train/.parts/*")
+    before, kept = done.stat().st_mtime_ns, set[int]()
+    folder, ledger = shown.convert(
+        task="in_context_mask", progress=lambda count, text: kept.add(done.stat().st_mtime_ns)
+    )
+
+    assert parts(folder) == parts(whole)
+    assert kept == {before}
+    assert ledger.units == 1200
+
+
+def test_the_order_of_records_changes_no_sample(shown: Tiny, tmp_path: Path) -> None:
+    one, _ = shown.convert(task="in_context_text")
+    document = shown.document()
+    document["images"].reverse()
+    shown.write(document)
+    two, _ = shown.convert(task="in_context_text", out=tmp_path / "two")
+
+    first, second = ({sample.id: sample for sample in read_samples(folder)} for folder in (one, two))
+    assert first.keys() == second.keys()
+    for name, sample in first.items():
+        # The record of the file is another one.
+        assert msgspec.structs.replace(second[name], origin=sample.origin) == sample
 
 
 def test_another_seed_gives_other_examples(shown: Tiny, tmp_path: Path) -> None:
