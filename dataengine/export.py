@@ -42,6 +42,7 @@ from dataengine.tokens import IMAGE
 
 PICTURES = "images"
 SPEC = "spec.yaml"
+_FIRST = re.compile(rf"^(\s*{re.escape(IMAGE)}\s*)+")
 _PLACEHOLDERS = re.compile(rf"\s*{re.escape(IMAGE)}\s*")
 
 
@@ -202,7 +203,7 @@ def _take_text(sample: Sample, targets: TextTargets, lists: _Lists) -> None:
     turns = [turn for turn in sample.conversation if turn.role != "system"]
     if sample.task == "caption":
         lists.captions.append(Caption(id=f"{len(lists.captions)}", text=turns[-1].text))
-    elif targets.answers or targets.choices:
+    elif (targets.answers or targets.choices) and IMAGE not in _FIRST.sub("", turns[0].text):
         lists.questions.append(
             Question(
                 id=f"{len(lists.questions)}",
@@ -213,7 +214,8 @@ def _take_text(sample: Sample, targets: TextTargets, lists: _Lists) -> None:
             )
         )
     else:
-        # What is said of a marked region is kept as it was said: the marks are the objects without a category.
+        # What is said of a marked region is kept as it was said: the marks are the objects without a category. So are
+        # words between pictures, which mean nothing apart from their places.
         dialog = tuple(Turn(turn.role, turn.text) for turn in sample.conversation)
         lists.dialogs.append(Dialog(id=f"{len(lists.dialogs)}", turns=dialog))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cached_property, partial
 
 import msgspec
 import xxhash
@@ -82,6 +82,11 @@ class Pools:
         self.is_there = is_there
         self.kept: dict[str, list[_Kept]] = {}
 
+    @cached_property
+    def names(self) -> list[str]:
+        """All classes, sorted, once every item was added."""
+        return sorted(self.kept)
+
     def add(self, item: Annotation) -> None:
         """Keep an item for each of its classes whose pool has room, or holds one of a larger hash."""
         picture = _picture(item)
@@ -122,7 +127,7 @@ class Pools:
     def _draw(self, name: str, own: set[str], picture: str, rng: random.Random) -> list[_Kept]:
         """Return items of a class, and of others where `same` allows, no picture twice and none the asked one."""
         count = rng.randint(*self.how.shots)
-        same = _apart(self.kept.get(name, []), {picture}, rng)
+        same = _apart(self.kept.get(name, []), picture, count, rng)
         if not same:
             return []
         number = count if self.how.same == "all" else rng.randint(1, count)
@@ -135,22 +140,27 @@ class Pools:
 
     def _others(self, own: set[str], seen: set[str], count: int, rng: random.Random) -> list[_Kept]:
         """Return items of other classes than the asked one's, at most one of a class."""
-        names = [name for name in self.kept if name not in own] if self.how.same == "some" else []
         found: list[_Kept] = []
-        for name in rng.sample(names, min(count, len(names))):
+        if self.how.same == "all":
+            return found
+        # So many are enough, even where all of the asked one's own are among them.
+        for name in rng.sample(self.names, min(count + len(own), len(self.names))):
             free = [one for one in self.kept[name] if one.picture not in seen]
-            if free:
+            if free and name not in own and len(found) < count:
                 found.append(rng.choice(free))
                 seen.add(found[-1].picture)
         return found
 
 
-def _apart(pool: list[_Kept], seen: set[str], rng: random.Random) -> list[_Kept]:
-    """Return the items of a pool in random order, each with a picture of its own and none of those seen."""
+def _apart(pool: list[_Kept], asked: str, count: int, rng: random.Random) -> list[_Kept]:
+    """Return random items of a pool, at most `count`, each with a picture of its own that is not the asked one."""
+    seen = {asked}
     found: list[_Kept] = []
     for one in rng.sample(pool, len(pool)):
+        if len(found) == count:
+            break
         if one.picture not in seen:
-            seen = {*seen, one.picture}
+            seen.add(one.picture)
             found.append(one)
     return found
 

@@ -15,7 +15,7 @@ from converters import interleaved
 from converters.pointing import DRAWN, Fact, Shown, answer, choose_kind, choose_some, point_at
 from dataengine import examples
 from dataengine.annotation import Annotation, Turn
-from dataengine.errors import Skip
+from dataengine.errors import Quarantine, Skip
 from dataengine.marks import MAX_MARKS
 from dataengine.prompts import choose
 from dataengine.sample import Mark, Prompt, Region, Rendering, TextTargets
@@ -69,7 +69,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
         parts = _pointed(annotation, options.fact, options, rng)
     else:
         parts = [
-            _part(item, annotation.shared, options.fact, task.train, rng)
+            _part(item, annotation.shared, options.fact, task, rng)
             for item in (*annotation.examples, annotation)
         ]
     assert task.bank is not None
@@ -89,16 +89,18 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     )
 
 
-def _part(item: Annotation, shared: str, fact: str, train: bool, rng: random.Random) -> Part:
+def _part(item: Annotation, shared: str, fact: str, task: Task, rng: random.Random) -> Part:
     """Return what a whole picture is asked and answers; to evaluate it is the first of several facts."""
     found = examples.FACTS[fact](item)
     if not found:
         raise Skip("gather.no_example", f"item {item.key} has no {fact}")
     if fact == "label":
         # Of several classes the one that the examples were chosen by, where the picture has it.
-        name = spoken(shared if shared in found else found[0])
-        return Part(name, "", (name,))
-    one = rng.choice(found) if train else found[0]
+        name = shared if shared in found else found[0]
+        if task.labels is not None and task.labels.find(name) is None:
+            raise Quarantine("category.unknown", f"{name!r} is not in the label space {task.labels.id!r}")
+        return Part(spoken(name), "", (spoken(name),))
+    one = rng.choice(found) if task.train else found[0]
     if fact == "caption":
         said = sentence(one.text)
         return Part(said, "", tuple(dict.fromkeys((said, *(sentence(caption.text) for caption in found)))))

@@ -248,3 +248,16 @@ def test_objects_lie_on_the_last_of_several_pictures() -> None:
     (found,) = facts([asked])
 
     assert [(one.id, one.image) for one in found.instances] == [("1", 2)]
+
+
+def test_words_between_pictures_keep_their_places() -> None:
+    pictures = tuple(SampleImage(path=f"{n}.jpg", width=8, height=6, format="jpeg") for n in range(2))
+    turns = (Turn("user", "Look:\n<image>\nnewt\nAnd this:\n<image>"), Turn("assistant", "frog"))
+    asked = sample(
+        "in_context_text", images=pictures, conversation=turns, targets=TextTargets(answers=("frog",))
+    )
+
+    (found,) = facts([asked])
+
+    assert found.questions == ()
+    assert [dialog.turns for dialog in found.dialogs] == [turns]

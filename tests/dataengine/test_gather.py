@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -188,6 +189,17 @@ def test_an_item_without_the_fact_or_with_several_pictures_is_left_out() -> None
     )
 
 
+def test_an_example_of_another_class_has_none_of_the_asked_ones() -> None:
+    items = [item("1", ("a", "b")), item("2", ("a",)), *(item(f"b{number}", ("b",)) for number in range(9))]
+    items += [item("3", ("c",)), item("4", ("d",))]
+    how = Gather(by="label", same="some", shots=(3, 3))
+
+    for identity in map(str, range(40)):
+        first = next(iter(gather(how, identity, lambda: items, present)))
+        if isinstance(first, Annotation) and first.shared == "a":
+            assert {one.key for one in first.examples} == {"2", "3", "4"}
+
+
 def test_a_category_with_a_crowd_is_no_class_of_its_picture() -> None:
     def shows(key: str, crowd: bool) -> Annotation:
         one = Instance(id="0", category="cat", box=(0, 0, 5, 5))
@@ -278,6 +290,43 @@ def test_workers_and_a_second_run_change_nothing(shown: Tiny, tmp_path: Path) ->
     said: list[str] = []
     shown.convert(task="in_context_text", progress=lambda count, text: said.append(text))
     assert said == ["unchanged"]
+
+
+def test_a_run_that_was_stopped_goes_on_with_what_is_done(shown: Tiny, tmp_path: Path) -> None:
+    shown.repeat(1200)
+    whole, _ = shown.convert(task="in_context_mask", out=tmp_path / "whole")
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(count: int, text: str) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        shown.convert(task="in_context_mask", progress=stop)
+    (done,) = shown.out.glob("tiny/in_context_mask/train/.parts/*")
+    before, kept = done.stat().st_mtime_ns, set[int]()
+    folder, ledger = shown.convert(
+        task="in_context_mask", progress=lambda count, text: kept.add(done.stat().st_mtime_ns)
+    )
+
+    assert parts(folder) == parts(whole)
+    assert kept == {before}
+    assert ledger.units == 1200
+
+
+def test_the_order_of_records_changes_no_sample(shown: Tiny, tmp_path: Path) -> None:
+    one, _ = shown.convert(task="in_context_text")
+    document = shown.document()
+    document["images"].reverse()
+    shown.write(document)
+    two, _ = shown.convert(task="in_context_text", out=tmp_path / "two")
+
+    first, second = ({sample.id: sample for sample in read_samples(folder)} for folder in (one, two))
+    assert first.keys() == second.keys()
+    for name, sample in first.items():
+        # The record of the file is another one.
+        assert msgspec.structs.replace(second[name], origin=sample.origin) == sample
 
 
 def test_another_seed_gives_other_examples(shown: Tiny, tmp_path: Path) -> None:

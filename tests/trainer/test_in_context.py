@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from dataengine.geometry import mask_from_rle
 from dataengine.images import decode
 from dataengine.marks import COLORS, draw
 from dataengine.sample import InstanceTargets, Sample
@@ -88,6 +89,9 @@ def test_a_mirrored_mask_sample_is_mirrored_in_all_its_pictures(tiny: Tiny, tmp_
     assert [one.box for one in turned.regions] == [
         (32 - one.box[2], one.box[1], 32 - one.box[0], one.box[3]) for one in sample.regions
     ]
+    for before, after in zip(sample.regions, turned.regions, strict=True):
+        assert before.mask is not None and after.mask is not None
+        assert np.array_equal(mask_from_rle(before.mask)[:, ::-1], mask_from_rle(after.mask))
     assert all(np.array_equal(a[:, ::-1], b) for a, b in zip(pictures, mirrored, strict=True))
     back, _ = flip(turned, mirrored)
     assert back == sample
@@ -130,6 +134,7 @@ def test_in_context_text_of_six_pictures_fills_its_tiles(tiny: Tiny, tmp_path: P
     assert {len(sample.images) for sample, _ in found} == {6}
     for sample, pictures in found:
         one = encode(sample, pictures, TOKENIZER, SETTINGS, None)
-        patches = one.input_ids_L.eq(TOKENIZER.convert_tokens_to_ids("<im_patch>")).sum()
-        assert int(patches) == 4 * sum(one.tiles_per_image)
+        patch = TOKENIZER.convert_tokens_to_ids("<im_patch>")
+        assert isinstance(patch, int)
+        assert int(one.input_ids_L.eq(patch).sum()) == 4 * sum(one.tiles_per_image)
         assert torch.equal(one.region_tile_R, torch.tensor(np.cumsum(one.tiles_per_image) - 1))

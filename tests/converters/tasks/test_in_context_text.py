@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataengine.annotation import Annotation, Caption, Dialog, Image, Instance, Origin, Question, Turn
-from dataengine.errors import Skip
+from dataengine.annotation import (
+    Annotation,
+    Caption,
+    Dialog,
+    Image,
+    Instance,
+    Label,
+    LabelSpace,
+    Origin,
+    Question,
+    Turn,
+)
+from dataengine.errors import Quarantine, Skip
 from dataengine.geometry import rle_of_box
 from dataengine.marks import KINDS
 from dataengine.sample import Rendering, TextTargets
@@ -71,6 +82,16 @@ def test_of_several_classes_the_shared_one_is_said(make_task: MakeTask, build: B
 
     assert "<image>\nb\n" in said(rendering)[0]
     assert said(rendering)[1] == "b"
+
+
+def test_a_class_beyond_the_label_space_is_refused(make_task: MakeTask, build: Build) -> None:
+    labels = LabelSpace(id="two", labels=(Label(name="a"), Label(name="b")))
+    good = asked(item("2", labels=("a",)), item("1", labels=("b",)), shared="a")
+    bad = asked(item("2", labels=("c",)), item("1", labels=("c",)), shared="c")
+
+    assert said(build(good, make_task("in_context_text", labels, fact="label")))[1] == "a"
+    with pytest.raises(Quarantine, match=r"category\.unknown"):
+        build(bad, make_task("in_context_text", labels, fact="label"))
 
 
 def test_captions_are_sentences_and_all_of_the_last_picture_are_accepted(
