@@ -95,7 +95,7 @@ def test_classes_may_count_from_one(tmp_path: Path) -> None:
     assert (first.labels, second.labels) == (("zero",), ("one",))
 
 
-def test_pictures_stay_and_another_in_their_place_stops_all(tmp_path: Path) -> None:
+def test_pictures_stay_a_torn_one_is_mended_and_another_in_their_place_stops_all(tmp_path: Path) -> None:
     options = _idx(tmp_path, ROWS, [1, 0])
     (first, _), _ = _split(tmp_path, **options)
     file = tmp_path / first.images[0].path
@@ -103,6 +103,10 @@ def test_pictures_stay_and_another_in_their_place_stops_all(tmp_path: Path) -> N
 
     _split(tmp_path, **options)
     assert file.stat().st_mtime_ns == before
+
+    file.write_bytes(file.read_bytes()[:30])
+    _split(tmp_path, **options)
+    assert _pixels(tmp_path, first) == ROWS[0]
 
     Pillow.new("L", (3, 2), 77).save(file)
     with pytest.raises(SourceError, match="is not the picture of"):
