@@ -5,6 +5,7 @@ No writer makes these layouts, so the miniatures are made here, as the spec says
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import tarfile
@@ -154,6 +155,11 @@ def _fer(root: Path) -> None:
     _put(root / "fer2013.csv", f"emotion,pixels,Usage\n0,{pixels},Training\n3,{pixels},PublicTest\n")
 
 
+def _hrbench(root: Path) -> None:
+    cells = ("7", base64.b64encode(_picture()).decode(), "What colour?", "blue", "red", "green", "", "B")
+    _put(root / "hr_bench_4k.tsv", "index\timage\tquestion\tA\tB\tC\tD\tanswer\n" + "\t".join(cells) + "\n")
+
+
 def _roboflow(root: Path) -> None:
     _put(root / "train/a.jpg", _picture())
     categories = [
@@ -190,6 +196,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], int, str]] = {
     "bloodmnist": ("train", _bloodmnist, 2, "mmature granulocytes"),
     "chestmnist": ("val", _chestmnist, 1, "hernia"),
     "fer2013": ("val", _fer, 1, "appy"),
+    "hrbench": ("pixels_4k", _hrbench, 1, "B"),
     "rf100_bees_jt5in": ("train", _roboflow, 1, "bees"),
 }
 
