@@ -151,7 +151,7 @@ def digest_file(path: Path) -> str:
 def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a file so that it is there whole or not at all. Raises DataEngineError where it cannot be.
 
-    Without `sync` that holds for a killed program and not for a power cut; small files are written several times faster.
+    Without `sync` that holds for a killed program and not for a power cut, and small files take a fraction of the time.
     """
     with atomic(path, sync=sync) as file:
         file.write(data)
