@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from converters.formats.pixel_arrays import Source, labels, prepare, read
+from converters.formats.pixel_arrays import Source, labels, prepare, read, recognise
 from dataengine.annotation import Annotation, Rejected
 from dataengine.errors import SourceError
 from dataengine.files import Root
+from dataengine.listing import Fit, Listing
 
 Found = tuple[list[Annotation], list[Rejected]]
 
@@ -235,3 +236,17 @@ def test_a_column_may_hold_all_pixels(tmp_path: Path) -> None:
 def test_a_spec_that_cannot_be_read_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=says):
         msgspec.convert({"pictures": "p", "classes": ["a"], **options}, Source)
+
+
+def test_idx_files_are_recognised_by_their_names_in_pairs(tmp_path: Path) -> None:
+    _idx(tmp_path, ROWS, [1, 0])
+    (tmp_path / "lonely-images-idx3-ubyte").write_bytes(b"")
+
+    fit = recognise(Listing(Root(tmp_path)))
+
+    assert isinstance(fit, Fit)
+    (keys,) = fit.splits.values()
+    assert (keys["pictures"], keys["answers"]) == ("t-images-idx3-ubyte", "t-labels-idx1-ubyte")
+    assert len(list(read(msgspec.convert(keys, Source), Root(tmp_path)))) == 2
+    (tmp_path / "t-labels-idx1-ubyte").unlink()
+    assert isinstance(recognise(Listing(Root(tmp_path))), str)
