@@ -56,7 +56,7 @@ def labels(source: Source, root: Root) -> LabelSpace:
 
 def recognise(listing: Listing) -> Fit | str:
     """Say whether the folder holds XML files with polygons of objects, and the pictures that they name."""
-    files, folders = [], dict[str, str]()
+    files, folders = [], dict[tuple[str, str], None]()
     for file in listing.ending(".xml")[:50]:
         try:
             document = parse(listing.read(file))
@@ -67,11 +67,11 @@ def recognise(listing: Listing) -> Fit | str:
         folder = listing.picture_folder(_text(document, "filename"))
         if folder is not None:
             files.append(file)
-            folders.setdefault(str(PurePosixPath(file).parent), folder)
+            folders.setdefault(_tops(PurePosixPath(file).parent, PurePosixPath(folder)))
     if not files:
         return "no XML file has objects with polygons and a picture in the folder"
     splits: list[tuple[str, dict[str, object]]] = [
-        (inner, {"annotations": inner, "images": folder}) for inner, folder in folders.items()
+        (inner, {"annotations": inner, "images": folder}) for inner, folder in folders
     ]
     return Fit(
         splits=name_splits(splits),
@@ -79,6 +79,13 @@ def recognise(listing: Listing) -> Fit | str:
         why=f"{several(files)}: objects with polygons",
         certainty=3,
     )
+
+
+def _tops(annotations: PurePosixPath, images: PurePosixPath) -> tuple[str, str]:
+    """Return two folders without the folders in them that have the same names."""
+    while annotations.name and annotations.name == images.name:
+        annotations, images = annotations.parent, images.parent
+    return str(annotations), str(images)
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:

@@ -134,19 +134,27 @@ def prepare(source: Source, directory: Path) -> None:
             path = root.inside(_path(source, item))
         except Quarantine:
             continue  # told when it is read as an annotation
-        if path.is_file():
-            with Pillow.open(path) as there:
-                if np.array_equal(np.asarray(there), pixels):
-                    continue
+        there = _decoded(path)
+        if there is None:
+            data = io.BytesIO()
+            Pillow.fromarray(pixels).save(data, "PNG")
+            try:
+                write_atomic(path, data.getvalue(), sync=False)
+            except DataEngineError as error:
+                raise SourceError(f"{error}; pictures are written below --root") from error
+        elif not np.array_equal(there, pixels):
             raise SourceError(
                 f"{path}: is there already and is not the picture of {item.file}: {item.place}; move one of them away"
             )
-        data = io.BytesIO()
-        Pillow.fromarray(pixels).save(data, "PNG")
-        try:
-            write_atomic(path, data.getvalue())
-        except DataEngineError as error:
-            raise SourceError(f"{error}; pictures are written below --root") from error
+
+
+def _decoded(path: Path) -> npt.NDArray[Any] | None:
+    """Return the pixels of a picture, or None where there is none, or one that a power cut tore."""
+    try:
+        with Pillow.open(path) as picture:
+            return np.asarray(picture)
+    except (OSError, SyntaxError):
+        return None
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:

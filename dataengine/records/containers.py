@@ -95,8 +95,6 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, column: str) -> A
         raise ValueError(f"{member.size} bytes, expected at most {MAX_BYTES}")
     file = archive.extractfile(member)
     data = file.read() if file else b""
-    if len(data) != member.size:
-        raise tarfile.ReadError(f"{member.name} ends early")
     if column in TEXTS:
         return data.decode("utf-8-sig")
     if column == "json" or column.endswith(".json"):
@@ -169,7 +167,10 @@ def _example(data: bytes, words: frozenset[str]) -> dict[str, Any]:
             raise ValueError(f"it has a field {number}, as a SequenceExample has")
         for _, entry in _fields(features):
             parts = dict(_fields(entry))
-            name = bytes(parts.get(1, b"")).decode()
+            name = parts.get(1, b"")
+            if not isinstance(name, bytes):
+                raise ValueError(f"a feature is called {name!r:.40}")
+            name = name.decode()
             if name in words:
                 cells[name] = [
                     value for kind, part in _fields(parts.get(2, b"")) for value in _values(kind, part)
@@ -203,8 +204,10 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+def _fields(data: Any) -> Iterator[tuple[int, Any]]:
     """Yield number and content of a message's fields: bytes, or an integer. Raises ValueError, IndexError."""
+    if not isinstance(data, bytes):
+        raise ValueError(f"{data!r:.40} stands where a message is expected")
     place = 0
     while place < len(data):
         tag, place = _varint(data, place)

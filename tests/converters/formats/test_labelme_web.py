@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from converters.formats.labelme_web import Source, labels, read
+from converters.formats.labelme_web import Source, labels, read, recognise
 from dataengine.annotation import Annotation, Rejected
 from dataengine.errors import SourceError
 from dataengine.files import Root
 from dataengine.geometry import mask_from_rle
+from dataengine.listing import Fit, Listing
 
 Samples = Callable[[str], Root]
 SQUARE = "<polygon>" + "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((1, 1), (4, 1), (4, 3), (1, 3)))
@@ -131,3 +132,18 @@ def test_the_made_up_excerpt_has_seven_objects(samples: Samples) -> None:
     assert [item.mask is None for item in found.instances] == [
         False, False, False, False, True, False, False,
     ]  # fmt: skip
+
+
+def test_a_folder_is_recognised_by_the_folders_above_those_of_equal_names(tmp_path: Path) -> None:
+    _split(tmp_path, _object("cat", SQUARE))
+
+    fit = recognise(Listing(Root(tmp_path)))
+
+    assert isinstance(fit, Fit)
+    (keys,) = fit.splits.values()
+    assert (keys["annotations"], keys["images"]) == ("Annotations", "Images")
+    (tmp_path / "Annotations/in/a.xml").write_text("<annotation><filename>a.png</filename></annotation>")
+    assert (
+        recognise(Listing(Root(tmp_path)))
+        == "no XML file has objects with polygons and a picture in the folder"
+    )

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from converters.formats.pixel_arrays import Source, labels, prepare, read
+from converters.formats.pixel_arrays import Source, labels, prepare, read, recognise
 from dataengine.annotation import Annotation, Rejected
 from dataengine.errors import SourceError
 from dataengine.files import Root
+from dataengine.listing import Fit, Listing
 
 Found = tuple[list[Annotation], list[Rejected]]
 
@@ -95,7 +96,7 @@ def test_classes_may_count_from_one(tmp_path: Path) -> None:
     assert (first.labels, second.labels) == (("zero",), ("one",))
 
 
-def test_pictures_stay_and_another_in_their_place_stops_all(tmp_path: Path) -> None:
+def test_pictures_stay_a_torn_one_is_mended_and_another_in_their_place_stops_all(tmp_path: Path) -> None:
     options = _idx(tmp_path, ROWS, [1, 0])
     (first, _), _ = _split(tmp_path, **options)
     file = tmp_path / first.images[0].path
@@ -103,6 +104,10 @@ def test_pictures_stay_and_another_in_their_place_stops_all(tmp_path: Path) -> N
 
     _split(tmp_path, **options)
     assert file.stat().st_mtime_ns == before
+
+    file.write_bytes(file.read_bytes()[:30])
+    _split(tmp_path, **options)
+    assert _pixels(tmp_path, first) == ROWS[0]
 
     Pillow.new("L", (3, 2), 77).save(file)
     with pytest.raises(SourceError, match="is not the picture of"):
@@ -231,3 +236,17 @@ def test_a_column_may_hold_all_pixels(tmp_path: Path) -> None:
 def test_a_spec_that_cannot_be_read_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=says):
         msgspec.convert({"pictures": "p", "classes": ["a"], **options}, Source)
+
+
+def test_idx_files_are_recognised_by_their_names_in_pairs(tmp_path: Path) -> None:
+    _idx(tmp_path, ROWS, [1, 0])
+    (tmp_path / "lonely-images-idx3-ubyte").write_bytes(b"")
+
+    fit = recognise(Listing(Root(tmp_path)))
+
+    assert isinstance(fit, Fit)
+    (keys,) = fit.splits.values()
+    assert (keys["pictures"], keys["answers"]) == ("t-images-idx3-ubyte", "t-labels-idx1-ubyte")
+    assert len(list(read(msgspec.convert(keys, Source), Root(tmp_path)))) == 2
+    (tmp_path / "t-labels-idx1-ubyte").unlink()
+    assert isinstance(recognise(Listing(Root(tmp_path))), str)

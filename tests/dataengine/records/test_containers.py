@@ -165,7 +165,18 @@ def test_numbers_that_are_not_packed_are_read_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x0a\x05ab", b"\x0b", _message(2, b""), _example(a=(1, b"\x0a\x09x")), b"\xff" * 12]
+    "data",
+    [
+        b"\x0a\x05ab",
+        b"\x0b",
+        b"\x08\x07",
+        b"\xff" * 12,
+        _message(2, b""),
+        _message(1, b"\x08\x07"),
+        _message(1, _message(1, b"\x08\x07")),
+        _message(1, _message(1, _message(1, b"\xff"))),
+        _example(a=(1, b"\x0a\x09x")),
+    ],
 )
 def test_an_example_that_is_none_costs_itself_alone(tmp_path: Path, data: bytes) -> None:
     wrong, good = _read(tmp_path, _framed(data, _example(a=(1, _message(1, b"x")))))
