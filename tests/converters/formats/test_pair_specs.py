@@ -191,3 +191,17 @@ def test_the_photograph_beside_a_depth_map_is_found_whatever_its_name(tmp_path: 
         "SUNRGBD/kv1/b/1/depth_bfx/d.png",
     ]
     assert lost.reason == "id.orphan"
+
+
+def test_a_frame_is_made_of_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "sep_testlist.txt").write_text("00001/0266\n")
+
+    (found,) = _items("vimeo90k", "test", tmp_path)
+
+    assert isinstance(found, Annotation)
+    assert [(image.path, image.role) for image in found.images] == [
+        ("sequences/00001/0266/im3.png", "input"),
+        ("sequences/00001/0266/im5.png", "input"),
+        ("sequences/00001/0266/im4.png", "target"),
+    ]
+    assert (found.edits[0].before, found.edits[0].after) == (0, 2)
