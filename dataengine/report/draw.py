@@ -37,8 +37,10 @@ def draw_sample(
     Targets lie on the last input picture; regions on the picture that they name. A label space adds skeletons.
     """
     drawn = []
+    # More than three, such as frames of a film, share the width of three.
+    side = min(SIDE, 3 * SIDE // max(len(pictures), 1))
     for number, pixels in enumerate(pictures):
-        scale = min(SIDE / max(pixels.shape[:2]), 4.0)
+        scale = min(side / max(pixels.shape[:2]), 4.0)
         size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
         picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
         for region_number, region in enumerate(sample.regions, start=1):
