@@ -210,7 +210,7 @@ def show(data: bytes, measure: Measure | None) -> Pixels:
     """Decode a picture to RGB uint8 [height, width, 3]; measured numbers from dark to bright, invalid ones black.
 
     Their range is that of the valid ones from the 2nd to the 98th percentile, as monocular depth estimators take it
-    (Marigold, Ke et al. 2024, section 3.2): a few far points would leave the rest dark. Vectors are shown as stored.
+    (Marigold, Ke et al. 2024): a few far points would leave the rest dark. Vectors are shown as stored.
     """
     if measure is None or measure.quantity == "normal":
         return decode(data)

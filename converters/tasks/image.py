@@ -11,7 +11,6 @@ from dataengine.errors import Quarantine, Skip
 from dataengine.prompts import choose
 from dataengine.sample import ImageTargets, Prompt, Rendering, Route
 from dataengine.task import Task, Unit
-from dataengine.tokens import IMAGE
 from dataengine.wording import one_line, phrase, pictures
 
 VERSION = "2"
@@ -69,12 +68,13 @@ def _edit(annotation: Annotation, unit: Edit, task: Task, rng: random.Random) ->
     whole, words = one_line(unit.instruction), phrase(unit.instruction, task.lang)
     if not words:
         raise Skip("text.empty")
-    roles = {number: image.role for number, image in enumerate(annotation.images)}
-    if roles != {unit.before: "input", unit.after: "target"}:
+    roles = [image.role for image in annotation.images]
+    targets = [number for number, role in enumerate(roles) if role == "target"]
+    if targets != [unit.after] or roles[unit.before] != "input":
         raise Quarantine(
             "media.role",
-            f"images are {', '.join(roles.values())}, expected image {unit.before} as the only input "
-            f"and image {unit.after} as the only target",
+            f"images are {', '.join(roles)}, expected image {unit.before} as an input and image {unit.after} as the "
+            "only target",
         )
     assert task.bank is not None
     if task.train and rng.random() < options.bare_ratio:
@@ -82,7 +82,7 @@ def _edit(annotation: Annotation, unit: Edit, task: Task, rng: random.Random) ->
     else:
         question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
         asked, prompt = question.fill(instruction=words), Prompt(bank=task.bank.id, question=question.id)
-    return _render(f"{IMAGE}\n{asked}", whole, unit.after, prompt, task, task.lang, rng)
+    return _render(f"{pictures(annotation)}{asked}", whole, unit.after, prompt, task, task.lang, rng)
 
 
 def _map(annotation: Annotation, task: Task, rng: random.Random) -> Rendering:

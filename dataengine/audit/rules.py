@@ -239,13 +239,13 @@ def sample_rules(sample: Sample) -> Iterator[tuple[str, Hit]]:
         if value.strip().lower() in UNKNOWN_LICENSES:
             yield "license.missing", Hit(f"license of {license_kind} is {value!r}")
     if isinstance(sample.targets, InstanceTargets | KeypointTargets) and sample.images:
-        shown = sample.images[sample.object_image]
-        width, height = shown.width, shown.height
+        place = sample.object_image
+        width, height = sample.images[place].width, sample.images[place].height
         for item in sample.targets.instances:
             if box_area(item.box) <= 0:
-                yield "box.degenerate", Hit(f"target {item.id}", item.box)
+                yield "box.degenerate", Hit(f"target {item.id}", item.box, place)
             if clip_box(item.box, width, height) != item.box:
-                yield "box.outside", Hit(f"target {item.id}", item.box)
+                yield "box.outside", Hit(f"target {item.id}", item.box, place)
 
 
 def image_rules(path: str, header: Probe) -> Iterator[tuple[str, Hit]]:

@@ -20,6 +20,7 @@ from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import MAX_BYTES, MAX_PIXELS
 
+ENDINGS = (".npy", ".pfm", ".dpt")
 Floats = npt.NDArray[np.float64]
 
 # PFM (P. Debevec): width, height, and a number whose sign tells the order of bytes; rows run from below.
@@ -61,7 +62,7 @@ def _load(root: Root, file: str) -> Floats:
             return _pfm(data, file)
         case ".dpt":
             return _dpt(data, file)
-    raise Quarantine("map.format", f"{file}: expected a .npy, .pfm or .dpt file")
+    raise Quarantine("map.format", f"{file}: expected an array of {', '.join(ENDINGS)}")
 
 
 def _npy(data: bytes, file: str) -> Floats:

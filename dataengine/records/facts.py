@@ -81,15 +81,7 @@ class MeasureFact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def made(self, scale: float) -> Measure:
         """Return the measure with its scale. Raises ValueError for one that is none."""
-        return Measure(
-            quantity=self.quantity,
-            unit=self.unit,
-            scale=scale,
-            offset=self.offset,
-            invalid=self.invalid,
-            axes=self.axes,
-            rotated=self.rotated,
-        )
+        return Measure(**{**msgspec.structs.asdict(self), "scale": scale})
 
 
 class ImageFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):

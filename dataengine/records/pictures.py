@@ -1,8 +1,8 @@
-"""Pictures that stand inside a table, and maps that are arrays, written out before anything is read: annotations name
-files.
+"""Pictures that stand inside a table, and maps that are arrays, written out as files: annotations name files.
 
 A cell is bytes, what Hugging Face `datasets` stores for a picture (`{bytes, path}`), or base64 text (also as a `data:`
-address). A cell that holds no picture is passed over: whoever names its file finds none, and says so.
+address). A cell without a picture and a file without a map are passed over: whoever names the file that would have
+been written finds none, and says so.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dataengine.records.paths import fill, parse_template
 from dataengine.records.steps import Stream
 from dataengine.records.values import Scope, Source
 
+_ENDING = re.compile(r"[.]\w+$")
 _DATA_ADDRESS = re.compile(r"data:[\w.+-]*/[\w.+-]*;base64,")
 
 
@@ -55,6 +56,9 @@ class Unpack(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for template in (self.array, self.mask):
             if template is not None:
                 parse_template(template)
+                ending = _ENDING.search(template)
+                if ending is not None and ending[0].lower() not in arrays.ENDINGS:
+                    raise ValueError(f"{template!r}: expected an array of {', '.join(arrays.ENDINGS)}")
         first = parse_template(self.to)[0]
         if first.steps or "/" not in first.text:
             raise ValueError(f"to: {self.to!r}, expected a folder of its own first: 'unpacked/{{id}}.jpg'")

@@ -39,10 +39,12 @@ def draw_sample(
     from a shard, and has its marks already. A label space adds skeletons.
     """
     drawn = []
+    # More than three, such as frames of a film, share the width of three.
+    side = min(SIDE, 3 * SIDE // max(len(pictures), 1))
     for number, pixels in enumerate(pictures):
         if sample.images[number].digest is None:
             pixels = marks.draw(pixels, sample.marks_on(number))
-        scale = min(SIDE / max(pixels.shape[:2]), 4.0)
+        scale = min(side / max(pixels.shape[:2]), 4.0)
         size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
         picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
         for region_number, region in enumerate(sample.regions, start=1):

@@ -281,12 +281,12 @@ def test_a_measure_makes_values_of_numbers_and_says_which_are_valid() -> None:
 
 
 def test_numbers_that_were_turned_are_turned_back() -> None:
-    # 2,344 mm, turned by three bits to the left, as SUN RGB-D stores it.
-    values, _ = measured(
-        grey16([2344 << 3, (1 << 15 | 1 << 3) & 65535]), Measure(quantity="depth", unit="m", rotated=3)
-    )
+    # Turned by three bits to the left, as SUN RGB-D stores them: the highest bits come in from below.
+    turned = [(number << 3 | number >> 13) & 65535 for number in (2344, 40001)]
 
-    assert values.tolist() == [[2344.0, 4097.0]]
+    values, _ = measured(grey16(turned), Measure(quantity="depth", unit="m", rotated=3))
+
+    assert values.tolist() == [[2344.0, 40001.0]]
 
 
 def test_a_vector_has_three_channels_and_is_invalid_where_all_of_them_are() -> None:

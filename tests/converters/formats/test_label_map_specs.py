@@ -31,6 +31,9 @@ def _picture(source: Source) -> Pillow.Image:
         row = np.array([[_color(key) for key in found]], np.uint8)
     elif source.encoding == "binary":
         row = np.array([[255 * int(key) for key in found]], np.uint8)
+    elif source.objects is not None:
+        # The first object of each class.
+        row = np.array([[int(key) * source.objects + 1 for key in found]], np.uint16)
     else:
         row = np.array([[int(key) for key in found]], np.uint8)
     return Pillow.fromarray(row.repeat(SIDE, axis=0).repeat(SIDE, axis=1))
@@ -57,7 +60,9 @@ def test_a_miniature_of_the_layout_is_read_whole(name: str, tmp_path: Path) -> N
         (found,) = read(source, Root(root))
 
         assert isinstance(found, Annotation), found
-        assert [item.path for item in found.images] == [image]
+        earlier = [path_patterns.fill(one, parts) for one in source.before]
+        assert [item.path for item in found.images] == [*earlier, image]
+        assert {item.image for item in found.instances} == {len(earlier)}
         named = [item.category for item in found.instances if not item.ignore]
         assert named == list(labels(source, Root(root)).names)
         assert any(item.ignore for item in found.instances) == bool(source.ignore)

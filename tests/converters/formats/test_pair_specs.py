@@ -110,6 +110,13 @@ PAIRS = [
         "blendedmvs", "all", "5a3/rendered_depth_maps/00000001.pfm", "5a3/blended_images/00000001.jpg",
         "depth16/5a3/00000001.png",
     ),
+    (
+        "hide_deblur", "test", "HIDE_dataset/test/7.png", None, "HIDE_dataset/GT/7.png",
+    ),
+    (
+        "reds_sr", "train", "train/train_sharp_bicubic/X4/000/00000001.png", None,
+        "train/train_sharp/000/00000001.png",
+    ),
 ]  # fmt: skip
 
 
@@ -157,3 +164,44 @@ def test_a_list_names_both_pictures_of_a_pair(tmp_path: Path) -> None:
 
     assert isinstance(found, Annotation)
     assert [image.path for image in found.images] == ["s/blur/blur_1.png", "s/gt/gt_1.png"]
+
+
+def test_all_exposures_of_a_scene_aim_at_its_label(tmp_path: Path) -> None:
+    for file in ("Dataset_Part1/12/1.JPG", "Dataset_Part1/12/2.JPG", "Dataset_Part1/Label/12.JPG"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+
+    first, second, label = _items("sice", "all", tmp_path)
+
+    assert isinstance(first, Annotation) and isinstance(second, Annotation) and isinstance(label, Rejected)
+    assert first.images[1].path == second.images[1].path == "Dataset_Part1/Label/12.JPG"
+    assert label.reason == "where.filtered"
+
+
+def test_the_photograph_beside_a_depth_map_is_found_whatever_its_name(tmp_path: Path) -> None:
+    for file in ("kv1/b/1/depth_bfx/d.png", "kv1/b/1/image/p.jpg", "kv1/b/2/depth_bfx/d.png"):
+        (tmp_path / "SUNRGBD" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "SUNRGBD" / file).touch()
+
+    found, lost = _items("sunrgbd_depth", "all", tmp_path)
+
+    assert isinstance(found, Annotation) and isinstance(lost, Rejected)
+    assert [image.path for image in found.images] == [
+        "SUNRGBD/kv1/b/1/image/p.jpg",
+        "SUNRGBD/kv1/b/1/depth_bfx/d.png",
+    ]
+    assert lost.reason == "id.orphan"
+
+
+def test_a_frame_is_made_of_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "sep_testlist.txt").write_text("00001/0266\n")
+
+    (found,) = _items("vimeo90k", "test", tmp_path)
+
+    assert isinstance(found, Annotation)
+    assert [(image.path, image.role) for image in found.images] == [
+        ("sequences/00001/0266/im3.png", "input"),
+        ("sequences/00001/0266/im5.png", "input"),
+        ("sequences/00001/0266/im4.png", "target"),
+    ]
+    assert (found.edits[0].before, found.edits[0].after) == (0, 2)

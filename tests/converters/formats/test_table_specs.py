@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from converters.formats.records import read
@@ -66,6 +68,13 @@ FILMS: list[tuple[str, str, Files, list[str], str]] = [
         "activitynet_captions", "val_1",
         {"val_1.json": {"v_1": {"duration": 9.0, "timestamps": [[0.4, 3.6]], "sentences": [" A dive."]}}},
         [f"frames/v_1/{number}.jpg" for number in range(5)], " A dive.",
+    ),
+    (
+        "msrvtt", "train",
+        {"train_val_videodatainfo.json": {
+            "videos": [{"video_id": "video1", "split": "train"}],
+            "sentences": [{"video_id": "video1", "caption": "a man sings", "sen_id": 0}]}},
+        [f"frames/video1/{number}.jpg" for number in EIGHT], "a man sings",
     ),
     (
         "qvhighlights", "val",
@@ -243,3 +252,49 @@ def test_masks_of_a_frame_of_sa_v_are_its_objects_and_one_out_of_sight_is_none(t
         "frames/sav_1/1.jpg",
     ]
     assert [item.id for item in first.instances] == ["0"] and [item.id for item in second.instances] == ["1"]
+
+
+def test_both_times_of_a_place_are_shown_with_what_is_said_of_the_change(tmp_path: Path) -> None:
+    row = {
+        "filename": "1.png",
+        "filepath": "val",
+        "sentences": [{"raw": " a house was built"}],
+        "changeflag": 1,
+    }
+
+    (found,) = _annotations("levir_cc", "val", tmp_path, {"LevirCCcaptions.json": {"images": [row]}})
+
+    assert [image.path for image in found.images] == ["images/val/A/1.png", "images/val/B/1.png"]
+    assert found.captions[0].text == "a house was built"
+
+
+def test_options_of_a_film_s_question_lose_their_letters(tmp_path: Path) -> None:
+    row = {
+        "question_id": "1-1",
+        "videoID": "v",
+        "question": "Who?",
+        "options": ["A. He.", "B. She."],
+        "answer": "B",
+    }
+    (tmp_path / "videomme").mkdir()
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "videomme/test.parquet")
+
+    (found,) = _annotations("videomme", "test", tmp_path, {})
+
+    assert (found.questions[0].choices, found.questions[0].answers) == (("He.", "She."), ("She.",))
+
+
+def test_the_answer_of_egoschema_is_a_position(tmp_path: Path) -> None:
+    row = {
+        "question_idx": "5",
+        "video_idx": "v",
+        "question": "Why?",
+        "option": ["a", "b", "c"],
+        "answer": "2",
+    }
+    (tmp_path / "Subset").mkdir()
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "Subset/test.parquet")
+
+    (found,) = _annotations("egoschema", "subset", tmp_path, {})
+
+    assert found.questions[0].answers == ("c",) and len(found.images) == 8

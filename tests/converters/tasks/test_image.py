@@ -154,3 +154,12 @@ def test_a_restoration_is_told_by_its_instruction(make_task: MakeTask, build: Bu
 
     assert rendering.conversation[0].text == "<image>\nPlease restore this picture: remove the rain."
     assert rendering.targets == ImageTargets(image=1, caption="Remove the rain.")
+
+
+def test_an_edit_may_look_at_several_pictures(make_task: MakeTask, build: Build) -> None:
+    annotation = annotate("Make the frame between these two.", "input", "input", "target", after=2)
+
+    rendering = build(annotation, make_task("image_restoration", train=False))
+
+    assert rendering.conversation[0].text.startswith("<image>\n<image>\nPlease restore")
+    assert rendering.targets == ImageTargets(image=2, caption="Make the frame between these two.")

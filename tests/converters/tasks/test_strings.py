@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from dataengine.annotation import (
@@ -16,6 +17,7 @@ from dataengine.annotation import (
     Instance,
     Label,
     LabelSpace,
+    Measure,
     Origin,
     Question,
     Turn,
@@ -132,12 +134,44 @@ FOUND = Annotation(
     key="10", images=(Image(path="b.jpg"),), origin=SCENE.origin, instances=SCENE.instances, shared="dog",
     examples=(MARKED,),
 )  # fmt: skip
+FRAMES = Annotation(
+    key="7",
+    images=(Image(path="0.jpg"), Image(path="1.jpg")),
+    origin=Origin(file="f", record="r"),
+    captions=SCENE.captions,
+    questions=SCENE.questions,
+    labels=("dog",),
+)
+CHANGED = Annotation(
+    key="8",
+    images=FRAMES.images,
+    origin=FRAMES.origin,
+    instances=tuple(msgspec.structs.replace(one, image=1) for one in SCENE.instances),
+    captions=SCENE.captions,
+)
+
+
+def _mapped(measure: Measure) -> Annotation:
+    images = (Image(path="a.jpg"), Image(path="d.png", role="target", measure=measure))
+    return Annotation(key="9", images=images, origin=FRAMES.origin)
+
+
 ANNOTATIONS = {
     "region_caption_multi": SAID,
     "mark_recognition": MARKED,
     "mark_ocr": MARKED_TEXT,
     "in_context_text": TOLD,
     "in_context_mask": FOUND,
+    "depth": _mapped(Measure(quantity="inverse_depth", unit="1/m")),
+    "normals": _mapped(Measure(quantity="normal", unit="none")),
+    "image_restoration": EDITED,
+    "change_segmentation": CHANGED,
+    "change_caption": CHANGED,
+    "image_quality": GROUNDED,
+    "image_aesthetics": GROUNDED,
+    **dict.fromkeys(
+        ("video_qa", "video_qa_open", "video_choices", "video_caption", "video_classification"), FRAMES
+    ),
     "text_spotting": READ,
     "ocr": READ,
     "region_ocr": READ,
@@ -265,6 +299,51 @@ EXPECTED = {
         "Mark the same kind of thing in the last picture:\n<image>",
         "[DET]",
     ),
+    "depth": (
+        "<image>\nEstimate the inverse depth at every pixel of this picture.",
+        "Here is the map [EDIT].",
+    ),
+    "normals": ("<image>\nEstimate the surface normals in this picture.", "Here is the normal map [EDIT]."),
+    "image_restoration": (
+        "<image>\nPlease restore this picture: remove the dog.",
+        "Here is the restored picture [EDIT].",
+    ),
+    "change_segmentation": (
+        "<image>\n<image>\nThese two pictures show one place at two times. Segment in the second one: person, dog.",
+        "These are the changes: person[SEG], dog[SEG].",
+    ),
+    "change_caption": (
+        "<image>\n<image>\nThese two pictures show one place at two times. Describe in a sentence what changed.",
+        "A man and his dog.",
+    ),
+    "video_qa": (
+        "<image>\n<image>\nThese pictures are frames of one video, in order. What is it?\n"
+        "Answer with a single word or a short phrase.",
+        "dog",
+    ),
+    "video_qa_open": ("<image>\n<image>\nWhat is it?", "dog"),
+    "video_choices": (
+        "<image>\n<image>\nThese pictures are frames of one video, in order. What is it?\nA. cat\nB. dog\n"
+        "Answer with the letter of the right option.",
+        "B",
+    ),
+    "video_caption": (
+        "<image>\n<image>\nThese pictures are frames of one video, in order. Describe in a sentence what happens.",
+        "A man and his dog.",
+    ),
+    "video_classification": (
+        "<image>\n<image>\nThese pictures are frames of one video. What action does it show? Give its name only.",
+        "Dog.",
+    ),
+    "image_quality": (
+        "<image>\nHow good is the quality of this picture? Choose one of these words: person, dog.",
+        "Dog.",
+    ),
+    "image_aesthetics": (
+        "<image>\nHow beautiful is this picture? Choose one of these words: person, dog.",
+        "Dog.",
+    ),
+    "interleaved": ("<image>\nHello.", "Hello!"),
     "classification": (
         "<image>\nWhich class does this picture belong to? Answer with its name only.",
         "Dog.",

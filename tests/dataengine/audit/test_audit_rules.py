@@ -160,6 +160,17 @@ def test_each_sample_rule_is_hit_by_what_breaks_it(sample: Sample, rule: str) ->
     assert [name for name, _ in sample_rules(sample)] == [rule]
 
 
+def test_the_objects_of_several_pictures_are_held_against_the_last() -> None:
+    images = tuple(
+        SampleImage(path=f"{width}.jpg", width=width, height=24, format="jpeg") for width in (100, 32)
+    )
+    turns = (Turn("user", "<image><image>\nwhere?"), Turn("assistant", "cat[DET]"))
+
+    ((name, hit),) = sample_rules(_sample(images=images, conversation=turns, targets=_target(5, 5, 33, 9)))
+
+    assert (name, hit.image) == ("box.outside", 1)
+
+
 @pytest.mark.parametrize(
     ("path", "file_format", "orientation", "rules"),
     [

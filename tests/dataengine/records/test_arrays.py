@@ -135,6 +135,7 @@ def test_maps_are_written_out_beside_the_source_before_it_is_read(tmp_path: Path
         ({"picture": "p"}, "either 'picture' or 'array'"),
         ({"scale": None}, "scale: None, expected a factor above 0"),
         ({"scale": -1}, "scale: -1.0, expected a factor above 0"),
+        ({"array": "{view}.h5"}, "'{view}.h5': expected an array of .npy, .pfm, .dpt"),
         ({"array": None, "picture": "p"}, "scale: 100.0, expected a factor above 0 beside 'array'"),
         ({"array": None, "scale": None, "picture": "p", "mask": "m"}, "mask: stands beside no 'array'"),
     ],

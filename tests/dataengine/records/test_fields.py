@@ -149,6 +149,11 @@ def test_a_run_length_code_is_a_mask_and_an_empty_one_no_object(tmp_path: Path) 
         assert _reason({"m": bad}, tmp_path, images="a", instances={"rle": "m"})[0] == reason
 
 
+def test_a_mask_is_stated_once() -> None:
+    with pytest.raises(msgspec.ValidationError, match="rle: stands beside polygon"):
+        msgspec.convert({"instances": {"rle": "a", "polygon": {"from": "b"}}}, Fields, strict=True)
+
+
 def test_captions_come_from_text_and_from_lists(tmp_path: Path) -> None:
     row = {"one": "a cat", "many": [" x ", "y"], "zh": "猫", "none": None}
 

@@ -199,3 +199,14 @@ def test_objects_are_drawn_on_the_last_input_picture() -> None:
 
     assert _is(GREY, drawn[0]) and _is(GREY, drawn[2])
     assert _is(color_of("cat"), drawn[1][150:190, 100:102])
+
+
+def test_frames_of_a_film_share_the_width_of_three_pictures() -> None:
+    images = tuple(SampleImage(path=f"{n}.png", width=SIDE, height=SIDE, format="png") for n in range(8))
+
+    frames = draw_sample(_sample(images=images), [_pixels(SIDE, SIDE)] * 8)
+
+    assert {picture.width for picture in frames} == {3 * SIDE // 8}
+    assert [
+        picture.width for picture in draw_sample(_sample(images=images[:3]), [_pixels(SIDE, SIDE)] * 3)
+    ] == [SIDE] * 3
