@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from dataengine import examples
 from dataengine.annotation import Annotation, Instance
 from dataengine.errors import Skip
 from dataengine.geometry import box_iou
@@ -36,7 +37,7 @@ def nameable(annotation: Annotation, fact: Fact) -> list[Instance]:
     return [
         item
         for item in annotation.instances
-        if item.box is not None and not (item.crowd or item.ignore or item.difficult) and answer(item, fact)
+        if item.box is not None and examples.real(item) and examples.plain(answer(item, fact))
     ]
 
 

@@ -72,6 +72,14 @@ def test_what_is_too_small_to_be_seen_is_marked_only_where_nothing_else_is(
         assert len(build(annotate(thing(0, side=2), thing(3, side=2)), task, seed).marks) == 1
 
 
+def test_text_that_speaks_the_models_language_is_not_asked_for(make_task: MakeTask, build: Build) -> None:
+    annotation = annotate(thing(0, "<image>"), thing(1, "EXIT"), thing(2, "[DET]"), thing(3, "a\0b"))
+
+    for seed in range(10):
+        marks = build(annotation, make_task("mark_ocr"), seed).marks
+        assert [mark.box for mark in marks] == [thing(1).box]
+
+
 def test_a_picture_without_objects_is_skipped(make_task: MakeTask, build: Build) -> None:
     with pytest.raises(Skip, match=r"object\.none"):
         build(annotate(), make_task("mark_recognition"))
