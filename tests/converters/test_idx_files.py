@@ -47,6 +47,7 @@ def test_a_file_that_ends_early_has_what_is_whole() -> None:
         (gzip.compress(_file(8, [1, 1, 1], b"a"))[:20], "gzip"),
         (b"\x1f\x8b" + bytes(30), "gzip"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_another_file_is_refused(data: bytes, says: str) -> None:
     with pytest.raises(SourceError, match=says):
