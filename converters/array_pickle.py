@@ -1,7 +1,8 @@
 """Pickles of plain values and NumPy's arrays: what `plain_pickle` reads, and arrays of numbers or of such arrays.
 
 An array stands in a pickle as calls: one that makes an empty array, one that makes a type of numbers, and states that
-fill both. Only these calls are known, by their names, and they are acted out here: nothing is imported or called.
+fill both; a NumPy number is one call. Only these calls are known, by their names, and they are acted out here: nothing
+is imported or called.
 """
 
 from __future__ import annotations
@@ -14,21 +15,37 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from converters.plain_pickle import PlainUnpickler
 from dataengine.errors import SourceError
 
 _RECONSTRUCT = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct")
+_SCALAR = ("numpy.core.multiarray scalar", "numpy._core.multiarray scalar")
 _ARRAY, _DTYPE = "numpy ndarray", "numpy dtype"
-_ENCODE = "_codecs encode"  # how Python 3 writes bytes for Python 2
+# How Python 3 writes bytes for Python 2: as text, and nothing as a call of the type.
+_ENCODE, _BYTES = "_codecs encode", "__builtin__ bytes"
+_KNOWN = frozenset({*_RECONSTRUCT, *_SCALAR, _ARRAY, _DTYPE, _ENCODE, _BYTES})
 _NUMBERS = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "b1")
 _OBJECTS = ("O4", "O8")
 
 
 def load(file: str, data: bytes) -> object:
     """Return the value of a pickle, its arrays as NumPy's. Raises SourceError where it asks for anything else."""
+    # Python 2 wrote text and the bytes of arrays alike: UTF-8 where somebody cared, else Latin-1, which takes anything.
     try:
-        return _plain(_ArrayUnpickler(io.BytesIO(data), encoding="latin-1").load())
+        return _read(file, data, "utf-8")
+    except UnicodeDecodeError:
+        return _read(file, data, "latin-1")
+
+
+def _read(file: str, data: bytes, encoding: str) -> object:
+    try:
+        return _plain(_ArrayUnpickler(io.BytesIO(data), encoding=encoding).load())
+    except UnicodeDecodeError as error:
+        if encoding != "latin-1":
+            raise
+        raise SourceError(f"{file}: {error}; expected a pickle of plain values and arrays") from error
     # A broken pickle can go wrong in as many ways as its codes; none of them runs anything.
     except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
             RecursionError, TypeError, UnicodeError, ValueError, struct.error) as error:  # fmt: skip
@@ -52,10 +69,11 @@ class _Stored(msgspec.Struct):
 
 class _ArrayUnpickler(PlainUnpickler):
     stack: list[Any]
+    encoding: str
 
     def find_class(self, module: str, name: str) -> Any:
         named = f"{module} {name}"
-        if named not in (*_RECONSTRUCT, _ARRAY, _DTYPE, _ENCODE):
+        if named not in _KNOWN:
             raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}; refused")
         return _Named(named)
 
@@ -69,6 +87,10 @@ class _ArrayUnpickler(PlainUnpickler):
             self.stack[-1] = _Stored(kind=arguments[0])
         elif name == _ENCODE and len(arguments) == 2 and arguments[1] in ("latin1", "latin-1"):
             self.stack[-1] = arguments[0].encode("latin-1")
+        elif name == _BYTES and not arguments:
+            self.stack[-1] = b""
+        elif name in _SCALAR and len(arguments) == 2 and isinstance(arguments[0], _Stored):
+            self.stack[-1] = self._numbers(*arguments)[0].item()
         else:
             raise pickle.UnpicklingError(f"the pickle calls {called!r}; refused")
 
@@ -90,15 +112,21 @@ class _ArrayUnpickler(PlainUnpickler):
                 raise pickle.UnpicklingError(f"an array of {shape} has {len(content)} elements")
             values[:] = [_plain(item) for item in content]
         else:
-            stored = content.encode("latin-1") if isinstance(content, str) else content
-            values = np.frombuffer(stored, kind.kind)
+            values = self._numbers(kind, content)
         made.values = values.reshape(shape, order=order)
+
+    def _numbers(self, kind: _Stored, content: bytes | str) -> npt.NDArray[Any]:
+        stored = content.encode(self.encoding) if isinstance(content, str) else content
+        return np.frombuffer(stored, kind.kind)
 
     dispatch = {  # noqa: RUF012
         **PlainUnpickler.dispatch,
         pickle.REDUCE[0]: reduce,
         pickle.BUILD[0]: build,
-        **{code[0]: pickle._Unpickler.dispatch[code[0]] for code in (pickle.SHORT_BINBYTES, pickle.BINBYTES)},
+        **{
+            code[0]: pickle._Unpickler.dispatch[code[0]]
+            for code in (pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8)
+        },
     }
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from converters import array_pictures, plain_pickle
-from converters.plain_pickle import Array
+from converters import array_pickle, array_pictures
 from dataengine.annotation import Annotation, Image, Origin, Question, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
@@ -42,9 +42,9 @@ def prepare(source: Source, directory: Path) -> None:
     array_pictures.write(
         root,
         (
-            (_picture(source, number), partial(getattr, problem["image"], "values"))
+            (_picture(source, number), partial(np.asarray, problem["image"]))
             for number, problem in enumerate(problems)
-            if isinstance(problem, dict) and isinstance(problem.get("image"), Array)
+            if isinstance(problem, dict) and isinstance(problem.get("image"), np.ndarray)
         ),
     )
 
@@ -67,7 +67,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
 
 
 def _problems(source: Source, root: Root) -> list[Any]:
-    content = plain_pickle.load(source.annotations, root.read(source.annotations, "annotations"), arrays=True)
+    content = array_pickle.load(source.annotations, root.read(source.annotations, "annotations"))
     if not isinstance(content, list):
         raise SourceError(f"{source.annotations}: holds no list; expected GeoQA's list of problems")
     return content

@@ -33,6 +33,28 @@ def test_arrays_of_numbers_come_back_with_their_sides(protocol: int, kind: str) 
     assert found["data"].shape == (2, 3)
 
 
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_numpy_numbers_and_text_of_any_script_are_plain_values(protocol: int) -> None:
+    stored = {"count": np.float64(1.5), "empty": np.zeros((0, 3), bool), "problem": "如图", "bytes": b""}
+
+    found: Any = array_pickle.load("a.pkl", pickle.dumps(stored, protocol))
+
+    assert (found["count"], found["problem"], found["bytes"]) == (1.5, "如图", b"")
+    assert found["empty"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("numbers", [[65, 66], [0xC3, 0xA9], [0xFF, 0xFE]])
+def test_bytes_that_python_2_wrote_as_text_are_the_same_bytes(numbers: list[int]) -> None:
+    content = bytes(numbers)
+    head = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+    kind = b"cnumpy\ndtype\n(S'u1'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntb"
+    data = head + b"(I1\n(I2\nt" + kind + b"I00\nU" + bytes([len(content)]) + content + b"tb."
+
+    found: Any = array_pickle.load("a.pkl", data)
+
+    assert found.tolist() == numbers
+
+
 def test_an_array_stored_by_columns_is_the_same_array() -> None:
     stored = np.asfortranarray(np.arange(6).reshape(2, 3))
 
@@ -78,6 +100,11 @@ def test_a_list_that_is_named_a_billion_times_is_made_once() -> None:
         b"cnumpy.core.multiarray\n_reconstruct\n.",
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR.",
         b"cnumpy\ndtype\n(S'u1'\ntR(I1\nI2\nI3\ntb.",
+        b"\x80\x02cnumpy\nndarray\n)R.",
+        b"\x80\x02]}b.",
+        b"\x80\x02](K\x01tR.",
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n}X\x01\x00\x00\x00aK\x01sb.",
+        pickle.dumps(np.array(["text"]), 4),
     ],
 )
 def test_what_is_no_plain_pickle_is_refused(data: bytes) -> None:
