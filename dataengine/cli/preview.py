@@ -14,6 +14,7 @@ from dataengine.cli.output import json_option, print_json, specs_option
 from dataengine.errors import SourceError, UsageError
 from dataengine.files import write_atomic
 from dataengine.preview import preview
+from dataengine.report.draw import lacks_letters
 from dataengine.report.page import Section, card, render, sheet
 from dataengine.spec import split_names, with_split
 
@@ -67,6 +68,10 @@ def command(
         sink = io.BytesIO()
         sheet(drawn).save(sink, "PNG")
         write_atomic(out, sink.getvalue())
+        said = "".join(turn.text for sample, *_ in drawn for turn in sample.conversation)
+        if lacks_letters(said):
+            line = f"{out}: letters that its font lacks are boxes; an .html file shows every script"
+            click.echo(line, err=True)
     if as_json:
         print_json({"out": str(out), "samples": [sample.id for sample, *_ in drawn], "looked_at": looked_at})
     else:

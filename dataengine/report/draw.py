@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 import textwrap
 from collections.abc import Sequence
 
@@ -136,6 +137,16 @@ def _keypoints(
         spot = [x * scale - 3, y * scale - 3, x * scale + 3, y * scale + 3]
         # A hidden keypoint is a ring, a visible one a disc.
         pen.ellipse(spot, fill=color if v == 2 else None, outline=color if v == 1 else (255, 255, 255))
+
+
+def lacks_letters(text: str) -> bool:
+    """Say whether the font of drawn pictures has no form for some letter of a text, and shows a box instead."""
+    font = ImageFont.load_default(size=12)
+    box = font.getmask("\U0010ffff")  # no font has a form for it
+    return any(
+        mask.size == box.size and bytes(mask) == bytes(box)
+        for mask in map(font.getmask, sorted({*text} - {*string.whitespace}))
+    )
 
 
 def contact_sheet(

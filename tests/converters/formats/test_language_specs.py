@@ -172,3 +172,14 @@ def test_a_real_file_of_coco_cn_gives_chinese_prompts(samples_dir: Any, tmp_path
 
     assert len(found) == 23
     assert {sample.prompt.question for sample in found} == {"zh01"}
+
+
+def test_a_form_of_xfund_is_read_in_the_language_of_its_split(tmp_path: Path) -> None:
+    block = {"box": [1, 1, 6, 4], "text": "Nome", "label": "question"}
+    document = {"id": "it_1", "img": {"fname": "it_1.jpg", "width": 8, "height": 6}, "document": [block]}
+    write(tmp_path / "in", "it.val.json", {"documents": [document]})
+    picture(tmp_path / "in", "it.val/it_1.jpg")
+
+    (sample,) = made(tmp_path, "xfund/region_ocr", "it_val")
+
+    assert words(sample) == ("Che cosa dice il testo in <reg>region1<region></reg>?", "Nome")

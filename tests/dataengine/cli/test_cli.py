@@ -411,6 +411,17 @@ def test_preview_draws_a_picture_and_a_page(call: Call, tiny: Tiny, tmp_path: Pa
     assert "tiny/val/7#detection" in html
 
 
+def test_preview_says_that_a_picture_cannot_show_every_script(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+    english = call("preview", tiny.spec, "--root", tiny.root, "--out", tmp_path / "a.png")
+    tiny.spec.write_text(tiny.spec.read_text() + "lang: zh\n")
+
+    picture = call("preview", tiny.spec, "--root", tiny.root, "--out", tmp_path / "b.png")
+    page = call("preview", tiny.spec, "--root", tiny.root, "--out", tmp_path / "b.html")
+
+    line = "letters that its font lacks are boxes; an .html file shows every script"
+    assert [line in "".join(map(str, found)) for found in (english, picture, page)] == [False, True, False]
+
+
 def test_preview_in_json_is_one_value(call: Call, tiny: Tiny, tmp_path: Path) -> None:
     path = tmp_path / "a.png"
 

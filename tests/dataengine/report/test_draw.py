@@ -9,7 +9,7 @@ from PIL import Image
 from dataengine.annotation import Label, LabelSpace, Turn
 from dataengine.geometry import rle_of_box
 from dataengine.marks import COLORS
-from dataengine.report.draw import SIDE, color_of, contact_sheet, draw_sample, mark_box
+from dataengine.report.draw import SIDE, color_of, contact_sheet, draw_sample, lacks_letters, mark_box
 from dataengine.sample import (
     InstanceTargets,
     KeypointTargets,
@@ -24,6 +24,14 @@ from dataengine.sample import (
 )
 
 GREY = (128, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("A “dog”, no. 7\nruns …", False), ("", False), ("一只狗", True), ("a 犬", True), ("собака", True)],
+)
+def test_letters_that_the_font_lacks_are_known(text: str, expected: bool) -> None:
+    assert lacks_letters(text) == expected
 
 
 def _pixels(width: int, height: int) -> Any:
