@@ -148,6 +148,18 @@ class BoxFact(Coordinates, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError(f"end: inclusive is for corners in pixels, not for {self.format} in {self.unit}")
 
 
+class KeypointsFact(Coordinates, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The points of a skeleton, in the order of the label space: x and y, or x, y and how well it can be seen.
+
+    `visible` says what the source's third number means, where it is not COCO's: 0 not labelled, 1 hidden, 2 seen. A
+    point is not labelled where it is null, or where both of its numbers are among `absent`.
+    """
+
+    format: Literal["xy", "xyv"]
+    visible: dict[str, Literal[0, 1, 2]] = msgspec.field(default_factory=dict)
+    absent: tuple[float, ...] = ()
+
+
 class InstanceFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An object. `names: 0` or `1` says that `category` is a position in `labels`, counted from there.
 
@@ -163,6 +175,7 @@ class InstanceFact(Fact, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quad: Coordinates | None = None
     polygon: Coordinates | None = None
     rle: Source | None = None
+    keypoints: KeypointsFact | None = None
     text: Source | None = None
     attributes: dict[str, Source] = {}
     crowd: str | None = None

@@ -13,7 +13,6 @@ import xxhash
 
 from dataengine.annotation import (
     Annotation,
-    Box,
     Caption,
     Dialog,
     Edit,
@@ -23,20 +22,16 @@ from dataengine.annotation import (
     Measure,
     Origin,
     Question,
-    Rle,
     Turn,
 )
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.geometry import from_cxcywh, from_xywh, quad_box, rle_from_counts, rle_from_polygons
-from dataengine.images import probe
-from dataengine.records import operations, values
+from dataengine.geometry import quad_box
+from dataengine.records import operations, shapes, values
 from dataengine.records.conditions import holds
 from dataengine.records.facts import (
     ROLES,
-    BoxFact,
     CaptionFact,
-    Coordinates,
     DialogFact,
     Fact,
     Fields,
@@ -45,6 +40,7 @@ from dataengine.records.facts import (
     QuestionFact,
 )
 from dataengine.records.paths import MISSING, fill, find, kind, parse_path
+from dataengine.records.shapes import Canvas
 from dataengine.records.values import Scope, Source, Value
 from dataengine.tokens import IMAGE
 
@@ -223,14 +219,16 @@ def _instances(
         if fact.rle is not None and not values.get(fact.rle, inner, f"{name}.rle"):
             continue  # an object that this picture does not show
         image = values.optional_int(fact.image, inner, f"{name}.image") or 0
-        quad = _quad(fact.quad, inner, f"{name}.quad", images, image, context)
-        box = _box(fact.box, inner, f"{name}.box", images, image, context)
+        canvas = Canvas(images, image, context.root)
+        quad = shapes.quad(fact.quad, inner, f"{name}.quad", canvas)
+        box = shapes.box(fact.box, inner, f"{name}.box", canvas)
         yield Instance(
             id=values.optional_text(fact.id, inner, f"{name}.id") or str(number),
             category=_category(fact, inner, f"{name}.category", context),
             box=box if box is not None or quad is None else quad_box(quad),
-            mask=_rle(fact.rle, inner, f"{name}.rle")
-            or _mask(fact.polygon, inner, f"{name}.polygon", images, image, context),
+            mask=shapes.rle(fact.rle, inner, f"{name}.rle")
+            or shapes.mask(fact.polygon, inner, f"{name}.polygon", canvas),
+            keypoints=shapes.keypoints(fact.keypoints, inner, f"{name}.keypoints", canvas),
             quad=quad,
             text=values.optional_text(fact.text, inner, f"{name}.text"),
             attributes=dict(_attributes(fact, inner, name)),
@@ -277,149 +275,6 @@ def _labels(fields: Fields, scope: Scope, context: Context) -> tuple[str, ...]:
     return tuple(_named(item, fields.label_names, "labels", context) for item in items)
 
 
-def _numbers(
-    fact: Coordinates, scope: Scope, name: str, images: tuple[Image, ...], image: int, context: Context
-) -> tuple[Any, float, float]:
-    """Return the numbers, lists in lists as they stand, with the factors of x and y that make pixels of them."""
-    value = values.get(fact, scope, name)
-    if value is None:
-        return None, 1.0, 1.0
-    if fact.unit == "px":
-        return value, fact.scale, fact.scale
-    width, height = _size(images, image, name, context)
-    share = fact.scale / (1000 if fact.unit == "thousandth" else 1)
-    return value, width * share, height * share
-
-
-def _size(images: tuple[Image, ...], number: int, name: str, context: Context) -> tuple[int, int]:
-    """Return (width, height) as the record states it, or else as the picture's header does. Raises Quarantine."""
-    if not 0 <= number < len(images):
-        raise Quarantine("schema", f"{name}: image {number}, but there are {len(images)}")
-    image = images[number]
-    if image.width and image.height:
-        return image.width, image.height
-    try:
-        found = probe(context.root.inside(image.path))
-    except Quarantine as error:
-        raise Quarantine(
-            error.reason, f"{image.path}: {error.detail}; {name} is relative to its size"
-        ) from error
-    return found.width, found.height
-
-
-def _floats(value: Any, name: str) -> list[float]:
-    """Return a flat list of numbers, points in it unfolded. Raises Quarantine `schema`."""
-    if not isinstance(value, list):
-        raise Quarantine("schema", f"{name} is {kind(value)}, expected a list of numbers")
-    flat: list[Any] = []
-    for item in value:
-        flat += item if isinstance(item, list) else [item]
-    try:
-        return [item if type(item) is float else float(operations.apply(("float",), item)) for item in flat]
-    except (Quarantine, TypeError) as error:
-        raise Quarantine("schema", f"{name} is {str(value)[:80]}, expected numbers") from error
-
-
-def _box(
-    fact: BoxFact | None,
-    scope: Scope,
-    name: str,
-    images: tuple[Image, ...],
-    image: int,
-    context: Context,
-) -> Box | None:
-    if fact is None:
-        return None
-    value, sx, sy = _numbers(fact, scope, name, images, image, context)
-    if value is None:
-        return None
-    numbers = _floats(value, name)
-    if len(numbers) != 4:
-        raise Quarantine("schema", f"{name} has {len(numbers)} numbers, expected 4 ({fact.format})")
-    a, b, c, d = numbers
-    match fact.format:
-        case "xywh":
-            x0, y0, x1, y1 = from_xywh(numbers)
-        case "cxcywh":
-            x0, y0, x1, y1 = from_cxcywh(numbers)
-        case "xyxy":
-            x0, y0, x1, y1 = a, b, c, d
-        case "yxyx":
-            y0, x0, y1, x1 = a, b, c, d
-        case "xxyy":
-            x0, x1, y0, y1 = a, b, c, d
-    past = 1.0 if fact.end == "inclusive" else 0.0
-    shift = float(fact.origin)
-    return (
-        x0 * sx - shift,
-        y0 * sy - shift,
-        x1 * sx - shift + past,
-        y1 * sy - shift + past,
-    )
-
-
-def _points(fact: Coordinates, numbers: list[float], sx: float, sy: float) -> list[float]:
-    return [number * (sy if position % 2 else sx) - fact.origin for position, number in enumerate(numbers)]
-
-
-def _quad(
-    fact: Coordinates | None,
-    scope: Scope,
-    name: str,
-    images: tuple[Image, ...],
-    image: int,
-    context: Context,
-) -> tuple[float, float, float, float, float, float, float, float] | None:
-    if fact is None:
-        return None
-    value, sx, sy = _numbers(fact, scope, name, images, image, context)
-    if value is None:
-        return None
-    points = _points(fact, _floats(value, name), sx, sy)
-    if len(points) != 8:
-        raise Quarantine("schema", f"{name} has {len(points)} numbers, expected 8 (four corners)")
-    x0, y0, x1, y1, x2, y2, x3, y3 = points
-    return (x0, y0, x1, y1, x2, y2, x3, y3)
-
-
-def _mask(
-    fact: Coordinates | None,
-    scope: Scope,
-    name: str,
-    images: tuple[Image, ...],
-    image: int,
-    context: Context,
-) -> Rle | None:
-    if fact is None:
-        return None
-    value, sx, sy = _numbers(fact, scope, name, images, image, context)
-    if value is None or value == []:
-        return None
-    if not isinstance(value, list):
-        raise Quarantine("schema", f"{name} is {kind(value)}, expected a list of numbers or points")
-    # One polygon of numbers or of points, or several of either.
-    several = isinstance(value[0], list) and (len(value[0]) > 2 or isinstance(value[0][0], list))
-    polygons = [_points(fact, _floats(item, name), sx, sy) for item in (value if several else [value])]
-    width, height = _size(images, image, name, context)
-    try:
-        return rle_from_polygons(polygons, width, height)
-    except ValueError as error:
-        raise Quarantine("polygon.invalid", f"{name}: {error}") from error
-
-
-def _rle(source: Source | None, scope: Scope, name: str) -> Rle | None:
-    """Return the mask of a COCO run-length code. Raises Quarantine `schema` or `rle.invalid`."""
-    if source is None:
-        return None
-    match values.get(source, scope, name):
-        case {"size": [int(height), int(width)], "counts": str() | list() as counts}:
-            try:
-                return rle_from_counts(counts, (height, width))
-            except (ValueError, TypeError) as error:
-                raise Quarantine("rle.invalid", f"{name}: {error}") from error
-    raise Quarantine("schema", f"{name}: expected {{size: [height, width], counts: text or runs}}")
-
-
 def _expressions(
     fields: Fields,
     scope: Scope,
@@ -435,7 +290,7 @@ def _expressions(
         text = values.text(fact.text, inner, f"{name}.text")
         if fact.box is not None:
             image = values.optional_int(fact.image, inner, f"{name}.image") or 0
-            box = _box(fact.box, inner, f"{name}.box", images, image, context)
+            box = shapes.box(fact.box, inner, f"{name}.box", Canvas(images, image, context.root))
             meant: tuple[int, ...] = ()
             if box is not None:
                 meant = (len(instances),)

@@ -535,3 +535,54 @@ def test_a_row_that_does_not_say_it_is_rejected_with_the_place(
 def test_a_wrong_declaration_is_found_without_data(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=words.replace("(", r"\(")):
         msgspec.convert(fields, Fields, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("fact", "points", "expected"),
+    [
+        ({"format": "xyv"}, [1, 2, 2, 3, 4, 1, 9, 9, 0], [(1, 2, 2), (3, 4, 1), (0, 0, 0)]),
+        ({"format": "xyv"}, [[1, 2, 2], None, [3, None, 1]], [(1, 2, 2), (0, 0, 0), (0, 0, 0)]),
+        ({"format": "xyv", "visible": {"1": 2, "3": 0}}, [[1, 2, 1], [3, 4, 3]], [(1, 2, 2), (0, 0, 0)]),
+        ({"format": "xy", "absent": [-1]}, [[1, 2], [-1, -1], [-1, 5]], [(1, 2, 2), (0, 0, 0), (-1, 5, 2)]),
+        ({"format": "xy", "unit": "norm"}, [0.5, 0.5, 1, 0], [(20, 15, 2), (40, 0, 2)]),
+        ({"format": "xy", "origin": 1}, ["1", "2.5"], [(0, 1.5, 2)]),
+    ],
+)
+def test_keypoints_are_pixels_and_open_ones_are_not_labelled(
+    tmp_path: Path, fact: dict[str, Any], points: list[Any], expected: list[Any]
+) -> None:
+    image = {"path": "a", "width": {"from": "w"}, "height": {"from": "h"}}
+    instances = {"keypoints": {"from": "points", **fact}}
+
+    made = _annotate({"points": points, "w": 40, "h": 30}, tmp_path, images=image, instances=instances)
+
+    assert made.instances[0].keypoints == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("points", "reason", "words"),
+    [
+        ([1, 2, 2, 3], "schema", "has 4 numbers, expected 3 a point (xyv)"),
+        ([], "schema", "has 0 numbers"),
+        ([1, 2, 7], "keypoint.visibility", "[0]: visibility is 7, expected one of 0, 1, 2"),
+        ([1, "x", 2], "schema", "expected numbers"),
+        ("text", "schema", "expected a list of numbers"),
+    ],
+)
+def test_keypoints_that_cannot_be_reject_the_record(
+    tmp_path: Path, points: Any, reason: str, words: str
+) -> None:
+    instances = {"keypoints": {"from": "points", "format": "xyv"}}
+
+    found, detail = _reason({"points": points}, tmp_path, images="a", instances=instances)
+
+    assert found == reason
+    assert words in detail
+
+
+def test_keypoints_that_the_row_lacks_are_none_where_the_spec_says_so(tmp_path: Path) -> None:
+    instances = {"keypoints": {"from": "points", "format": "xy", "default": None}}
+
+    made = _annotate({"points": None}, tmp_path, images="a", instances=instances)
+
+    assert made.instances[0].keypoints is None
