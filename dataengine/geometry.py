@@ -18,8 +18,9 @@ MAX_OUTLINE_PIXELS = 2_000_000
 
 def from_xywh(box: Sequence[float]) -> Box:
     """Return (x, y, width, height) as xyxy."""
-    x, y, width, height = map(float, box)
-    return (x, y, x + width, y + height)
+    x, y, width, height = box
+    left, top = float(x), float(y)
+    return (left, top, left + float(width), top + float(height))
 
 
 def from_cxcywh(box: Sequence[float]) -> Box:

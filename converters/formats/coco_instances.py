@@ -145,7 +145,7 @@ R = TypeVar("R", bound=RawLink)
 A = TypeVar("A", bound=RawObject)
 
 
-class Joined(NamedTuple, Generic[R]):
+class Joined(msgspec.Struct, Generic[R], frozen=True):
     """An image with its annotation records, each with its place; `whole` if it has them all.
 
     It has not where a record could not be read, or where PoseTrack18 says that the frame is not labelled.
@@ -357,29 +357,32 @@ def instance(
     height: int | None,
 ) -> Instance:
     """Return one object. Raises Quarantine with the reason why it is none."""
-    if record.category_id is not None and record.category_id not in names:
-        raise Quarantine("category.unknown", f"category_id {record.category_id} is not among the categories")
-    if record.bbox is not None and len(record.bbox) != 4:
-        raise Quarantine("schema", f"bbox has {len(record.bbox)} numbers, expected 4 (x, y, width, height)")
-    mask, polygons = _shape(record, width, height)
+    category, bbox, crowd = record.category_id, record.bbox, bool(record.iscrowd)
+    if category is not None and category not in names:
+        raise Quarantine("category.unknown", f"category_id {category} is not among the categories")
+    if bbox is not None and len(bbox) != 4:
+        raise Quarantine("schema", f"bbox has {len(bbox)} numbers, expected 4 (x, y, width, height)")
+    mask, polygons = (
+        (None, record.segmentation or ())
+        if isinstance(record, RawOutlined)
+        else _shape(record.segmentation, width, height)
+    )
     return Instance(
         id=str(record.id) if record.id is not None else place,
-        category=names[record.category_id] if record.category_id is not None else None,
-        box=from_xywh(record.bbox) if record.bbox is not None else None,
+        category=names[category] if category is not None else None,
+        box=from_xywh(bbox) if bbox is not None else None,
         mask=mask,
         polygons=polygons,
-        crowd=bool(record.iscrowd),
-        ignore=bool(record.ignore) and not record.iscrowd,
+        crowd=crowd,
+        ignore=bool(record.ignore) and not crowd,
     )
 
 
 def _shape(
-    record: RawAnnotation | RawOutlined, width: int | None, height: int | None
+    segmentation: msgspec.Raw, width: int | None, height: int | None
 ) -> tuple[Rle | None, tuple[tuple[float, ...], ...]]:
     """Return the run-length code or the outlines of an object. Raises Quarantine."""
-    if isinstance(record, RawOutlined):
-        return None, record.segmentation or ()
-    raw = bytes(record.segmentation)
+    raw = bytes(segmentation)
     if raw in (b"", b"null", b"[]", b"{}", b"[[]]"):
         return None, ()
     try:
@@ -407,6 +410,8 @@ def _shape(
 def _ignored_regions(item: Joined[A], names: dict[int, str]) -> list[Instance]:
     """Return the image's regions that are neither object nor background. Raises Quarantine `polygon.invalid`."""
     found: list[Instance] = []
+    if not (item.raw.ignore_regions_x or item.raw.ignore_regions_y):
+        return found
     pairs = zip_longest(item.raw.ignore_regions_x, item.raw.ignore_regions_y, fillvalue=())
     # A file of one category can only mean that one.
     category = next(iter(names.values())) if len(names) == 1 else None
