@@ -18,7 +18,6 @@ import xxhash
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
-from dataengine import sample as samples
 from dataengine.annotation import (
     Annotation,
     Rejected,
@@ -26,9 +25,8 @@ from dataengine.annotation import (
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root, unwritable, write_atomic
 from dataengine.ledger import Ledger
-from dataengine.manifest import Manifest
+from dataengine.manifest import Manifest, SampleRow
 from dataengine.runners import RunnerName, run
-from dataengine.sample import Sample
 from dataengine.source import items_of, open_root, reader_name
 from dataengine.spec import Resolved
 from dataengine.units import Chunk, Context, Item, Lost, builder_name, context_of, convert_items
@@ -190,7 +188,7 @@ def _convert_chunk(context: Context, parts: str, chunk: tuple[int, bytes]) -> st
     made_by = (context.spec_hash, context.reader, context.builder, context.seed, context.root)
     digest.update(msgspec.json.encode(made_by))
     digest.update(msgspec.json.encode(context.task.labels))
-    path = Path(parts) / f"{number:08d}-{digest.hexdigest()}.msgpack"
+    path = Path(parts) / f"{number:08d}-{digest.hexdigest()}.rows"
     if not path.exists():
         write_atomic(path, msgspec.msgpack.encode(convert_items(context, _items_decode(data))))
     return str(path)
@@ -207,15 +205,14 @@ def _write(directory: Path, results: Iterable[str], progress: Progress) -> Ledge
     ):
         for path in results:
             chunk = _chunk_decode(Path(path).read_bytes())
-            rows, lost = [], [msgspec.structs.asdict(one) for one in chunk.lost]
-            for data in chunk.samples:
-                sample = samples.decode(data)
-                digest = xxhash.xxh3_128_intdigest(sample.id.encode())
+            rows, lost = [], chunk.lost
+            for row in chunk.samples:
+                digest = xxhash.xxh3_128_intdigest(row.id.encode())
                 if digest in seen:
-                    lost.append(msgspec.structs.asdict(_duplicate(sample)))
+                    lost.append(_duplicate(row))
                     continue
                 seen.add(digest)
-                rows.append(manifests.sample_row(sample))
+                rows.append(row)
             twice = len(chunk.samples) - len(rows)
             ledger = chunk.ledger
             if twice:
@@ -224,16 +221,15 @@ def _write(directory: Path, results: Iterable[str], progress: Progress) -> Ledge
                 ledger = msgspec.structs.replace(ledger, samples=len(rows), quarantined=dict(quarantined))
             total.append(ledger)
             pictures.update(chunk.pictures)
-            good.write_table(pa.Table.from_pylist(rows, manifests.SAMPLE_SCHEMA))
-            bad.write_table(pa.Table.from_pylist(lost, manifests.QUARANTINE_SCHEMA))
+            good.write_table(manifests.table(rows, manifests.SAMPLE_SCHEMA))
+            bad.write_table(manifests.table(lost, manifests.QUARANTINE_SCHEMA))
             progress(ledger.units, "")
     # A picture that several annotations show is one picture.
     return msgspec.structs.replace(ledgers.add(total), images=len(pictures))
 
 
-def _duplicate(sample: Sample) -> Lost:
-    origin = sample.origin
-    return Lost("quarantined", "id.duplicate", sample.id, "this id came before", origin.file, origin.record)
+def _duplicate(row: SampleRow) -> Lost:
+    return Lost("quarantined", "id.duplicate", row.id, "this id came before", row.file, row.record)
 
 
 class _parquet:
