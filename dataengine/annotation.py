@@ -172,7 +172,7 @@ class LabelSpace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def names(self) -> tuple[str, ...]:
         """The category names, in order."""
-        return tuple(label.name for label in self.labels)
+        return tuple([label.name for label in self.labels])
 
     def find(self, name: str) -> Label | None:
         """Return the category of that name, or None."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
@@ -146,6 +145,9 @@ def _finished(directory: Path, root: Root, identity: dict[str, Any]) -> Ledger |
 
 def _pictures(directory: Path, root: Root) -> str:
     """Return a digest of the names and file sizes of a split's pictures: another picture is another manifest."""
+    # Imported here, because workers would import it for nothing.
+    import pyarrow.compute as pc
+
     column = pq.read_table(directory / manifests.SAMPLES, columns=["images"]).column("images")
     digest = xxhash.xxh3_128()
     for path in sorted(pc.unique(pc.list_flatten(column)).to_pylist()):
@@ -186,9 +188,10 @@ def _convert_chunk(context: Context, parts: str, chunk: tuple[int, bytes]) -> st
     number, data = chunk
     digest = xxhash.xxh3_128(data)
     made_by = (context.spec_hash, context.reader, context.builder, context.seed, context.root)
+    digest.update(msgspec.json.encode(SampleRow.__struct_fields__))  # a part of another layout is none
     digest.update(msgspec.json.encode(made_by))
     digest.update(msgspec.json.encode(context.task.labels))
-    path = Path(parts) / f"{number:08d}-{digest.hexdigest()}.rows"
+    path = Path(parts) / f"{number:08d}-{digest.hexdigest()}.msgpack"
     if not path.exists():
         write_atomic(path, msgspec.msgpack.encode(convert_items(context, _items_decode(data))))
     return str(path)

@@ -59,7 +59,7 @@ class Root:
         return Path(joined)
 
     def _resolved(self, joined: str) -> str:
-        """Return a path with all links followed; files of one folder come together, and its own links are one answer."""
+        """Return a path with all links followed: those of its folder once for all files of it that come together."""
         folder, _, last = joined.rpartition("/")
         if last in ("", "."):
             return os.path.realpath(joined)

@@ -83,7 +83,7 @@ def rle_from_polygons(polygons: Sequence[Sequence[float]], width: int, height: i
     """
     _check_size(height, width)
     check_polygons(polygons)
-    codes = coco_mask.frPyObjects([np.asarray(polygon, np.float64) for polygon in polygons], height, width)
+    codes = coco_mask.frPyObjects(list(polygons), height, width)
     return _wrap(codes[0] if len(codes) == 1 else coco_mask.merge(codes))
 
 
