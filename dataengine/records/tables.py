@@ -286,8 +286,8 @@ def _parquet(file: str, root: Root, needed_as: str, words: frozenset[str]) -> It
     path = root.annotation(file, needed_as)
     number = 0
     try:
-        # Without a buffer size, a row group is read whole, and most writers make one of a million rows.
-        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as table:
+        # Otherwise a row group is read whole, and most writers make one of a million rows.
+        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as table:
             columns = [name for name in table.schema_arrow.names if name in words]
             for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
                 for cells in _batch_rows(batch):
