@@ -236,7 +236,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
         return instance(record, place, names, image.width, image.height)
 
     naming = Naming(source.images, source.strip, source.media)
-    for item in join(raw, source.annotations, naming, _annotation, _whole):
+    for item in _join(raw, source.annotations, naming, _annotation, _whole):
         if isinstance(item, Rejected):
             yield item
         else:
@@ -255,18 +255,23 @@ def _whole(data: msgspec.Raw) -> RawAnnotation | RawOutlined:
 
 
 def join(
+    raw: RawFile, file: str, naming: Naming, decoder: msgspec.json.Decoder[R]
+) -> Iterator[Joined[R] | Rejected]:
+    """Yield each image with its records in file order, and a rejection for each that is broken, double or an orphan.
+
+    Ids are compared as text: files mix 5 and "5".
+    """
+    return _join(raw, file, naming, decoder, decoder.decode)
+
+
+def _join(
     raw: RawFile,
     file: str,
     naming: Naming,
     decoder: msgspec.json.Decoder[Any],
-    whole: Callable[[msgspec.Raw], R] | None = None,
+    whole: Callable[[msgspec.Raw], R],
 ) -> Iterator[Joined[R] | Rejected]:
-    """Yield each image with its records in file order, and a rejection for each that is broken, double or an orphan.
-
-    `decoder` says which records are broken, `whole` (its `decode` unless given) what becomes of the others. Ids are
-    compared as text: files mix 5 and "5".
-    """
-    whole = whole or decoder.decode
+    """Join as `join` does: `decoder` says which records are broken, `whole` makes what they are of the others."""
     licenses = _licenses(raw)
     by_image: dict[str, list[int]] = defaultdict(list)
     torn = set[str]()

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import memory
+import memory  # type: ignore[import-not-found]  # beside this script
 import numpy as np
 import webdataset
 import yaml
