@@ -275,10 +275,11 @@ def _join(
     licenses = _licenses(raw)
     by_image: dict[str, list[int]] = defaultdict(list)
     torn = set[str]()
+    decode = decoder.decode
     # Records are read twice, and the first time only for their image: held all at once, they are larger than the file.
     for number, data in enumerate(raw.annotations):
         try:
-            by_image[str(decoder.decode(data).image_id)].append(number)
+            by_image[str(decode(data).image_id)].append(number)
         except UNREADABLE as error:
             torn.update(_image_of(data))
             yield reject(file, f"annotations[{number}]", "schema", str(error))
@@ -327,7 +328,7 @@ def annotate(
 ) -> Iterator[Annotation | Rejected]:
     """Yield the image's annotation, its objects made by `make`, and a rejection for each record that is no object."""
     instances, rejected, known = [], [], item.whole
-    partial = item.raw.not_exhaustive_category_ids
+    partial, absent = item.raw.not_exhaustive_category_ids, item.raw.neg_category_ids
     for place, record in item.records:
         try:
             made = make(record, place, item.image)
@@ -347,7 +348,7 @@ def annotate(
         key=item.key,
         images=(item.image,),
         instances=tuple(instances),
-        negatives=tuple(sorted({names[one] for one in item.raw.neg_category_ids if one in names})),
+        negatives=tuple(sorted({names[one] for one in absent if one in names})) if absent else (),
         exhaustive=exhaustive and known and not partial,
         origin=Origin(file=file, record=item.place),
     )
