@@ -216,7 +216,7 @@ class LabelSpace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def names(self) -> tuple[str, ...]:
         """The category names, in order."""
-        return tuple(label.name for label in self.labels)
+        return tuple([label.name for label in self.labels])
 
     @property
     def codes(self) -> dict[str, str]:

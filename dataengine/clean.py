@@ -61,7 +61,7 @@ def _clean(item: Instance, width: int, height: int, fixed: Counter[str]) -> Inst
     if box is None and mask is not None:
         box = changes["box"] = rle_box(mask)
     if box is not None:
-        if not all(math.isfinite(value) for value in box):
+        if not all(map(math.isfinite, box)):
             return "box.nonfinite"
         if box[2] < box[0] or box[3] < box[1]:
             return "box.inverted"

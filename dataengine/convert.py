@@ -12,13 +12,11 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
-from dataengine import sample as samples
 from dataengine.annotation import (
     Annotation,
     Rejected,
@@ -28,9 +26,8 @@ from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root, unwritable, write_atomic
 from dataengine.gather import gathered_items
 from dataengine.ledger import Ledger
-from dataengine.manifest import Manifest
+from dataengine.manifest import Manifest, SampleRow
 from dataengine.runners import RunnerName, run
-from dataengine.sample import Sample
 from dataengine.source import open_root, reader_name
 from dataengine.spec import Resolved
 from dataengine.units import Chunk, Context, Item, Lost, builder_name, context_of, convert_items
@@ -151,6 +148,9 @@ def _finished(directory: Path, root: Root, identity: dict[str, Any]) -> Ledger |
 
 def _pictures(directory: Path, root: Root) -> str:
     """Return a digest of the names and file sizes of a split's pictures: another picture is another manifest."""
+    # Imported here, because workers would import it for nothing.
+    import pyarrow.compute as pc
+
     column = pq.read_table(directory / manifests.SAMPLES, columns=["images"]).column("images")
     digest = xxhash.xxh3_128()
     for path in sorted(pc.unique(pc.list_flatten(column)).to_pylist()):
@@ -191,6 +191,7 @@ def _convert_chunk(context: Context, parts: str, chunk: tuple[int, bytes]) -> st
     number, data = chunk
     digest = xxhash.xxh3_128(data)
     made_by = (context.spec_hash, context.reader, context.builder, context.seed, context.root)
+    digest.update(msgspec.json.encode(SampleRow.__struct_fields__))  # a part of another layout is none
     digest.update(msgspec.json.encode(made_by))
     digest.update(msgspec.json.encode(context.task.labels))
     path = Path(parts) / f"{number:08d}-{digest.hexdigest()}.msgpack"
@@ -214,15 +215,14 @@ def _write(directory: Path, results: Iterable[str], progress: Progress) -> tuple
     ):
         for path in results:
             chunk = _chunk_decode(Path(path).read_bytes())
-            rows, lost = [], [msgspec.structs.asdict(one) for one in chunk.lost]
-            for data in chunk.samples:
-                sample = samples.decode(data)
-                digest = xxhash.xxh3_128_intdigest(sample.id.encode())
+            rows, lost = [], chunk.lost
+            for row in chunk.samples:
+                digest = xxhash.xxh3_128_intdigest(row.id.encode())
                 if digest in seen:
-                    lost.append(msgspec.structs.asdict(_duplicate(sample)))
+                    lost.append(_duplicate(row))
                     continue
                 seen.add(digest)
-                rows.append(manifests.sample_row(sample))
+                rows.append(row)
             twice = len(chunk.samples) - len(rows)
             ledger = chunk.ledger
             if twice:
@@ -232,17 +232,16 @@ def _write(directory: Path, results: Iterable[str], progress: Progress) -> tuple
             total.append(ledger)
             pictures.update(chunk.pictures)
             evidence.update(chunk.evidence)
-            good.write_table(pa.Table.from_pylist(rows, manifests.SAMPLE_SCHEMA))
-            bad.write_table(pa.Table.from_pylist(lost, manifests.QUARANTINE_SCHEMA))
+            good.write_table(manifests.table(rows, manifests.SAMPLE_SCHEMA))
+            bad.write_table(manifests.table(lost, manifests.QUARANTINE_SCHEMA))
             progress(ledger.units, "")
     # A picture that several annotations show is one picture.
     doubts = tuple(line for _, line in Evidence(evidence).verdicts())
     return msgspec.structs.replace(ledgers.add(total), images=len(pictures)), doubts
 
 
-def _duplicate(sample: Sample) -> Lost:
-    origin = sample.origin
-    return Lost("quarantined", "id.duplicate", sample.id, "this id came before", origin.file, origin.record)
+def _duplicate(row: SampleRow) -> Lost:
+    return Lost("quarantined", "id.duplicate", row.id, "this id came before", row.file, row.record)
 
 
 class _parquet:

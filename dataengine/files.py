@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 import xxhash
@@ -32,6 +32,7 @@ class Root:
         self._real = os.path.realpath(directory)
         self._prefix = self._real.rstrip(os.sep) + os.sep
         self.digests: dict[str, str] = {}
+        self._folder = ("", "")  # the folder that was asked for last, and where it really is
 
     def inside(self, relative: str) -> Path:
         """Return the path of a file inside the root, which need not exist.
@@ -40,20 +41,33 @@ class Root:
         `path.invalid` for a name that no file can have, or that is not UTF-8: no manifest could state it.
         """
         name = relative.replace("\\", "/")
-        too_long = len(name) > 1024 or any(
-            len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in name.split("/")
+        parts = name.split("/")
+        # No character takes more than 4 bytes.
+        too_long = 4 * len(name) > MAX_NAME_BYTES and (
+            len(name) > 1024 or any(len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in parts)
         )
         if not name or "\0" in name or too_long:
             raise Quarantine("path.invalid", f"{relative[:80]!r} is no file name")
         if not name.isascii() and any("\ud800" <= char <= "\udfff" for char in name):
             raise Quarantine("path.invalid", f"{ascii(relative)[:80]} is not UTF-8")
-        if name.startswith("/") or ".." in PurePosixPath(name).parts or name[1:3] == ":/":
+        if name.startswith("/") or ".." in parts or name[1:3] == ":/":
             raise Quarantine("path.outside", f"{relative!r} leaves the root")
         joined = f"{self._prefix}{name}"
-        real = os.path.realpath(joined)
+        real = self._resolved(joined)
         if real != self._real and not real.startswith(self._prefix):
             raise Quarantine("path.outside", f"{relative!r} leads out of the root through a link")
         return Path(joined)
+
+    def _resolved(self, joined: str) -> str:
+        """Return a path with all links followed: those of its folder once for all files of it that come together."""
+        folder, _, last = joined.rpartition("/")
+        if last in ("", "."):
+            return os.path.realpath(joined)
+        known = self._folder
+        if known[0] != folder:
+            known = self._folder = (folder, os.path.realpath(folder))
+        real = f"{known[1].rstrip(os.sep)}/{last}"
+        return os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
 
     def annotation(self, relative: str, needed_as: str) -> Path:
         """Return the path of an annotation file that must exist. Raises SourceError, naming the spec's key for it."""

@@ -18,8 +18,9 @@ MAX_OUTLINE_PIXELS = 2_000_000
 
 def from_xywh(box: Sequence[float]) -> Box:
     """Return (x, y, width, height) as xyxy."""
-    x, y, width, height = map(float, box)
-    return (x, y, x + width, y + height)
+    x, y, width, height = box
+    left, top = float(x), float(y)
+    return (left, top, left + float(width), top + float(height))
 
 
 def from_cxcywh(box: Sequence[float]) -> Box:
@@ -82,7 +83,7 @@ def rle_from_polygons(polygons: Sequence[Sequence[float]], width: int, height: i
     """
     _check_size(height, width)
     check_polygons(polygons)
-    codes = coco_mask.frPyObjects([np.asarray(polygon, np.float64) for polygon in polygons], height, width)
+    codes = coco_mask.frPyObjects(list(polygons), height, width)
     return _wrap(codes[0] if len(codes) == 1 else coco_mask.merge(codes))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +105,37 @@ def find(path: Path) -> list[Path]:
     return found
 
 
-def sample_row(sample: Sample) -> dict[str, Any]:
+class SampleRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """A row of samples.parquet: `sample` is the whole sample as JSON, the others repeat facts of it."""
+
+    id: str
+    text_length: int
+    num_instances: int
+    images: tuple[str, ...]
+    file: str
+    record: str
+    image_license: str
+    sample: bytes
+
+
+def sample_row(sample: Sample) -> SampleRow:
     """Return a sample as a row of samples.parquet."""
-    instances = getattr(sample.targets, "instances", ())
-    return {
-        "id": sample.id,
-        "text_length": sum(len(turn.text) for turn in sample.conversation),
-        "num_instances": len(instances),
-        "images": [image.path for image in sample.images],
-        "file": sample.origin.file,
-        "record": sample.origin.record,
-        "image_license": sample.license.images,
-        "sample": samples.encode(sample),
-    }
+    return SampleRow(
+        id=sample.id,
+        text_length=sum(len(turn.text) for turn in sample.conversation),
+        num_instances=len(getattr(sample.targets, "instances", ())),
+        images=tuple(image.path for image in sample.images),
+        file=sample.origin.file,
+        record=sample.origin.record,
+        image_license=sample.license.images,
+        sample=samples.encode(sample),
+    )
+
+
+def table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:
+    """Return Structs as a table whose columns are their fields."""
+    columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def read_samples(directory: Path, start: int = 0, stop: int | None = None) -> Iterator[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from dataengine.errors import PlanError
 Words = NDArray[np.uint64]
 # An int below 2**64 or an array of uint64; numpy types their mixed arithmetic too loosely to say so.
 Word = TypeVar("Word", int, NDArray[Any])
+T = TypeVar("T")
 
 MAX_SIZE = 1 << 48
 
@@ -22,6 +24,17 @@ _ROUNDS = 8
 # A Feistel network over a handful of bits has too few round functions to reach most orders; below this size
 # we rank hashes instead, which costs `size` of them.
 _TINY = 64
+
+
+def shuffle(items: list[T], rng: random.Random) -> None:
+    """Shuffle in place, number for number as `rng.shuffle` does, in half the time: class lists are long, and many."""
+    draw = rng.getrandbits
+    for last in range(len(items) - 1, 0, -1):
+        bits = (last + 1).bit_length()
+        place = draw(bits)
+        while place > last:
+            place = draw(bits)
+        items[last], items[place] = items[place], items[last]
 
 
 def key(seed: int, name: str, epoch: int) -> int:

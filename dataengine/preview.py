@@ -56,7 +56,8 @@ def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 
         wrapped = Item(annotation=item) if isinstance(item, Annotation) else Item(rejected=item)
         chunk = convert_items(context, [wrapped])
         chunks.append(chunk)
-        for sample in map(samples.decode, chunk.samples[: count - len(drawn)]):
+        for row in chunk.samples[: count - len(drawn)]:
+            sample = samples.decode(row.sample)
             try:
                 pictures = pictures_of(sample, root)
             except Quarantine as error:

@@ -142,6 +142,7 @@ def _convert(pipeline: Pipeline, out: Path, roots: dict[str, Path], bar: Bar) ->
                         out / "manifests",
                         limit=stage.limit,
                         seed=pipeline.seed,
+                        workers=pipeline.workers,
                         progress=update,
                     )
     return done

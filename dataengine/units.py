@@ -31,6 +31,7 @@ from dataengine.gather import NO_EXAMPLE
 from dataengine.gather import VERSION as GATHER_VERSION
 from dataengine.images import Probe, probe
 from dataengine.ledger import Ledger
+from dataengine.manifest import SampleRow, sample_row
 from dataengine.modules import load_builder
 from dataengine.sample import Sample, SampleImage, SampleLicense, SampleOrigin
 from dataengine.source import labels_of, reader_name
@@ -77,7 +78,7 @@ def context_of(spec: Resolved, split: str, root: Root, seed: int) -> Context:
     )
 
 
-class Lost(msgspec.Struct, frozen=True):
+class Lost(msgspec.Struct, frozen=True, gc=False):
     """A unit that became no sample: `outcome` is skipped or quarantined."""
 
     outcome: str
@@ -94,7 +95,7 @@ class Chunk(msgspec.Struct, frozen=True):
     `pictures` are hashes of the paths that they name, `evidence` the counts from which a wrong convention shows.
     """
 
-    samples: list[bytes]
+    samples: list[SampleRow]
     lost: list[Lost]
     ledger: Ledger
     pictures: list[int]
@@ -104,7 +105,7 @@ class Chunk(msgspec.Struct, frozen=True):
     def join(chunks: list[Chunk]) -> Chunk:
         """Return several chunks as one."""
         return Chunk(
-            [data for chunk in chunks for data in chunk.samples],
+            [row for chunk in chunks for row in chunk.samples],
             [one for chunk in chunks for one in chunk.lost],
             ledgers.add([chunk.ledger for chunk in chunks]),
             [picture for chunk in chunks for picture in chunk.pictures],
@@ -123,7 +124,7 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
     """Convert source items one by one."""
     root = Root(Path(context.root))
     build = load_builder(context.task.spec.builder, context.spec.path).build
-    made: list[bytes] = []
+    made: list[SampleRow] = []
     lost: list[Lost] = []
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
@@ -181,7 +182,7 @@ def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
             except Quarantine as error:
                 lose("quarantined", error.reason, error.detail, key, annotation)
             else:
-                made.append(samples.encode(sample))
+                made.append(sample_row(sample))
     reasons = {
         outcome: dict(Counter(one.reason for one in lost if one.outcome == outcome))
         for outcome in ("skipped", "quarantined")

@@ -149,7 +149,7 @@ R = TypeVar("R", bound=RawLink)
 A = TypeVar("A", bound=RawObject)
 
 
-class Joined(NamedTuple, Generic[R]):
+class Joined(msgspec.Struct, Generic[R], frozen=True):
     """An image with its annotation records, each with its place; `whole` if it has them all.
 
     It has not where a record could not be read, or where PoseTrack18 says that the frame is not labelled.
@@ -243,7 +243,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
         return instance(record, place, names, image.width, image.height)
 
     naming = Naming(source.images, source.strip, source.media)
-    for item in join(raw, source.annotations, naming, _annotation, _whole):
+    for item in _join(raw, source.annotations, naming, _annotation, _whole):
         if isinstance(item, Rejected):
             yield item
         else:
@@ -262,25 +262,31 @@ def _whole(data: msgspec.Raw) -> RawAnnotation | RawOutlined:
 
 
 def join(
+    raw: RawFile, file: str, naming: Naming, decoder: msgspec.json.Decoder[R]
+) -> Iterator[Joined[R] | Rejected]:
+    """Yield each image with its records in file order, and a rejection for each that is broken, double or an orphan.
+
+    Ids are compared as text: files mix 5 and "5".
+    """
+    return _join(raw, file, naming, decoder, decoder.decode)
+
+
+def _join(
     raw: RawFile,
     file: str,
     naming: Naming,
     decoder: msgspec.json.Decoder[Any],
-    whole: Callable[[msgspec.Raw], R] | None = None,
+    whole: Callable[[msgspec.Raw], R],
 ) -> Iterator[Joined[R] | Rejected]:
-    """Yield each image with its records in file order, and a rejection for each that is broken, double or an orphan.
-
-    `decoder` says which records are broken, `whole` (its `decode` unless given) what becomes of the others. Ids are
-    compared as text: files mix 5 and "5".
-    """
-    whole = whole or decoder.decode
+    """Join as `join` does: `decoder` says which records are broken, `whole` makes what they are of the others."""
     licenses = _licenses(raw)
     by_image: dict[str, list[int]] = defaultdict(list)
     torn = set[str]()
+    decode = decoder.decode
     # Records are read twice, and the first time only for their image: held all at once, they are larger than the file.
     for number, data in enumerate(raw.annotations):
         try:
-            by_image[str(decoder.decode(data).image_id)].append(number)
+            by_image[str(decode(data).image_id)].append(number)
         except UNREADABLE as error:
             torn.update(_image_of(data))
             yield reject(file, f"annotations[{number}]", "schema", str(error))
@@ -329,7 +335,7 @@ def annotate(
 ) -> Iterator[Annotation | Rejected]:
     """Yield the image's annotation, its objects made by `make`, and a rejection for each record that is no object."""
     instances, rejected, known = [], [], item.whole
-    partial = item.raw.not_exhaustive_category_ids
+    partial, absent = item.raw.not_exhaustive_category_ids, item.raw.neg_category_ids
     for place, record in item.records:
         try:
             made = make(record, place, item.image)
@@ -349,7 +355,7 @@ def annotate(
         key=item.key,
         images=(item.image,),
         instances=tuple(instances),
-        negatives=tuple(sorted({names[one] for one in item.raw.neg_category_ids if one in names})),
+        negatives=tuple(sorted({names[one] for one in absent if one in names})) if absent else (),
         exhaustive=exhaustive and known and not partial,
         origin=Origin(file=file, record=item.place),
     )
@@ -364,29 +370,32 @@ def instance(
     height: int | None,
 ) -> Instance:
     """Return one object. Raises Quarantine with the reason why it is none."""
-    if record.category_id is not None and record.category_id not in names:
-        raise Quarantine("category.unknown", f"category_id {record.category_id} is not among the categories")
-    if record.bbox is not None and len(record.bbox) != 4:
-        raise Quarantine("schema", f"bbox has {len(record.bbox)} numbers, expected 4 (x, y, width, height)")
-    mask, polygons = _shape(record, width, height)
+    category, bbox, crowd = record.category_id, record.bbox, bool(record.iscrowd)
+    if category is not None and category not in names:
+        raise Quarantine("category.unknown", f"category_id {category} is not among the categories")
+    if bbox is not None and len(bbox) != 4:
+        raise Quarantine("schema", f"bbox has {len(bbox)} numbers, expected 4 (x, y, width, height)")
+    mask, polygons = (
+        (None, record.segmentation or ())
+        if isinstance(record, RawOutlined)
+        else _shape(record.segmentation, width, height)
+    )
     return Instance(
         id=str(record.id) if record.id is not None else place,
-        category=names[record.category_id] if record.category_id is not None else None,
-        box=from_xywh(record.bbox) if record.bbox is not None else None,
+        category=names[category] if category is not None else None,
+        box=from_xywh(bbox) if bbox is not None else None,
         mask=mask,
         polygons=polygons,
-        crowd=bool(record.iscrowd),
-        ignore=bool(record.ignore) and not record.iscrowd,
+        crowd=crowd,
+        ignore=bool(record.ignore) and not crowd,
     )
 
 
 def _shape(
-    record: RawAnnotation | RawOutlined, width: int | None, height: int | None
+    segmentation: msgspec.Raw, width: int | None, height: int | None
 ) -> tuple[Rle | None, tuple[tuple[float, ...], ...]]:
     """Return the run-length code or the outlines of an object. Raises Quarantine."""
-    if isinstance(record, RawOutlined):
-        return None, record.segmentation or ()
-    raw = bytes(record.segmentation)
+    raw = bytes(segmentation)
     if raw in (b"", b"null", b"[]", b"{}", b"[[]]"):
         return None, ()
     try:
@@ -414,6 +423,8 @@ def _shape(
 def _ignored_regions(item: Joined[A], names: dict[int, str]) -> list[Instance]:
     """Return the image's regions that are neither object nor background. Raises Quarantine `polygon.invalid`."""
     found: list[Instance] = []
+    if not (item.raw.ignore_regions_x or item.raw.ignore_regions_y):
+        return found
     pairs = zip_longest(item.raw.ignore_regions_x, item.raw.ignore_regions_y, fillvalue=())
     # A file of one category can only mean that one.
     category = next(iter(names.values())) if len(names) == 1 else None

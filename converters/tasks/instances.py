@@ -14,6 +14,7 @@ import msgspec
 from dataengine.annotation import Annotation, Rle, Turn
 from dataengine.errors import Quarantine, Skip
 from dataengine.geometry import box_area, rle_area, rle_union
+from dataengine.permute import shuffle
 from dataengine.prompts import choose
 from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetInstance
 from dataengine.task import Task, Unit, objects
@@ -49,7 +50,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     question = choose(task.bank.questions, rng, train=task.train, lang=task.lang)
     answer = choose(task.bank.answers, rng, train=task.train, lang=task.lang)
     routed = joined((name + token for name in classes), answer.lang)
-    ids = {item.id for item in found}
+    ids, asked = {item.id for item in found}, set(classes)
     targets = tuple(
         TargetInstance(
             id=item.id,
@@ -60,7 +61,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             ignore=item.id not in ids,
         )
         for item in annotation.instances
-        if item.category in classes and item.box is not None
+        if item.category in asked and item.box is not None
     )
     seen = {item.category for item in annotation.instances}
     return Rendering(
@@ -139,17 +140,14 @@ def choose_classes(
     for item in annotation.instances:
         if item.category is not None:
             (unsure if item.crowd or item.ignore or item.difficult else present).add(item.category)
-    absent = [
-        name
-        for name in order
-        if name not in present
-        and name not in unsure
-        and (annotation.exhaustive or name in annotation.negatives)
-    ]
+    absent = [name for name in order if name not in present and name not in unsure]
+    if not annotation.exhaustive:
+        verified = frozenset(annotation.negatives)
+        absent = [name for name in absent if name in verified]
     positives = [name for name in order if name in present]
     if train:
-        rng.shuffle(positives)
-        rng.shuffle(absent)
+        shuffle(positives, rng)
+        shuffle(absent, rng)
     positives = positives[:max_classes]
     room = max_classes - len(positives)
     if not train or rng.random() < all_ratio:
@@ -162,7 +160,7 @@ def choose_classes(
     if not chosen:
         raise Skip("category.none", "no class is known to be present or absent")
     if train:
-        rng.shuffle(chosen)
+        shuffle(chosen, rng)
     else:
         rank = {name: position for position, name in enumerate(order)}
         chosen.sort(key=rank.__getitem__)

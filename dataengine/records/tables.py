@@ -24,6 +24,7 @@ from dataengine.records.paths import kind, parse_path
 
 Kind = Literal["json", "jsonl", "csv", "tsv", "yaml", "parquet", "hf", "tar", "tfrecord", "files"]
 BATCH_ROWS = 256
+BUFFER_BYTES = 2**20
 _DELIMITED = ("csv", "tsv")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _VALUE = "$value"
@@ -303,9 +304,10 @@ def _parquet(file: str, root: Root, needed_as: str, words: frozenset[str]) -> It
     path = root.annotation(file, needed_as)
     number = 0
     try:
-        with pq.ParquetFile(path) as table:
+        # Otherwise a row group is read whole, and most writers make one of a million rows.
+        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as table:
             columns = [name for name in table.schema_arrow.names if name in words]
-            for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+            for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
                 for cells in _batch_rows(batch):
                     yield Row(file, f"row {number}", number, cells)
                     number += 1

@@ -5,12 +5,14 @@ Times depend on the machine; ratios of one run less so. Nothing here is asserted
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import io
 import json
 import platform
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,9 +21,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import memory  # type: ignore[import-not-found]  # beside this script
 import numpy as np
 import webdataset
+import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -29,6 +34,7 @@ from pycocotools.coco import COCO
 from converters.formats import coco_instances
 from dataengine.annotation import Annotation
 from dataengine.catalog import Catalog
+from dataengine.check import check_all
 from dataengine.clean import clean
 from dataengine.convert import convert
 from dataengine.files import Root
@@ -38,6 +44,7 @@ from dataengine.stream import Stream, recipe
 HERE = Path(__file__).parent
 RESULTS, TABLE = HERE / "results.jsonl", HERE.parents[1] / "docs" / "benchmarks.md"
 REPEATS = 5
+FEW_REPEATS = {"coco to manifests": 3}
 Contest = dict[str, Callable[[], int]]
 
 
@@ -71,7 +78,7 @@ def open_coco(path: Path) -> COCO:
 
 def bench_coco(folder: Path) -> Contest:
     """COCO file to typed objects with boxes and outlines: our reader; pycocotools' index and a loop over records."""
-    coco_file(folder / "instances.json", 4000, 5)
+    coco_file(folder / "instances.json", 20_000, 5)
     source = coco_instances.Source(annotations="instances.json")
 
     def ours() -> int:
@@ -116,6 +123,113 @@ def bench_coco_masks(folder: Path) -> Contest:
     return {"dataengine": ours, "pycocotools": pycocotools}
 
 
+COCO_SPEC = """\
+id: bench_coco
+title: bench
+license: {annotations: CC0-1.0, images: CC0-1.0}
+status: layout
+source:
+  format: coco_instances
+  images: images
+  splits: {train: {annotations: annotations/instances_train.json, use: train}}
+labels: source
+tasks: {instance_segmentation: {}}
+"""
+
+
+def bench_manifests(folder: Path) -> Contest:
+    """COCO file and pictures to a finished manifest with every check: with two workers, and in one process.
+
+    Datumaro's import ends at objects in memory and opens no picture; its export writes them out again.
+    """
+    coco_root(folder / "root", 20_000)
+    (folder / "bench_coco.yaml").write_text(COCO_SPEC)
+    spec = Catalog().find(str(folder / "bench_coco.yaml"))[0]
+
+    def ours(workers: int) -> int:
+        shutil.rmtree(folder / "manifests", ignore_errors=True)
+        return convert(spec, "train", folder / "root", folder / "manifests", workers=workers).samples
+
+    contest: Contest = {"dataengine": lambda: ours(2), "dataengine, one process": lambda: ours(1)}
+    datumaro = other_environment("datumaro")
+    if datumaro is not None:
+        ask = serve([str(datumaro), "-c", DATUMARO, str(folder / "root"), str(folder / "datumaro")])
+        contest |= {"Datumaro, import": lambda: ask("import"), "Datumaro, and export": lambda: ask("export")}
+    return contest
+
+
+def coco_root(root: Path, num_images: int) -> None:
+    """Write a COCO file and its pictures where Datumaro looks for them; all pictures have the same bytes."""
+    (root / "images").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    coco_file(root / "annotations" / "instances_train.json", num_images, 5)
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((640, 480)).save(root / "images" / "000000.jpg", quality=60)
+    data = (root / "images" / "000000.jpg").read_bytes()
+    for i in range(1, num_images):
+        (root / "images" / f"{i:06d}.jpg").write_bytes(data)
+
+
+DATUMARO = """
+import shutil, sys
+import datumaro
+for line in sys.stdin:
+    dataset = datumaro.Dataset.import_from(sys.argv[1], "coco_instances")
+    count = sum(1 for item in dataset if item.annotations)
+    if line.strip() == "export":
+        shutil.rmtree(sys.argv[2], ignore_errors=True)
+        dataset.export(sys.argv[2], "datumaro", save_media=False)
+    print(count, flush=True)
+"""
+
+
+def other_environment(package: str) -> Path | None:
+    """Return the Python of an environment with a package that ours must not depend on, made once; None without it."""
+    folder = Path(tempfile.gettempdir()) / f"dataengine_bench_{package}"
+    python = folder / "bin" / "python"
+    try:
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
+        if subprocess.run([python, "-c", f"import {package}"], capture_output=True, check=False).returncode:
+            subprocess.run([python, "-m", "pip", "install", "-q", package], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"{package}: skipped, it cannot be installed: {error}")
+        return None
+    return python
+
+
+def serve(command: list[str]) -> Callable[[str], int]:
+    """Start a process and return a function that sends it a line and waits for the number that it answers."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(process.kill)
+
+    def ask(line: str) -> int:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+        return int(process.stdout.readline())
+
+    return ask
+
+
+def bench_specs(folder: Path) -> Contest:
+    """All specs loaded and checked; PyYAML, with and without libyaml, that parses the same files alone."""
+    del folder
+    count, mistakes = check_all(Catalog())
+    assert not mistakes
+    files = [path for directory in Catalog().directories for path in sorted(directory.glob("*/*.yaml"))]
+    assert len(files) == count
+
+    def parse(loader: type) -> int:
+        return len([yaml.load(path.read_text(), Loader=loader) for path in files])
+
+    return {
+        "dataengine": lambda: check_all(Catalog())[0],
+        "PyYAML alone": lambda: parse(yaml.SafeLoader),
+        "libyaml alone": lambda: parse(yaml.CSafeLoader),
+    }
+
+
 def bench_stream(folder: Path) -> Contest:
     """Samples from shards, bytes alone: in plan order with digests checked, in file order by webdataset."""
     root = folder / "root"
@@ -152,17 +266,51 @@ def bench_stream(folder: Path) -> Contest:
 BENCHMARKS: dict[str, Callable[[Path], Contest]] = {
     "coco to annotations": bench_coco,
     "coco to masks": bench_coco_masks,
+    "coco to manifests": bench_manifests,
+    "specs": bench_specs,
     "stream bytes": bench_stream,
 }
 
 
-def measure(contest: Contest) -> dict[str, list[float]]:
+def measure_memory(folder: Path) -> dict[str, float]:
+    """Return peaks of memory as ratios: tables of ten times the rows, and a COCO file by its own size."""
+    found: dict[str, float] = {}
+    for kind in ("jsonl", "csv", "parquet"):
+        peaks = []
+        for rows in (10_000, 100_000):
+            root = folder / f"{kind}{rows}"
+            peaks.append(memory.converted(memory.table(root, kind, rows), root, root / "out", workers=2))
+        found[f"{kind}, 10 times the rows, main process"] = peaks[1][0] / peaks[0][0]
+        found[f"{kind}, 10 times the rows, largest worker"] = peaks[1][1] / peaks[0][1]
+    empty = memory.converted(
+        memory.table(folder / "empty", "jsonl", 1), folder / "empty", folder / "empty" / "out", workers=1
+    )
+    for title, points in (("outlines", 25), ("boxes alone", 0)):
+        root = folder / f"coco{points}"
+        coco_root(root, 20_000)
+        file = root / "annotations" / "instances_train.json"
+        if not points:
+            document = json.loads(file.read_bytes())
+            for one in document["annotations"]:
+                del one["segmentation"]
+            document["annotations"] *= 4  # so that the file is large beside the program itself
+            file.write_text(json.dumps(document))
+        spec = folder / "bench_coco.yaml"
+        spec.write_text(COCO_SPEC.replace("instance_segmentation", "detection"))
+        peak = memory.converted(spec, root, root / "out", workers=1)
+        found[f"coco, {title}: beyond an empty table, by the size of the file"] = (
+            peak[0] - empty[0]
+        ) / file.stat().st_size
+    return found
+
+
+def measure(contest: Contest, repeats: int) -> dict[str, list[float]]:
     """Return the seconds of each contestant, repeats interleaved after one warm-up; all must count the same."""
     counts = {name: run() for name, run in contest.items()}
     if len(set(counts.values())) != 1:
         raise SystemExit(f"contestants disagree on the work: {counts}")
     seconds: dict[str, list[float]] = {name: [] for name in contest}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name, run in contest.items():
             gc.collect()
             started = time.perf_counter()
@@ -172,48 +320,64 @@ def measure(contest: Contest) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Run the benchmarks named on the command line (all by default), append results and rewrite the table."""
+    """Run the benchmarks named on the command line (all by default), append results and rewrite the tables."""
+    for title in sys.argv[1:] or [*BENCHMARKS, "memory"]:
+        with tempfile.TemporaryDirectory() as folder:
+            if title == "memory":
+                for name, ratio in measure_memory(Path(folder)).items():
+                    append({"benchmark": title, "contestant": name, "ratio": ratio})
+                continue
+            repeats = FEW_REPEATS.get(title, REPEATS)
+            seconds = measure(BENCHMARKS[title](Path(folder)), repeats)
+        ours = statistics.median(seconds["dataengine"])
+        for name, values in seconds.items():
+            median = statistics.median(values)
+            spread = [min(values) / median, max(values) / median]
+            append({"benchmark": title, "contestant": name, "ratio": median / ours, "spread": spread,
+                    "repeats": repeats})  # fmt: skip
+    write_tables()
+
+
+def append(line: dict[str, object]) -> None:
+    """Add a result to the file of results, with what it was measured on."""
     revision = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
-    for title in sys.argv[1:] or list(BENCHMARKS):
-        with tempfile.TemporaryDirectory() as folder:
-            seconds = measure(BENCHMARKS[title](Path(folder)))
-        ours = statistics.median(seconds["dataengine"])
-        for name, values in seconds.items():
-            line = {
-                "benchmark": title,
-                "contestant": name,
-                "ratio": statistics.median(values) / ours,
-                "spread": [min(values) / statistics.median(values), max(values) / statistics.median(values)],
-                "repeats": REPEATS,
-                "revision": revision.stdout.strip(),
-                "python": platform.python_version(),
-                "machine": platform.machine(),
-                "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            with RESULTS.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(f"{title:>22}  {name:<12} {line['ratio']:.2f} times our time, spread {line['spread']}")
-    write_table()
+    line |= {
+        "revision": revision.stdout.strip(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(
+        f"{line['benchmark']:>20}  {line['contestant']}: {line['ratio']:.2f}, spread {line.get('spread', '-')}"
+    )
 
 
-def write_table() -> None:
+def write_tables() -> None:
     """Write docs/benchmarks.md from the newest result of each contestant."""
-    newest: dict[tuple[str, str], dict[str, object]] = {}
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
     for text in RESULTS.read_text().splitlines():
         line = json.loads(text)
         newest[line["benchmark"], line["contestant"]] = line
-    rows = [
-        f"| {b} | {c} | {line['ratio']:.2f} | {line['spread'][0]:.2f} to {line['spread'][1]:.2f} | {line['revision']} |"  # type: ignore[index]
-        for (b, c), line in newest.items()
-    ]
+    times, peaks = [], []
+    for (title, name), line in newest.items():
+        if title == "memory":
+            peaks.append(f"| {name} | {line['ratio']:.2f} | {line['revision']} |")
+        else:
+            low, high = line["spread"]
+            times.append(
+                f"| {title} | {name} | {line['ratio']:.2f} | {low:.2f} to {high:.2f} | {line['revision']} |"
+            )
     TABLE.write_text(
         "# Benchmarks\n\nMade by `make bench`: interleaved repeats in one process, medians.\n"
         "A ratio of 2 means twice our time; the spread is the fastest and slowest repeat relative to the median.\n\n"
         "| benchmark | contestant | time relative to ours | spread | revision |\n| --- | --- | --- | --- | --- |\n"
-        + "\n".join(rows)
-        + "\n"
+        + "\n".join(times)
+        + "\n\nPeak memory of a conversion, as a ratio of two peaks, or of a peak and the size of the file.\n\n"
+        "| what | ratio | revision |\n| --- | --- | --- |\n" + "\n".join(peaks) + "\n"
     )
 
 

@@ -62,6 +62,15 @@ def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_not(root: Root) 
     assert root.inside("in/b.txt").read_bytes().startswith(b"one")
 
 
+def test_a_file_beside_one_that_was_asked_for_may_still_be_a_link_that_leads_out(root: Root) -> None:
+    (root.directory / "deep" / "away.txt").symlink_to(root.directory.parent / "secret.txt")
+
+    assert root.inside("deep/b.txt").is_file()
+    assert refused(root, "deep/away.txt") == "path.outside"
+    assert refused(root, "deep/../../secret.txt") == "path.outside"
+    assert root.inside("deep/b.txt").is_file()
+
+
 def test_a_neighbour_with_a_longer_name_is_outside(root: Root) -> None:
     neighbour = root.directory.parent / "root2"
     neighbour.mkdir()

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from dataengine.annotation import Measure
 from dataengine.errors import Quarantine
-from dataengine.images import MAX_PIXELS, Pixels, decode, measured, numbers, probe, show
+from dataengine.images import MAX_PIXELS, Pixels, Probe, decode, measured, numbers, probe, show
 
 RED, GREEN, BLUE, WHITE = (220, 20, 20), (20, 200, 20), (20, 20, 220), (255, 255, 255)
 
@@ -327,3 +329,43 @@ def test_depth_is_shown_from_dark_to_bright_with_invalid_pixels_black() -> None:
     assert (np.diff(shown[1:]) >= 0).all() and len(set(shown.tolist())) > 90
     assert decode(grey16(ramp)).max() == 4
     assert show(grey16([0, 0]), DEPTH).max() == 0
+
+
+def _small_jpegs() -> list[bytes]:
+    picture = Image.fromarray(corners())
+    plain: list[dict[str, Any]] = [
+        {}, {"progressive": True}, {"comment": b"hello"}, {"dpi": (72, 72)}, {"optimize": True, "quality": 5},
+    ]  # fmt: skip
+    odd: list[dict[str, Any]] = [{"exif": exif(6)}, {"icc_profile": b"x" * 300}]
+    made = [encode(picture, "JPEG", **options) for options in plain + odd]
+    return [*made, *(encode(picture.convert(mode), "JPEG") for mode in ("L", "CMYK"))]
+
+
+SMALL_JPEGS = _small_jpegs()
+BYTES = st.sampled_from([0, 1, 2, 3, 4, 8, 15, 16, 0xC0, 0xC3, 0xD8, 0xDA, 0xE1, 0xFF]) | st.integers(0, 255)
+
+
+@given(
+    number=st.integers(0, len(SMALL_JPEGS) - 1),
+    changes=st.lists(
+        st.tuples(st.integers(3, 640), st.sampled_from(["put", "cut", "end"]), BYTES), max_size=3
+    ),
+)
+@settings(deadline=None, max_examples=150)
+def test_a_jpegs_header_says_what_pillow_reads_in_it(
+    number: int, changes: list[tuple[int, str, int]]
+) -> None:
+    data = bytearray(SMALL_JPEGS[number])
+    for place, change, value in changes:
+        data[place : {"put": place + 1, "cut": place + 3, "end": len(data)}[change]] = bytes([value])
+    # A colour profile that is none means nothing, and leaves the picture to Pillow.
+    left_to_pillow = data[:2] + b"\xff\xe2\x00\x04ab" + data[2:]
+
+    assert _told(bytes(data)) == _told(bytes(left_to_pillow))
+
+
+def _told(data: bytes) -> Probe | str:
+    try:
+        return probe(data)
+    except Quarantine as error:
+        return error.reason

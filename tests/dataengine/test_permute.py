@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataengine.errors import PlanError
-from dataengine.permute import MAX_SIZE, key, permute, permute_many, scramble
+from dataengine.permute import MAX_SIZE, key, permute, permute_many, scramble, shuffle
 
 KEYS = st.integers(0, 2**64 - 1)
 
@@ -88,6 +90,19 @@ def test_all_orders_of_four_occur_equally_often() -> None:
     orders, counts = np.unique(places, axis=0, return_counts=True)
     assert len(orders) == 24
     assert float(((counts - 500.0) ** 2 / 500).sum()) < 23 + 4.5 * 46**0.5
+
+
+@given(size=st.integers(0, 300), seed=st.integers(0, 2**32))
+@settings(deadline=None, max_examples=60)
+def test_a_shuffle_is_pythons_own_and_leaves_the_same_chance(size: int, seed: int) -> None:
+    ours, theirs = random.Random(seed), random.Random(seed)
+    items, same = list(range(size)), list(range(size))
+
+    shuffle(items, ours)
+    theirs.shuffle(same)
+
+    assert items == same
+    assert ours.random() == theirs.random()
 
 
 def test_the_key_depends_on_seed_name_and_epoch() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dataengine.convert import convert as convert_split
 from dataengine.pipeline import Pipeline
 from dataengine.run import run_pipeline
 from dataengine.strict import convert
@@ -61,6 +62,20 @@ def test_a_second_run_does_nothing_again_and_mends_a_deleted_tar(tiny: Tiny) -> 
     assert first.shards == len(tars) == 3
     assert ("shard (local)", 0, "unchanged") in said
     assert [tar.read_bytes() for tar in tars] == before
+
+
+def test_conversion_has_the_workers_of_the_pipeline(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched(*given: Any, workers: int = 1, **named: Any) -> Any:
+        seen.append(workers)
+        return convert_split(*given, workers=workers, **named)
+
+    monkeypatch.setattr("dataengine.run.convert", watched)
+
+    run_pipeline("small", pipeline(tiny, workers=2), bar_into([]))
+
+    assert seen and set(seen) == {2}
 
 
 def test_a_signal_in_training_saves_and_ends_the_pipeline(tiny: Tiny) -> None:

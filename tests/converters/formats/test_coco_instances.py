@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -480,3 +481,23 @@ def test_the_real_masks_lie_in_their_boxes(samples: Samples) -> None:
         rows, columns = mask_from_rle(item.mask).nonzero()
         assert x0 - 2 <= columns.min() <= columns.max() <= x1 + 2
         assert y0 - 2 <= rows.min() <= rows.max() <= y1 + 2
+
+
+@pytest.mark.parametrize("outline", [[], [[float(number) for number in range(40)]]])
+def test_a_file_takes_less_than_three_times_its_size(tmp_path: Path, outline: list[list[float]]) -> None:
+    count = 20_000
+    objects = [
+        _object(id=number, image_id=number // 10, segmentation=outline, area=12.5) for number in range(count)
+    ]
+    images = [_image(id=number) for number in range(count // 10)]
+    root = _root(tmp_path, images=images, annotations=objects)
+    size = (tmp_path / "instances.json").stat().st_size
+    del objects
+
+    tracemalloc.start()
+    seen = sum(len(item.instances) for item in read(SOURCE, root) if isinstance(item, Annotation))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert seen == count
+    assert peak < 3 * size

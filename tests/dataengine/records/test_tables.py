@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import tracemalloc
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,22 @@ def test_a_long_table_is_read_in_little_memory(tmp_path: Path, kind: str) -> Non
 
     assert seen == count
     assert peak < 2 * 2**20  # of more than 4 MB
+
+
+def test_a_row_group_is_not_read_whole(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = [f"{number:08d}" * 100 for number in range(40_000)]
+    pq.write_table(pa.table({"text": text}), tmp_path / "t", use_dictionary=False, compression="none")
+    rows = read_rows(Table(path="t", kind="parquet"), Root(tmp_path), "table.path", ALL)
+    before = pa.total_allocated_bytes()
+
+    peak = max(pa.total_allocated_bytes() for _ in islice(rows, 20_000)) - before
+
+    assert pq.ParquetFile(tmp_path / "t").num_row_groups == 1
+    assert (tmp_path / "t").stat().st_size > 30 * 2**20
+    assert peak < 8 * 2**20
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
