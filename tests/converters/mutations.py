@@ -341,7 +341,8 @@ def _mat(data: bytes, chance: random.Random) -> bytes:
 
 def _pixels(data: bytes, chance: random.Random) -> bytes:
     """Change some pixels, or how pixels are stored."""
-    with Image.open(io.BytesIO(data)) as picture:
+    with Image.open(io.BytesIO(data)) as opened:
+        picture: Image.Image = opened
         picture.load()
         if chance.random() < 0.4:
             picture = picture.convert(chance.choice(("1", "L", "RGB", "RGBA", "P", "I")))
