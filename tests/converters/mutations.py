@@ -79,13 +79,16 @@ def damage(folder: Path, chance: random.Random) -> str:
 
 def _whole(file: Path, files: list[Path], chance: random.Random) -> str:
     """Take a file away, or put something else in its place."""
-    what = chance.choice(("missing", "empty", "folder", "swapped", "link", "no folder"))
+    what = chance.choice(("missing", "empty", "folder", "swapped", "link", "no folder", "renamed"))
     match what:
         case "swapped":
             other = chance.choice(files)
             data, others = file.read_bytes(), other.read_bytes()
             file.write_bytes(others)
             other.write_bytes(data)
+        case "renamed":
+            # A byte that is no UTF-8, as Python writes it in a name.
+            file.rename(file.with_name(f"\udcff{file.name}"))
         case "empty":
             file.write_bytes(b"")
         case "no folder":

@@ -33,6 +33,7 @@ from dataengine.errors import DataEngineError
 from dataengine.files import Root
 from dataengine.listing import Fit, Listing
 from dataengine.modules import FORMATS_PACKAGE, load_reader, names
+from dataengine.source import items_of, open_root
 from dataengine.spec import DatasetSpec, License, Resolved, Split, TaskUse
 from dataengine.spec import Source as SpecSource
 from dataengine.units import Chunk, Item, context_of, convert_items
@@ -46,7 +47,7 @@ REAL = 8 if LONG else 1
 MOST_BYTES = 3_000_000 if LONG else 200_000
 # So many items of a seed say which tasks it serves.
 FEW = 5
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 # Pictures are decoded whole up to a limit of their own.
 SPARE_BYTES = 64 * 2**20
 CATALOG = Catalog()
@@ -90,10 +91,14 @@ def resolved(seed: Seed, task: str) -> Resolved:
 
 def read_all(seed: Seed, folder: Path) -> list[Annotation | Rejected]:
     """Return everything that the reader makes of a folder."""
-    reader = load_reader(seed.format, "fuzz")
-    if prepare := getattr(reader, "prepare", None):
-        prepare(seed.source, folder)
-    return list(reader.read(seed.source, Root(folder)))
+    spec = resolved(seed, "conversation")
+    found = list(items_of(spec, "train", open_root(spec, "train", folder)))
+    for one in found:
+        if isinstance(one, Rejected):
+            assert one.origin.file and one.origin.record and one.key and one.detail, (
+                f"rejected, but where? {one}"
+            )
+    return found
 
 
 def recognised(seed: Seed, folder: Path) -> None:
@@ -131,6 +136,13 @@ def convert_all(seed: Seed, folder: Path, task: str, found: list[Annotation | Re
     return chunk
 
 
+def plain(text: str, seed: Seed) -> None:
+    """Fail where an error does not say in a line what is wrong with which file or folder."""
+    assert "\n" not in text, f"more than a line: {text!r}"
+    assert len(text) < 2000, f"an error of {len(text)} characters: {text[:300]!r}"
+    assert any(path.name in text for path in seed.folder.rglob("*")), f"no file is named: {text!r}"
+
+
 def attempt(seed: Seed, folder: Path, task: str) -> int:
     """Read and convert a folder; return the most memory that it took, in bytes. Raises what nobody may raise."""
     tracemalloc.start()
@@ -140,10 +152,7 @@ def attempt(seed: Seed, folder: Path, task: str) -> int:
             found = read_all(seed, folder)
             convert_all(seed, folder, task, found)
     except DataEngineError as error:
-        text = str(error)
-        assert ": " in text, f"no place and no reason: {text!r}"
-        assert "\n" not in text, f"more than a line: {text!r}"
-        assert len(text) < 2000, f"an error of {len(text)} characters: {text[:300]!r}"
+        plain(str(error), seed)
     finally:
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
