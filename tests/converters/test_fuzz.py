@@ -41,7 +41,8 @@ from tests.converters.mutations import damage
 from tests.converters.seeds import Seed, made, real
 
 LONG = int(os.environ.get("DATAENGINE_FUZZ", "0"))
-ROUNDS = LONG or 8
+ROUNDS = LONG or 10
+REAL_ROUNDS = LONG or 4
 SEEDS = 12 if LONG else 2
 REAL = 8 if LONG else 1
 MOST_BYTES = 3_000_000 if LONG else 200_000
@@ -136,11 +137,12 @@ def convert_all(seed: Seed, folder: Path, task: str, found: list[Annotation | Re
     return chunk
 
 
-def plain(text: str, seed: Seed) -> None:
+def plain(text: str, seed: Seed, folder: Path) -> None:
     """Fail where an error does not say in a line what is wrong with which file or folder."""
     assert "\n" not in text, f"more than a line: {text!r}"
     assert len(text) < 2000, f"an error of {len(text)} characters: {text[:300]!r}"
-    assert any(path.name in text for path in seed.folder.rglob("*")), f"no file is named: {text!r}"
+    places = (folder, *seed.folder.rglob("*"))
+    assert any(place.name in text for place in places), f"no file is named: {text!r}"
 
 
 def attempt(seed: Seed, folder: Path, task: str) -> int:
@@ -152,7 +154,7 @@ def attempt(seed: Seed, folder: Path, task: str) -> int:
             found = read_all(seed, folder)
             convert_all(seed, folder, task, found)
     except DataEngineError as error:
-        plain(str(error), seed)
+        plain(str(error), seed, folder)
     finally:
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -170,11 +172,11 @@ def tasks_of(seed: Seed) -> list[str]:
     return [task for task, found in made.items() if found] or ["conversation"]
 
 
-def rounds(seed: Seed, number: int, scratch: Path) -> None:
+def rounds(seed: Seed, number: int, count: int, scratch: Path) -> None:
     """Damage a seed again and again."""
     tasks = tasks_of(seed)
     usual = max(attempt(seed, seed.folder, task) for task in tasks[:3])
-    for round_ in range(ROUNDS):
+    for round_ in range(count):
         folder = scratch / "damaged"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(seed.folder, folder, symlinks=True)
@@ -201,7 +203,7 @@ def test_a_reader_survives_damage(name: str, tmp_path: Path) -> None:
 
     assert seeds, f"no test of {name} reads a file, so nothing can be damaged"
     for number, seed in enumerate(seeds[:SEEDS]):
-        rounds(seed, number, tmp_path)
+        rounds(seed, number, ROUNDS, tmp_path)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -214,4 +216,4 @@ def test_a_reader_survives_damage_to_real_files(name: str, tmp_path: Path) -> No
     if not seeds:
         pytest.skip(f"DATAENGINE_SAMPLES has no folder that is read as {name!r}")
     for number, seed in enumerate(seeds):
-        rounds(seed, number, tmp_path)
+        rounds(seed, number, REAL_ROUNDS, tmp_path)
