@@ -27,6 +27,7 @@ _SENSELESS, _UNEXPLAINED = 0.05, 0.02
 _BLOCK = 4096
 Sizes = list[tuple[int, int] | None]
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def _reading(*matrix: tuple[float, float, float, float]) -> Callable[[Numbers], Numbers]:
@@ -155,11 +156,13 @@ def _box_counts(rows: Numbers) -> dict[str, int]:
     return {name: int(np.sum(found)) for name, found in counts.items()}
 
 
-def _inside(boxes: Numbers, sides: Numbers) -> Numbers:
+def _inside(boxes: Numbers, sides: Numbers) -> Flags:
     """Say of each box whether it has an area and lies in its picture, but for rounding."""
     spare = np.maximum(2.0, 0.01 * sides)
     starts, ends = boxes[:, :2], boxes[:, 2:]
-    inside: Numbers = ((starts >= -spare) & (ends <= sides + spare) & (ends > starts)).all(axis=1)
+    inside: Flags = np.logical_and.reduce(
+        (starts >= -spare) & (ends <= sides + spare) & (ends > starts), axis=1
+    )
     return inside
 
 
@@ -191,8 +194,8 @@ def _point_counts(rows: Numbers) -> dict[str, int]:
     swapped = points[:, ::-1]
     spare = 0.25 * (ends - starts) + 2
 
-    def around(places: Numbers) -> Numbers:
-        found: Numbers = ((places >= starts - spare) & (places <= ends + spare)).all(axis=1)
+    def around(places: Numbers) -> Flags:
+        found: Flags = np.logical_and.reduce((places >= starts - spare) & (places <= ends + spare), axis=1)
         return found
 
     counts = {

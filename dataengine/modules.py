@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import pkgutil
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -76,9 +77,11 @@ def names(package: str) -> tuple[str, ...]:
 
 
 def _load(name: str, package: str, kind: str, place: str) -> ModuleType:
+    path = name if "." in name else f"{package}.{name}"
+    if path in sys.modules:
+        return sys.modules[path]  # every unit asks for its builder, and listing a folder takes a while
     if "." not in name and name not in names(package):
         raise SpecError(f"{place}: unknown {kind} {name!r}{nearest(name, names(package))}")
-    path = name if "." in name else f"{package}.{name}"
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:

@@ -47,7 +47,7 @@ def items_of(
     adapter's Quarantine rejects its item alone.
     """
     reader = load_reader(spec.dataset.source.format, spec.path)
-    items: Iterator[Annotation | Rejected] = map(_named, islice(reader.read(spec.source(split), root), limit))
+    items: Iterator[Annotation | Rejected] = map(named, islice(reader.read(spec.source(split), root), limit))
     if spec.dataset.adapt is not None:
         adapt: Adapter = load_function(spec.dataset.adapt, f"{spec.path}: adapt")
         items = (_adapted(adapt, item) if isinstance(item, Annotation) else item for item in items)
@@ -70,7 +70,7 @@ def _spelled(item: Annotation, codes: dict[str, str]) -> Annotation:
     )
 
 
-def _named(item: Annotation | Rejected) -> Annotation | Rejected:
+def named(item: Annotation | Rejected) -> Annotation | Rejected:
     """Return an item, rejected where a file of it has a name that is no UTF-8: nothing that is written can hold one."""
     images = item.images if isinstance(item, Annotation) else ()
     names = (item.key, item.origin.file, item.origin.record, *(image.path for image in images))

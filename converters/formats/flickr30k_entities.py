@@ -24,7 +24,8 @@ from dataengine.files import Root
 
 VERSION = "1"
 
-_PHRASE = re.compile(r"\[/EN#(?P<chain>\w+)(?P<types>(?:/[^/\s\]]+)*)\s+(?P<words>[^\[\]]*)\]")
+# No blank is tried twice: a line of them would take for ever.
+_PHRASE = re.compile(r"\[/EN#(?P<chain>\w+)(?P<types>(?:/[^/\s\]]+)*)\s++(?P<words>[^\[\]]*+)\]")
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

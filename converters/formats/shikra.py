@@ -23,7 +23,9 @@ from dataengine.tokens import IMAGE
 
 VERSION = "1"
 
-_PHRASE = re.compile(r"<ph_st>(?P<words>.*?)<ph_ed>|<boxes>", re.DOTALL)
+_END = "<ph_ed>"
+_PHRASE = re.compile(rf"<ph_st>(?P<words>.*?){_END}|<boxes>", re.DOTALL)
+_BOXES = re.compile("<boxes>")
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,7 +87,9 @@ def _annotation(source: Source, raw: RawItem, origin: Origin) -> Annotation:
 
 def _marked(text: str, sequence: list[list[int]], total: int, what: str) -> str:
     """Return the text with its boxes as marks. Raises Quarantine where phrases and lists of boxes do not agree."""
-    matches = list(_PHRASE.finditer(text))
+    # Behind the last end no phrase begins: looking for its end from every start would take for ever.
+    tail = text.rfind(_END) + len(_END) if _END in text else 0
+    matches = [*_PHRASE.finditer(text, 0, tail), *_BOXES.finditer(text, tail)]
     if sequence and len(matches) != len(sequence):
         raise Quarantine(
             "qa.format", f"the {what} has {len(matches)} phrases and {len(sequence)} lists of boxes"
@@ -94,7 +98,7 @@ def _marked(text: str, sequence: list[list[int]], total: int, what: str) -> str:
     for number, match in enumerate(matches):
         indices = pick(total, sequence[number] if sequence else [], f"{what} phrase {number}")
         marks = "".join(f"<region{index + 1}>" for index in indices)
-        words = match["words"]
+        words = match.groupdict().get("words")
         pieces.append(text[end : match.start()])
         pieces.append(f"<p>{words.strip()}</p>{marks}" if words is not None and words.strip() else marks)
         end = match.end()

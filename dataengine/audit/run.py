@@ -28,7 +28,7 @@ from dataengine.manifest import Manifest
 from dataengine.modules import Reader, load_reader
 from dataengine.runners import run
 from dataengine.sample import Sample
-from dataengine.source import items_of
+from dataengine.source import items_of, named
 from dataengine.spec import Resolved
 from dataengine.stream import Pool
 from dataengine.units import SKIP_REASONS
@@ -395,7 +395,7 @@ def audit_foreign(
     skipped: Counter[str] = Counter()
     stated = 0
     sizes = PictureSizes(root)
-    for item in reader.read(source, Root(folder.resolve())):
+    for item in map(named, reader.read(source, Root(folder.resolve()))):
         state.counts["records"] += 1
         if isinstance(item, Rejected):
             (skipped if item.reason in SKIP_REASONS else quarantined)[item.reason] += 1

@@ -12,6 +12,7 @@ import pickle
 import random
 import re
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -79,13 +80,16 @@ def damage(folder: Path, chance: random.Random) -> str:
 
 def _whole(file: Path, files: list[Path], chance: random.Random) -> str:
     """Take a file away, or put something else in its place."""
-    what = chance.choice(("missing", "empty", "folder", "swapped", "link", "no folder"))
+    what = chance.choice(("missing", "empty", "folder", "swapped", "link", "no folder", "renamed"))
     match what:
         case "swapped":
             other = chance.choice(files)
             data, others = file.read_bytes(), other.read_bytes()
             file.write_bytes(others)
             other.write_bytes(data)
+        case "renamed":
+            # A byte that is no UTF-8, as Python writes it in a name.
+            file.rename(file.with_name(f"\udcff{file.name}"))
         case "empty":
             file.write_bytes(b"")
         case "no folder":
@@ -191,7 +195,7 @@ def tree(value: Any, chance: random.Random) -> Any:
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         places = _places(value)
         holder, key = chance.choice(places)
-        match chance.randrange(9):
+        match chance.randrange(10):
             case 0 if isinstance(holder, dict):
                 del holder[key]
             case 0 | 1 if isinstance(holder, list) and holder is not value:
@@ -206,11 +210,21 @@ def tree(value: Any, chance: random.Random) -> Any:
                     holder[key] = other[where]
             case 5:
                 holder[key] = [holder[key]]
-            case 6 if isinstance(holder[key], int | float):
+            case 6 if isinstance(holder[key], str) and holder[key]:
+                holder[key] = _stretched(holder[key], chance)
+            case 7 if isinstance(holder[key], int | float):
                 holder[key] = chance.choice((str(holder[key]), -holder[key], float(holder[key]) + 0.5))
             case _:
                 holder[key] = chance.choice(VALUES)
     return value[0]
+
+
+def _stretched(text: str, chance: random.Random) -> str:
+    """Return a text with a piece of it, or a blank, repeated very often: what is looked for twice takes for ever."""
+    start = chance.randrange(len(text) + 1)
+    piece = text[start : start + chance.choice((1, 3, 8, 20))] or " "
+    piece = chance.choice((piece, piece, " "))
+    return text[:start] + piece * (LONG // len(piece)) + text[start:]
 
 
 def _json_text(value: Any) -> bytes:
@@ -277,7 +291,8 @@ def _lines(data: bytes, chance: random.Random) -> bytes:
             case _:
                 cells = re.split(r"([,;\t |:/]+)", lines[number].rstrip("\r\n"))
                 cell = chance.randrange(len(cells))
-                cells[cell] = chance.choice((*CELLS, cells[cell] * 2, chance.choice(cells)))
+                strange = (*CELLS, cells[cell] * 2, chance.choice(cells), _stretched(lines[number], chance))
+                cells[cell] = chance.choice(strange)
                 lines[number] = "".join(cells) + "\n"
     return "".join(lines).encode(errors="surrogatepass")
 
@@ -341,7 +356,9 @@ def _mat(data: bytes, chance: random.Random) -> bytes:
 
 def _pixels(data: bytes, chance: random.Random) -> bytes:
     """Change some pixels, or how pixels are stored."""
-    with Image.open(io.BytesIO(data)) as picture:
+    with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as opened:
+        warnings.simplefilter("ignore")  # what Pillow says of a conversion is no matter here
+        picture: Image.Image = opened
         picture.load()
         if chance.random() < 0.4:
             picture = picture.convert(chance.choice(("1", "L", "RGB", "RGBA", "P", "I")))

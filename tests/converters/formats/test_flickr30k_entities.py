@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,12 @@ def test_a_listed_name_cannot_leave_the_root(tmp_path: Path, name: str, reason: 
 def test_a_folder_without_sentences_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no text file"):
         _split(Root(tmp_path))
+
+
+def test_a_phrase_of_blanks_that_never_ends_takes_no_longer_than_others(tmp_path: Path) -> None:
+    started = time.process_time()
+
+    (found,), _ = _split(_folder(tmp_path, lines=f"[/EN#1/people{' ' * 60_000}x\n"))
+
+    assert found.expressions == ()
+    assert time.process_time() - started < 10

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,14 @@ def test_a_line_that_is_no_json_is_rejected_alone(tmp_path: Path) -> None:
 
     assert found.key == "123"
     assert (rejected.key, rejected.reason) == ("line 2", "schema")
+
+
+def test_phrases_that_never_end_take_no_longer_than_others(tmp_path: Path) -> None:
+    text = f"{'<ph_st>' * 30_000}<boxes>"
+    started = time.process_time()
+
+    (found,), rejected = _split(tmp_path, {**ITEM, "cot_with_ans": text, "answer_boxes_seq": [[1]]})
+
+    assert rejected == []
+    assert found.dialogs[0].turns[1].text == f"{'<ph_st>' * 30_000}<region2>"
+    assert time.process_time() - started < 10

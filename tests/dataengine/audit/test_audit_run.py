@@ -14,6 +14,7 @@ from PIL import Image
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
+from dataengine.audit.report import write
 from dataengine.audit.run import Report, audit, explain
 from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.shard import shard
@@ -193,6 +194,22 @@ def test_a_foreign_file_is_audited_without_conversion(tiny: Tiny) -> None:
 
     assert _rules(report) == {"box.outside": 1, "schema": 1, "license.missing": 1}
     assert (report.accounts[0].records, report.accounts[0].quarantined) == (7, {"schema": 1})
+
+
+def test_a_file_whose_name_is_no_utf8_is_one_finding_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "data/xml").mkdir(parents=True)
+    for stem in ("good", "b\udcff"):  # a byte that is no UTF-8, as Python writes it in a name
+        document = "<annotation><size><width>8</width><height>6</height></size></annotation>"
+        (tmp_path / "data/xml" / f"{stem}.xml").write_text(document)
+
+    options = {"annotations": "xml", "images": "pictures"}
+    report = audit([tmp_path / "data"], format_name="voc_xml", options=options)
+    write(report, tmp_path / "report")
+
+    assert [one.detail for one in report.findings if one.rule == "path.invalid"] == [
+        "'b\\\\udcff': the file's name is not UTF-8"
+    ]
+    assert report.accounts[0].quarantined == {"path.invalid": 1}
 
 
 def test_workers_change_no_finding(tiny: Tiny) -> None:

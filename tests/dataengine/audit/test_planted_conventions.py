@@ -68,7 +68,7 @@ def written(folder: Path, writer: str, change: Change, points: Change | None = N
                 id=str(place),
                 category=name,
                 box=tuple(map(float, change(*box))),  # type: ignore[arg-type]
-                keypoints=tuple((*points(x, y), 2) for x, y in _inside(box)) if points else None,  # type: ignore[arg-type]
+                keypoints=tuple((*points(x, y), 2) for x, y in _inside(box)) if points else None,  # type: ignore[misc]
             )
             for place, box in enumerate(OBJECTS)
         )
