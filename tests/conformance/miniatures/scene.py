@@ -31,7 +31,9 @@ class Made(NamedTuple):
 
 
 @cache
-def picture(ending: str, size: tuple[int, int] = (WIDTH, HEIGHT), mode: str = "RGB", shade: int = 128) -> bytes:
+def picture(
+    ending: str, size: tuple[int, int] = (WIDTH, HEIGHT), mode: str = "RGB", shade: int = 128
+) -> bytes:
     """Return a picture of (width, height) in the format that a file's ending names."""
     kind = EXTENSIONS.get(ending.lower().removeprefix("."), "png")
     data = io.BytesIO()
