@@ -59,8 +59,9 @@ def _pixels(source: Source) -> Map:
 
 def _number(key: int, source: Source) -> int:
     """Return what stands in a map for a class: where the map tells objects apart, for the first object of it."""
-    apart = source.objects is not None and key and key not in source.ignore
-    return key * int(source.objects or 1) + 1 if apart else key
+    if source.objects is None:
+        return key
+    return key * source.objects + (1 if key and key not in source.ignore else 0)
 
 
 def _save(path: Path, pixels: Map, variable: str | None) -> None:
