@@ -37,19 +37,30 @@ class Cell:
 
     def several(self, count: int = 2) -> list[Cell]:
         """Return the elements of a list, which is made where there is none."""
-        if self.filled and isinstance(self.value, list):
-            items, self.value, self.filled = self.value, None, False
-            for item in items:
-                self.items.append(Cell())
-                self.items[-1].put(item)
+        self._open()
         if not self.items and not self.fields:
             self.items = [Cell() for _ in range(count)]
         return self.items or list(self.fields.values())
+
+    def _open(self) -> None:
+        """Make places of the parts of a list or mapping that was put here whole."""
+        value = self.value
+        if not isinstance(value, list | dict):
+            return
+        self.value, self.filled = None, False
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            cell = Cell()
+            cell.put(part)
+            if isinstance(value, dict):
+                self.fields[key] = cell
+            else:
+                self.items.append(cell)
 
     def inside(self, step: Step) -> list[Cell]:
         """Return the places that a step of a path leads to, made where they are not there."""
         if isinstance(step, Every):
             return self.several()
+        self._open()
         if isinstance(step, int):
             while not -len(self.items) <= step < len(self.items):
                 self.items.append(Cell())

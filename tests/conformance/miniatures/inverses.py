@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +22,7 @@ def inverse(operations: Sequence[Operation], wanted: Any, number: int) -> tuple[
         except (Quarantine, TypeError, ValueError):
             continue
         if made is not None:
-            return value, made in (wanted, [wanted])
+            return value, made in (wanted, [wanted]) or [made] == wanted
     raise ValueError(f"nothing found that {list(operations)} makes {wanted!r} of")
 
 
@@ -31,7 +30,8 @@ def _candidates(operations: Sequence[Operation], wanted: Any, number: int) -> li
     """Return the turned-back value first, and then values that the operations may take."""
     found: list[Any] = []
     named = [split_operation(operation) for operation in operations]
-    for start in (wanted, number + 1, *_keys(named, number)):
+    alone = wanted if isinstance(wanted, list) and len(wanted) == 1 else ()
+    for start in (wanted, *alone, number + 1, *_keys(named, number)):
         value: Any = start
         for name, argument in reversed(named):
             value = _INVERSE.get(name, lambda value, argument: value)(value, argument)
@@ -53,7 +53,7 @@ def _band(value: Any, bands: dict[str, float]) -> Any:
 
 
 def _votes(value: Any, lowest: int) -> Any:
-    return [0] * (round(value) - lowest) + [5] if isinstance(value, int | float) else value
+    return [0] * (int(value) - lowest) + [5] if isinstance(value, int | float) else value
 
 
 def _mapped(value: Any, table: dict[str, Any]) -> Any:
@@ -77,7 +77,11 @@ def _taken(value: Any, pattern: str) -> Any:
 
 def _each(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def turned(value: Any, argument: Any) -> Any:
-        return [function(one, argument) for one in value] if isinstance(value, list) else function(value, argument)
+        return (
+            [function(one, argument) for one in value]
+            if isinstance(value, list)
+            else function(value, argument)
+        )
 
     return turned
 
@@ -105,8 +109,3 @@ _INVERSE: dict[str, Callable[[Any, Any], Any]] = {
     "parse_json": lambda value, argument: json.dumps(value),
     "parse_list": lambda value, argument: str(value if isinstance(value, list) else [value]),
 }
-
-
-def unlike(texts: Sequence[str]) -> str:
-    """Return a text that is none of some."""
-    return next(text for text in (f"other {number}" for number in itertools.count()) if text not in texts)

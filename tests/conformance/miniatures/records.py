@@ -13,6 +13,7 @@ from converters.formats.records import Source
 from dataengine.annotation import Annotation
 from dataengine.files import Root
 from dataengine.records.facts import Fields
+from dataengine.records.paths import fill
 from dataengine.records.values import Value
 from dataengine.spec import Resolved
 from tests.conformance.miniatures.file_tables import ARRAYS, make_files, write_array, write_arrays
@@ -42,8 +43,7 @@ def _stated(source: Source) -> Iterator[str]:
     edits = source.fields.edits if isinstance(source.fields.edits, tuple) else (source.fields.edits,)
     for edit in edits:
         if isinstance(edit.instruction, Value) and edit.instruction.template:
-            if "{" not in edit.instruction.template:
-                yield edit.instruction.template
+            yield fill(edit.instruction.template, {f"${name}": value for name, value in source.vars.items()})
 
 
 def _draw(source: Source, root: Path) -> None:

@@ -6,8 +6,10 @@ import ast
 import base64
 import itertools
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+
+import msgspec
 
 from converters.formats.records import Labels, Source, table_path
 from dataengine.annotation import Box
@@ -22,27 +24,45 @@ from dataengine.records.facts import (
     InstanceFact,
     QuestionFact,
 )
-from dataengine.records.paths import Steps, parse_path, parse_template
+from dataengine.records.paths import EVERY, Steps, parse_path, parse_template
 from dataengine.records.steps import Join
 from dataengine.records.tables import Table
 from dataengine.records.values import Value, paths
 from dataengine.spec import Resolved
+from tests.conformance.miniatures import tables
 from tests.conformance.miniatures.cells import Cell, walk
 from tests.conformance.miniatures.inverses import inverse
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, classes_of, corners, named, picture
+from tests.conformance.miniatures.scene import (
+    HEIGHT,
+    WIDTH,
+    Made,
+    box_of,
+    classes_of,
+    corners,
+    named,
+    picture,
+)
 from tests.conformance.miniatures.tables import write_table
 from tests.conformance.miniatures.wishes import grant, wishes
 
 MEMBERS = 2
 CHOICES = ("first one", "second one", "third one", "fourth one")
 Wanted = Callable[[int], Any]
+# Cells of which a spec cuts several values, so that no single one can be turned back into it.
+STATED: dict[str, dict[str, str]] = {
+    "mmvp": {"Options": "(a) first one (b) second one"},
+    # Two rows of one picture, in the folder of its class.
+    "uecfood256": {"food": "{number}", "img": "17{number}"},
+    "coco_cn": {"name": "COCO_train2014_000{number}#0", "image": "COCO_train2014_000{number}"},
+}
 
 
 class Row(NamedTuple):
-    """A row that is being made, and its key where the table is a mapping."""
+    """A row that is being made, its key where the table is a mapping, and what its file and folder are called."""
 
     key: Cell
     cells: Cell
+    places: dict[str, Cell]
 
 
 class Scope(NamedTuple):
@@ -59,6 +79,8 @@ class Scope(NamedTuple):
             return walk(self.aliases[head], steps[1:])
         if head == "$key":
             return [row.key for row in self.rows] if self.keyed else []
+        if head in ("$stem", "$folder"):
+            return [row.places[head] for row in self.rows if head in row.places]
         if head.startswith("$") and head != "$value":
             return []
         return walk([row.cells for row in self.rows], steps)
@@ -77,7 +99,8 @@ class Making:
 
     def __init__(self, spec: Resolved, source: Source) -> None:
         self.spec, self.source = spec, source
-        self.tables: dict[str, tuple[Table, list[Row]]] = {}
+        self.tables: dict[tuple[str, str | None], tuple[Table, list[Row]]] = {}
+        self.shared: dict[tuple[str, Steps], int] = {}
         self.joined: dict[tuple[str, str, str], Cell] = {}
         self.words = set[str]()
         self.count = 0
@@ -92,6 +115,14 @@ class Making:
         source = self.source
         rows = tuple(self._row(source.table) for _ in range(MEMBERS if source.group else 1))
         scope = Scope(rows, {}, source.table.rows == ".")
+        for name, value in STATED.get(self.spec.dataset.id, {}).items():
+            for row in rows:
+                row.cells.inside(name)[0].put(value.format(number=number))
+        names = {join.as_ for join in source.join}
+        grouped = source.group.paths() if source.group else ()
+        for path in grouped:
+            if parse_path(path)[0] not in names:
+                self._tokens(scope, parse_path(path), same=True)
         absent = self._absent()
         for join in source.join:
             for row in rows:
@@ -100,16 +131,18 @@ class Making:
             group = Cell()
             group.items = [row.cells for row in rows]
             scope = scope.named(source.group.as_, [group])
-            for path in source.group.paths():
+            for path in grouped:
                 self._tokens(scope, parse_path(path), same=True)
         for step in source.exploded():
+            if f"${step.as_}" in _strings(source.fields) and isinstance(step.path, str):
+                self._keyed(scope.find(parse_path(step.path)))
             scope = scope.named(step.as_, self._elements(scope, step.path))
         for condition in source.conditions():
             self._satisfy(scope, condition)
         self._facts(scope)
-        self._template(scope, source.key)
         for row in rows:
             self._columns(Scope((row,), {}, scope.keyed))
+        self._names(scope)
         last = source.exploded()[-1].as_ if source.exploded() else None
         self.count += len(scope.aliases[last]) if last else 1
 
@@ -117,15 +150,21 @@ class Making:
         """Write all tables; return how many items they hold and what must come back of them."""
         if isinstance(self.source.labels, Labels):
             self._label_table(self.source.labels)
-        for path, (table, rows) in self.tables.items():
-            write_table(table, path, [(row.key.plain(), row.cells.plain() or {}) for row in rows], root)
+        files: dict[str, list[tuple[Table, list[tuple[Any, Any]]]]] = {}
+        for (path, _), (table, rows) in self.tables.items():
+            for file, found in _by_file(table, path, rows).items():
+                files.setdefault(file, []).append((table, found))
+        for file, parts in files.items():
+            write_table(parts, root / file)
         return Made(self.count, frozenset(self.words))
 
     def _row(self, table: Table) -> Row:
         path = table_path(table, self.source.vars)
-        row = Row(Cell(), Cell())
+        name = PurePosixPath(path)
+        free = {"$stem": name.name.startswith("*."), "$folder": "*" in str(name.parent)}
+        row = Row(Cell(), Cell(), {place: Cell() for place, said in free.items() if said})
         row.cells.columns = {name: Cell() for name in self.source.let} if table is self.source.table else {}
-        self.tables.setdefault(path, (table, []))[1].append(row)
+        self.tables.setdefault((path, table.rows), (table, []))[1].append(row)
         return row
 
     def _absent(self) -> set[str]:
@@ -142,7 +181,8 @@ class Making:
         path = table_path(join.table, self.source.vars)
         row = scope.rows[0]
         assert row.cells.columns is not None
-        if path == table_path(self.source.table, self.source.vars) and all(a == b for a, b in join.by.items()):
+        here = (table_path(self.source.table, self.source.vars), self.source.table.rows)
+        if (path, join.table.rows) == here and all(a == b for a, b in join.by.items()):
             row.cells.columns[join.as_] = row.cells
             return
         values = [self._tokens(scope, parse_path(left)) for left in join.by]
@@ -168,18 +208,28 @@ class Making:
                 cell.put(value)
         return row
 
+    def _keyed(self, cells: list[Cell]) -> None:
+        """Make mappings whose keys are what is asked."""
+        for cell in cells:
+            cell.fields = {f"what is {next(self.tokens)}?": Cell() for _ in range(MEMBERS)}
+            self._say(*cell.fields)
+
     def _elements(self, scope: Scope, lists: str | tuple[str, ...]) -> list[Cell]:
         """Return the elements of a list, or of lists that are walked in step."""
         if isinstance(lists, str):
             return [one for cell in scope.find(parse_path(lists)) for one in cell.several(MEMBERS)]
-        columns = [[one for cell in scope.find(parse_path(path)) for one in cell.several(MEMBERS)] for path in lists]
+        columns = [
+            [one for cell in scope.find(parse_path(path)) for one in cell.several(MEMBERS)] for path in lists
+        ]
         found = []
         for parts in zip(*columns, strict=False):
             found.append(Cell())
             found[-1].items = list(parts)
         return found
 
-    def _tokens(self, scope: Scope, steps: Steps, *, same: bool = False, ending: str = "", form: str = "") -> Any:
+    def _tokens(
+        self, scope: Scope, steps: Steps, *, same: bool = False, ending: str = "", form: str = ""
+    ) -> Any:
         """Fill empty places with a text or number that no other has; return what stands in the first."""
         found = scope.find(steps)
         shared = next((cell.plain() for cell in found if not cell.empty), None) if same else None
@@ -236,12 +286,26 @@ class Making:
                 text = wanted(place)
                 if text.startswith(before) and text.endswith(after):
                     cell.put(text.removeprefix(before).removesuffix(after))
-        self._template(scope, template)
+        asked = wanted(0)
+        for piece in inner:
+            # Rows of one group make one value of the same pieces.
+            token = self.shared.setdefault((str(asked), piece.steps), next(self.tokens))
+            for cell in scope.find(piece.steps):
+                if cell.empty and not cell.columns:
+                    cell.put(token if piece.form else str(token))
         return []
 
     def _assign_path(self, scope: Scope, source: Value, wanted: Wanted) -> list[Any]:
         exact = []
-        for place, cell in enumerate(scope.find(parse_path(str(source.from_)))):
+        steps = parse_path(str(source.from_))
+        cells = scope.find(steps)
+        if EVERY in steps and cells:
+            asked = [wanted(place) for place in range(len(cells))]
+            value, same = inverse(source.ops, asked, next(self.tokens))
+            values = value if isinstance(value, list) else [value]
+            put = [cell.put(values[place % len(values)]) for place, cell in enumerate(cells)]
+            return asked if same and all(put) else []
+        for place, cell in enumerate(cells):
             asked = wanted(place)
             value, same = inverse(source.ops, asked, next(self.tokens))
             if cell.put(value) and same:
@@ -251,38 +315,56 @@ class Making:
     def _assign_list(self, scope: Scope, source: Value, wanted: Wanted) -> list[Any]:
         """Put each of some values at a path of its own; of columns that stand under a condition, one has a value."""
         names = paths(source)
-        columns = [self.source.let.get(name) for name in names]
-        if all(isinstance(one, Value) and one.when is not None for one in columns):
-            chosen = names[(self.number // 2) % len(names)]
-            for name in names:
-                for cell in scope.find(parse_path(name)):
-                    if name == chosen:
-                        cell.put(True)
-                    else:
-                        cell.null = True
-            return []
         asked = wanted(0)
         values, same = inverse(source.ops, asked, next(self.tokens))
         values = values if isinstance(values, list) else [values]
+        rest: Any = "" if "present" in source.ops else 0 if isinstance(values[0], int | float) else None
         for place, name in enumerate(names):
-            if place < len(values):
-                for cell in scope.find(parse_path(name)):
-                    cell.put(values[place])
+            for cell in scope.find(parse_path(name)):
+                cell.put(values[place] if place < len(values) else self._word() if rest is None else rest)
+        if set(map(str, source.ops)) <= {"strip", "present", "unique", "nonempty"}:
+            return [cell.plain() for name in names for cell in scope.find(parse_path(name)) if cell.plain()]
         return [asked] if same else []
+
+    def _choose(self, scope: Scope, source: Any, place: int) -> bool:
+        """Of columns that stand under a condition each, let one have its value; say whether these are such."""
+        names = paths(source) if isinstance(source, Value) else ()
+        columns = [self.source.let.get(name) for name in names]
+        if not names or not all(isinstance(one, Value) and one.when is not None for one in columns):
+            return False
+        for number, name in enumerate(names):
+            for cell in scope.find(parse_path(name)):
+                if number == place % len(names):
+                    cell.put(True)
+                else:
+                    cell.null = True
+        return True
 
     def _columns(self, scope: Scope) -> None:
         """Turn the columns of `let` back into those that they are made of, the last first."""
         columns = scope.rows[0].cells.columns or {}
-        for name, source in reversed(self.source.let.items()):
+        # What other columns are made of is settled before a text of several parts.
+        parts = {
+            name
+            for name, one in self.source.let.items()
+            if isinstance(one, Value) and one.template is not None
+        }
+        for name, source in sorted(reversed(self.source.let.items()), key=lambda pair: pair[0] in parts):
             cell = columns[name]
             when = source.when if isinstance(source, Value) else None
             if when is not None and (cell.null or cell.empty):
                 self._satisfy(scope, when, want=False)
             elif not cell.null:
                 value = cell.plain()
-                self._assign(scope, source, lambda place, value=value: value if value is not None else self._word())
-                if when is not None and isinstance(source, Value) and source.template:
-                    self._say(source.template)
+                self._assign(
+                    scope, source, lambda place, value=value: value if value is not None else self._word()
+                )
+                if when is not None and name in self._label_names() and isinstance(source, Value):
+                    self._say(named(self.spec, source.template or ""))
+
+    def _label_names(self) -> tuple[str, ...]:
+        labels = self.source.fields.labels
+        return paths(labels) if isinstance(labels, Value) else ()
 
     def _word(self) -> str:
         return f"word {next(self.tokens)}"
@@ -295,11 +377,13 @@ class Making:
 
     def _label_table(self, labels: Labels) -> None:
         path = table_path(labels.table, self.source.vars)
-        if path in self.tables:
+        if (path, labels.table.rows) in self.tables:
             return
         for name in self.classes:
             row = self._row(labels.table)
-            self._assign(Scope((row,), {}, labels.table.rows == "."), labels.name, lambda place, name=name: name)
+            self._assign(
+                Scope((row,), {}, labels.table.rows == "."), labels.name, lambda place, name=name: name
+            )
 
     def _facts(self, scope: Scope) -> None:
         fields = self.source.fields
@@ -328,7 +412,19 @@ class Making:
         for fact in self.source.unpacked():
             inner = self._inside(scope, fact)
             self._assign(inner, fact.picture, self._picture)
-            self._template(inner, fact.to)
+
+    def _names(self, scope: Scope) -> None:
+        """Fill what is left of the names of pictures and of the key."""
+        for image in self.source.fields.image_facts():
+            inner = self._inside(scope, image)
+            if isinstance(image.path, str):
+                # Where cells hold the pictures themselves, what names them is a number or a word.
+                self._template(inner, image.path, "" if self.source.unpacked() else ".jpg")
+            else:
+                self._assign(inner, image.path, lambda place: f"{next(self.tokens)}.jpg")
+        for fact in self.source.unpacked():
+            self._template(self._inside(scope, fact), fact.to)
+        self._template(scope, self.source.key)
 
     def _inside(self, scope: Scope, fact: Fact) -> Scope:
         inner = scope if fact.each is None else scope.named(fact.as_, self._elements(scope, fact.each))
@@ -345,15 +441,16 @@ class Making:
         self._assign(scope, image.height, lambda place: HEIGHT)
         self._assign(scope, image.license, lambda place: "CC-BY-4.0")
         if image.frames is not None:
-            self._assign(scope, image.frames.first if not isinstance(image.frames.first, int) else None, lambda place: 1)
-            self._assign(scope, image.frames.last if not isinstance(image.frames.last, int) else None, lambda place: 9)
+            self._assign(
+                scope,
+                image.frames.first if not isinstance(image.frames.first, int) else None,
+                lambda place: 1,
+            )
+            self._assign(
+                scope, image.frames.last if not isinstance(image.frames.last, int) else None, lambda place: 9
+            )
         if image.measure is not None and not isinstance(image.measure.scale, int | float):
             self._assign(scope, image.measure.scale, lambda place: 1000)
-        if isinstance(image.path, str):
-            # Where cells hold the pictures themselves, what names them is a number or a word.
-            self._template(scope, image.path, "" if self.source.unpacked() else ".jpg")
-        else:
-            self._assign(scope, image.path, lambda place: f"{next(self.tokens)}.jpg")
 
     def _class(self, origin: int | None, names: Sequence[str] = ()) -> Any:
         place = (self.number // 2) % len(self.classes)
@@ -362,9 +459,6 @@ class Making:
         return place + origin
 
     def _instance(self, scope: Scope, fact: InstanceFact) -> None:
-        for condition in (fact.crowd, fact.ignore, fact.difficult):
-            if condition is not None:
-                self._satisfy(scope, condition, want=False)
         exact = self._assign(scope, fact.category, lambda place: self._class(fact.names))
         place = (self.number // 2) % len(self.classes)
         if exact:
@@ -377,10 +471,14 @@ class Making:
         self._say(*self._assign(scope, fact.text, lambda place: f"text {next(self.tokens)}"))
         for value in fact.attributes.values():
             self._assign(scope, value, lambda place: self._word())
+        for condition in (fact.crowd, fact.ignore, fact.difficult):
+            if condition is not None:
+                self._satisfy(scope, condition, want=False)
 
     def _numbers(self, scope: Scope, fact: Coordinates | None) -> None:
         if fact is None:
             return
+
         def stated(place: int) -> list[float]:
             return _stated(fact, box_of(place % 3))
 
@@ -420,14 +518,41 @@ class Making:
 
     def _labels(self, scope: Scope) -> None:
         fields = self.source.fields
-        names = paths(fields.labels) if isinstance(fields.labels, Value) else ()
-        several = bool(names) and not isinstance(fields.labels.from_, str)  # type: ignore[union-attr]
-        said = self._class(fields.label_names)
-        exact = self._assign(scope, fields.labels, lambda place: [said] if several else said)
-        if exact:
-            place = (self.number // 2) % len(self.classes)
-            self._say(named(self.spec, self.classes[place]))
-        self._assign(scope, fields.negatives, lambda place: [self.classes[-1]])
+        place = (self.number // 2) % len(self.classes)
+        if not self._choose(scope, fields.labels, place):
+            listed = isinstance(fields.labels, Value) and isinstance(fields.labels.from_, tuple)
+            said = self._class(fields.label_names)
+            if self._assign(scope, fields.labels, lambda number: [said] if listed else said):
+                self._say(named(self.spec, self.classes[place]))
+        if not self._choose(scope, fields.negatives, place + 2):
+            self._assign(scope, fields.negatives, lambda number: [self.classes[-1]])
+
+
+def _strings(value: Any) -> set[str]:
+    """Return all texts that stand as values in a part of a spec."""
+    plain = msgspec.to_builtins(value)
+    pending, found = [plain], set[str]()
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            found.add(item)
+        elif isinstance(item, dict | list | tuple):
+            pending += item.values() if isinstance(item, dict) else item
+    return found
+
+
+def _by_file(table: Table, path: str, rows: Sequence[Row]) -> dict[str, list[tuple[Any, Any]]]:
+    """Return keys and cells of rows by the file that they stand in."""
+    files: dict[str, list[tuple[Any, Any]]] = {}
+    apart = "*" in path and table.kind in ("json", "yaml") and table.rows is None
+    for number, row in enumerate(rows, start=1):
+        said = {name: str(cell.plain()) for name, cell in row.places.items() if not cell.empty}
+        spare = f"part{number}" if apart and "$stem" not in said and "$folder" not in said else "part1"
+        folder, _, name = path.rpartition("/")
+        folder = tables.named(folder, said.get("$folder", spare).rpartition("/")[2])
+        file = "/".join(filter(None, (folder, tables.named(name, said.get("$stem", spare)))))
+        files.setdefault(file, []).append((row.key.plain(), row.cells.plain() or {}))
+    return files
 
 
 def _mask(box: Box) -> dict[str, Any]:

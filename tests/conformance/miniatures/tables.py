@@ -22,28 +22,32 @@ from tests.conformance.miniatures.scene import write
 Rows = Sequence[tuple[Any, Any]]  # (key or None, cells)
 
 
-def write_table(table: Table, path: str, rows: Rows, root: Path) -> None:
-    """Write rows where a table is looked for; with `*` in its path and a document a row, a file for each."""
-    if "*" in path and table.kind in ("json", "yaml") and table.rows is None:
-        for number, row in enumerate(rows, start=1):
-            _WRITERS[table.kind](table, root / named(path, number), [row])
-    else:
-        _WRITERS[table.kind](table, root / named(path, 1), rows)
+def write_table(tables: Sequence[tuple[Table, Rows]], path: Path) -> None:
+    """Write rows as a file; several tables are parts of one document."""
+    table, rows = tables[0]
+    if len(tables) == 1:
+        _WRITERS[table.kind](table, path, rows)
+        return
+    parts = [_document(one, found) for one, found in tables]
+    write(path, json.dumps({key: value for part in parts for key, value in part.items()}))
 
 
-def named(path: str, number: int) -> str:
-    """Return a name that a pattern of files matches."""
-    return re.sub(r"\[(.).*?\]", r"\1", path.replace("**", "inside").replace("*", f"part{number}").replace("?", "a"))
+def named(pattern: str, star: str) -> str:
+    """Return a name that a pattern of files matches, with a text for each `*`."""
+    return re.sub(r"\[(.).*?\]", r"\1", pattern.replace("**", "inside").replace("*", star).replace("?", "a"))
 
 
 def _cells(rows: Rows) -> list[Any]:
-    return [cells["$value"] if isinstance(cells, dict) and set(cells) == {"$value"} else cells for _, cells in rows]
+    return [
+        cells["$value"] if isinstance(cells, dict) and set(cells) == {"$value"} else cells
+        for _, cells in rows
+    ]
 
 
 def _document(table: Table, rows: Rows) -> Any:
     if table.rows == ".":
         return {str(key): cells for (key, _), cells in zip(rows, _cells(rows), strict=True)}
-    if table.rows is None and "*" in table.path:
+    if table.rows is None and "*" in table.path and len(rows) == 1:
         return _cells(rows)[0]
     keyed = any(key is not None and not isinstance(key, int) for key, _ in rows)
     found: Any = dict(zip((key for key, _ in rows), _cells(rows), strict=True)) if keyed else _cells(rows)
@@ -69,7 +73,9 @@ def _delimited(table: Table, path: Path, rows: Rows) -> None:
     text = io.StringIO()
     delimiter = table.delimiter or ("\t" if table.kind == "tsv" else ",")
     quoting = csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
-    out = csv.writer(text, delimiter=delimiter, quotechar=table.quote or None, quoting=quoting, lineterminator="\n")
+    out = csv.writer(
+        text, delimiter=delimiter, quotechar=table.quote or None, quoting=quoting, lineterminator="\n"
+    )
     if table.header:
         out.writerow(columns)
     null = table.nulls[0] if table.nulls else ""
@@ -81,7 +87,9 @@ def _delimited(table: Table, path: Path, rows: Rows) -> None:
 def _parquet(table: Table, path: Path, rows: Rows) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = list(dict.fromkeys(name for _, cells in rows for name in cells))
-    pq.write_table(pa.Table.from_pylist([{name: cells.get(name) for name in columns} for _, cells in rows]), path)
+    pq.write_table(
+        pa.Table.from_pylist([{name: cells.get(name) for name in columns} for _, cells in rows]), path
+    )
 
 
 def _tar(table: Table, path: Path, rows: Rows) -> None:

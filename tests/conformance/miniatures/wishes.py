@@ -87,9 +87,9 @@ def grant(wish: Wish, cells: Sequence[Cell], number: int) -> None:
                 cell.put(others[number % len(others)])
             case ast.In, str() as text:
                 cell.put(text)
-            case (ast.Lt | ast.LtE), (int() | float()):
+            case ((ast.Lt | ast.LtE), (int() | float())):
                 cell.put(wish.other - (wish.op is ast.Lt) - number)
-            case (ast.Gt | ast.GtE), (int() | float()):
+            case ((ast.Gt | ast.GtE), (int() | float())):
                 cell.put(wish.other + (wish.op is ast.Gt) + number)
             case _:
                 pass  # what nobody put there is unequal
