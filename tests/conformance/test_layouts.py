@@ -1,0 +1,135 @@
+"""Every spec that has seen no real record is proven on a miniature in the layout that it declares.
+
+A miniature is made by `miniatures/<format>.py` of what the spec itself says: its paths, patterns, columns, classes. It
+holds a few items with small pictures, and is converted by the spec as it ships, in every split and for every task.
+`layouts.yaml` says what no miniature can serve, and why.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataengine import sample as samples
+from dataengine import yaml12
+from dataengine.annotation import Annotation, Rejected
+from dataengine.catalog import Catalog
+from dataengine.files import Root
+from dataengine.gather import gathered_items
+from dataengine.ledger import Ledger
+from dataengine.sample import InstanceTargets
+from dataengine.source import items_of, open_root
+from dataengine.spec import Resolved
+from dataengine.units import SKIP_REASONS, Item, context_of, convert_items
+from tests.conformance.miniatures.scene import Made
+
+MINIATURES = Path(__file__).parent / "miniatures"
+STATED = yaml12.load(Path(__file__).with_name("layouts.yaml"))
+UNSERVED: dict[str, str] = STATED["unserved"] or {}
+UNPROVEN: dict[str, int] = STATED["unproven"] or {}
+
+
+def _by_dataset() -> dict[str, list[Resolved]]:
+    found: dict[str, list[Resolved]] = {}
+    for spec in Catalog():
+        if spec.dataset.status == "layout":
+            found.setdefault(spec.dataset.id, []).append(spec)
+    return found
+
+
+LAYOUTS = _by_dataset()
+PROVABLE = [name for name, specs in LAYOUTS.items() if specs[0].dataset.source.format not in UNPROVEN]
+
+
+def _made(spec: Resolved, split: str, root: Path) -> Made:
+    root.mkdir()
+    maker = importlib.import_module(f"tests.conformance.miniatures.{spec.dataset.source.format}")
+    made: Made = maker.make(spec, spec.source(split), root)
+    return made
+
+
+def _converted(
+    spec: Resolved, split: str, root: Root, items: list[Annotation | Rejected]
+) -> tuple[Ledger, list[samples.Sample]]:
+    """Convert a split's items, which are read again where the task wants examples beside them."""
+    found = items if spec.gather is None else gathered_items(spec, split, root, None, 0)
+    chunk = convert_items(
+        context_of(spec, split, root, 0),
+        [Item(annotation=one) if isinstance(one, Annotation) else Item(rejected=one) for one in found],
+    )
+    assert not [one for one in chunk.lost if one.outcome == "quarantined"]
+    chunk.ledger.check(f"{spec.id} {split}")
+    return chunk.ledger, [samples.decode(data) for data in chunk.samples]
+
+
+def _words(item: Annotation) -> Iterator[str]:
+    """Yield every word, class and sentence that an annotation states."""
+    for one in item.instances:
+        yield from (one.category or "", one.text or "")
+    yield from (*item.labels, *(one.text for one in (*item.captions, *item.expressions)))
+    for question in item.questions:
+        yield from (question.text, *question.answers, *question.choices)
+    yield from (turn.text for dialog in item.dialogs for turn in dialog.turns)
+    yield from (edit.instruction for edit in item.edits)
+    yield from (name for _, name, _ in item.relations)
+
+
+@pytest.mark.parametrize("name", PROVABLE)
+def test_a_miniature_in_the_declared_layout_converts(name: str, tmp_path: Path) -> None:
+    splits = dict.fromkeys(split for spec in LAYOUTS[name] for split in spec.splits)
+    for split in splits:
+        first = LAYOUTS[name][0]
+        made = _made(first, split, tmp_path / split)
+        root = open_root(first, split, tmp_path / split)
+        items = list(items_of(first, split, root))
+
+        annotations = [item for item in items if isinstance(item, Annotation)]
+        rejected = [one for one in items if isinstance(one, Rejected) and one.reason not in SKIP_REASONS]
+        assert (rejected, len(annotations)) == ([], made.items), split
+        said = {word for item in annotations for word in _words(item)}
+        measured = any(image.measure for item in annotations for image in item.images)
+        assert (made.words or measured) and made.words <= said, (split, made.words - said)
+        for spec in LAYOUTS[name]:
+            if split in spec.splits:
+                _check(spec, split, root, items)
+
+
+def _check(spec: Resolved, split: str, root: Root, items: list[Annotation | Rejected]) -> None:
+    ledger, made = _converted(spec, split, root, items)
+
+    assert ledger.quarantined == {} and ledger.objects_dropped == {}, (spec.id, split)
+    served = spec.id not in UNSERVED and f"{spec.id}/{split}" not in UNSERVED
+    assert bool(made) == served, (spec.id, split, ledger)
+    for sample in made:
+        samples.check(sample)
+    if spec.task.id == "detection":
+        found = {target.label for sample in made if isinstance(sample.targets, InstanceTargets)
+                 for target in sample.targets.instances}  # fmt: skip
+        drawn = {
+            one.category
+            for item in items
+            if isinstance(item, Annotation)
+            for one in item.instances
+            if not one.ignore and not one.crowd
+        }
+        assert found == drawn, (spec.id, split)
+
+
+def test_what_no_miniature_serves_is_there() -> None:
+    known = {f"{spec.id}{split}" for specs in LAYOUTS.values() for spec in specs
+             for split in ("", *(f"/{one}" for one in spec.splits))}  # fmt: skip
+
+    assert set(UNSERVED) <= known
+
+
+def test_layouts_that_nothing_proves_are_named() -> None:
+    formats = Counter(specs[0].dataset.source.format for specs in LAYOUTS.values())
+
+    without = {name: count for name, count in formats.items() if not (MINIATURES / f"{name}.py").is_file()}
+
+    assert dict(UNPROVEN) == without
