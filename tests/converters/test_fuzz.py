@@ -21,11 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 import pytest
 
 from dataengine import manifest as manifests
-from dataengine import sample as samples
 from dataengine.annotation import Annotation, Rejected
 from dataengine.audit.run import Audit
 from dataengine.catalog import Catalog
@@ -125,9 +123,8 @@ def convert_all(seed: Seed, folder: Path, task: str, found: list[Annotation | Re
     context = context_of(resolved(seed, task), "train", Root(folder), 0)
     chunk = convert_items(context, items)
     chunk.ledger.check("fuzz")
-    rows = [manifests.sample_row(samples.decode(data)) for data in chunk.samples]
-    pa.Table.from_pylist(rows, manifests.SAMPLE_SCHEMA)
-    pa.Table.from_pylist([msgspec.structs.asdict(one) for one in chunk.lost], manifests.QUARANTINE_SCHEMA)
+    manifests.table(chunk.samples, manifests.SAMPLE_SCHEMA)
+    manifests.table(chunk.lost, manifests.QUARANTINE_SCHEMA)
     audit = Audit("fuzz")
     for item in found:
         if isinstance(item, Annotation):
