@@ -1,10 +1,10 @@
 """AS-V2 (the All-Seeing project): conversations whose objects and predicates carry their boxes in the text.
 
 Conventions (all-seeing-v2/README.md and scripts_asmv2/visualize_rec.py): `<ref>a bus</ref><box>[[x1, y1, x2, y2], …]]
-</box>` is an object and its boxes, `<pred>driving on</pred><box>…</box><box>…</box>` a predicate with the boxes of its
-subjects and of its objects, a single one of which belongs to each of the others; a `<box>` alone is a region. Numbers
-are 999ths of the side. The plain files count them in the picture padded to a square, as LLaVA pads it (the picture in
-the middle); those named `wo_square_pad` in the picture itself.
+</box>` is an object and its boxes, `<pred>driving on</pred><box>…</box><box>…</box>` a predicate with the boxes of
+its subjects and of its objects, a single one of which belongs to each of the others; a `<box>` alone is a region.
+Numbers are 999ths of the side, from 0, and made pixels here. The plain files count them in the picture padded to a
+square, as LLaVA pads it (the picture in the middle); those named `wo_square_pad` in the picture itself.
 
 Equal boxes are one object, which is called by the words that it is first referred to with. Objects become `<p>a
 bus</p><region1>`, as the builders of grounded conversations read them; predicates become relations and plain words.

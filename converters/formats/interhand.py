@@ -2,10 +2,10 @@
 
 Conventions (the dataset's page and its toolbox): three JSON files a split. `data` lists pictures and for each, which
 of 42 joints are valid; `joint_3d` has their places in millimetres by capture and frame; `camera` has, by capture and
-camera, the centre `campos`, the rotation `camrot`, `focal` and `princpt`, so that a joint X lies at
-f * (R (X - centre)) / depth + principal point. The first 21 joints are those of the right hand, the others of the left:
-from the tip of each finger to its root, thumb first, the wrist last. Here they follow the label space `hand21`, from
-the wrist on. A hand is an object with the box around its joints; what hides a joint is not told.
+camera, the centre `campos`, the rotation `camrot`, `focal` and `princpt`, so that a joint X lies at f * (R (X -
+centre)) / depth + principal point, in pixels from 0. The first 21 joints are those of the right hand, the others of
+the left: from the tip of each finger to its root, thumb first, the wrist last. Here they follow the label space
+`hand21`, from the wrist on. A hand is an object with the box around its joints; what hides a joint is not told.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Conventions (the official readers, OpenGVLab/VisionLLM, visionllmv2/datasets/mmi
 never released): the k-th mask lies on the k-th picture and has its size; it is read as grey, white is the region. In
 the text `<image>` stands for a picture and `<mask>` for a mask, each in its order; a `<mask>` in an answer is what is
 to be found. There the official code counts only 255 as white; here it is 128 and more, so that a mask saved as JPEG
-keeps its edge. A row without `mask` shows whole pictures alone.
+keeps its edge. Boxes are those of the white pixels, from 0 with the end exclusive. A row without `mask` shows whole
+pictures alone.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ mask. `SAMed2D_v1_class_mapping_id.json` gives these numbers by dataset and clas
 of the same picture and are left out. Masks smaller than a share of the picture were dropped by the authors, so a class
 without a mask may be there.
 
-An annotation has one instance a class, with all its masks as one: the task that these are for asks for classes.
+An annotation has one instance a class, with all its masks as one: the task that these are for asks for classes. Boxes
+are those of the masks' pixels, from 0 with the end exclusive.
 """
 
 from __future__ import annotations
