@@ -90,6 +90,9 @@ def test_an_operation_gives(operations: list[Operation], value: Any, expected: A
         ("float", "one", "schema"),
         ("bool", "maybe", "schema"),
         ({"scale": 2}, "3", "schema"),
+        ({"scale": 0.5}, 10**400, "schema"),
+        ("round", float("nan"), "schema"),
+        ("round", [1.5, float("inf")], "schema"),
     ],
 )
 def test_a_value_that_an_operation_cannot_take_rejects_the_row(
