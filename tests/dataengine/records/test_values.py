@@ -75,5 +75,5 @@ def test_a_value_stands_in_one_place(keys: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("value", [10**30, -(10**30), "9" * 30, 1e30])
 def test_a_whole_number_that_no_size_or_position_is_rejects_the_row(value: Any) -> None:
-    with pytest.raises(Quarantine, match="w is -?1e.30, expected at most"):
+    with pytest.raises(Quarantine, match=r"w is -?1e.30, expected at most"):
         optional_int("n", {"n": value}, "w")
