@@ -59,7 +59,7 @@ def recognise(listing: Listing) -> Fit | str:
 
 def _looks_like_a_row(cells: list[str]) -> bool:
     whole_numbers = len(cells) == 8 and all(cell.removeprefix("-").isdecimal() for cell in cells)
-    return whole_numbers and cells[4] in ("0", "1") and 0 <= int(cells[5]) <= _OTHERS
+    return whole_numbers and cells[4] in ("0", "1") and 0 <= int(cells[5][:9]) <= _OTHERS
 
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:

@@ -174,7 +174,8 @@ def keypoint_rules(annotation: Annotation, sizes: list[tuple[int, int] | None]) 
                 Hit(f"{name}: {len(placed)} keypoints with v = 0 have a place", item.box, item.image),
             )
         stated = item.attributes.get("num_keypoints")
-        if stated is not None and stated.isdigit() and int(stated) != labelled:
+        # As text: a file may state a number of more digits than Python reads.
+        if stated is not None and stated.isdecimal() and (stated.lstrip("0") or "0") != str(labelled):
             yield (
                 "keypoint.visibility",
                 Hit(f"{name}: num_keypoints is {stated}, {labelled} are labelled", item.box, item.image),

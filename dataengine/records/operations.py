@@ -109,6 +109,20 @@ def _to_bool(value: Any, argument: None) -> bool:
     return word in _TRUE
 
 
+def _scaled(value: Any, factor: float) -> float:
+    try:
+        return _number(value) * factor
+    except OverflowError as error:
+        raise Quarantine("schema", f"{_short(value)} is no number to scale: {error}") from error
+
+
+def _rounded(value: Any, digits: int | None) -> float:
+    try:
+        return round(_number(value), digits)
+    except (OverflowError, ValueError) as error:
+        raise Quarantine("schema", f"{_short(value)} is no number to round: {error}") from error
+
+
 def _take(value: Any, pattern: str) -> str | None:
     match = re.search(pattern, _text(value))
     if match is None:
@@ -220,8 +234,8 @@ _EACH: dict[str, Callable[[Any, Any], Any]] = {
     "int": _to_int,
     "float": _to_float,
     "bool": _to_bool,
-    "scale": lambda value, argument: _number(value) * argument,
-    "round": lambda value, argument: round(_number(value), argument),
+    "scale": _scaled,
+    "round": _rounded,
     "bands": _band,
 }
 _WHOLE: dict[str, Callable[[Any, Any], Any]] = {

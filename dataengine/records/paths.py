@@ -12,6 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from dataengine.errors import Quarantine
 
+# No id has more, and Python reads no number of thousands of digits.
+MAX_DIGITS = 100
+
 
 class Every:
     """The step `[]`."""
@@ -186,7 +189,13 @@ def _written(piece: Piece, scope: dict[str, Any]) -> str:
         raise Quarantine("field.missing", f"no {show(piece.steps)}")
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # an id in a column that has nulls comes as 17.0
-    if piece.form and isinstance(value, str) and value.isascii() and value.isdigit():
+    if (
+        piece.form
+        and isinstance(value, str)
+        and value.isascii()
+        and value.isdigit()
+        and len(value) <= MAX_DIGITS
+    ):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise Quarantine("schema", f"{show(piece.steps)} is {kind(value)}, expected text or a whole number")

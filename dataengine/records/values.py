@@ -11,6 +11,9 @@ from dataengine.records import operations
 from dataengine.records.conditions import holds, parse_condition
 from dataengine.records.paths import MISSING, fill, find, kind, parse_path, parse_template, show
 
+# Sizes and positions travel in 64 bits.
+LARGEST = 2**53
+
 Scope = dict[str, Any]
 
 
@@ -123,9 +126,12 @@ def optional_int(source: Source | int | None, scope: Scope, name: str) -> int | 
     if value is None:
         return None
     try:
-        return int(operations.apply(("int",), value))
+        number = int(operations.apply(("int",), value))
     except (Quarantine, TypeError) as error:
         raise Quarantine("schema", f"{name} is {value!r}, expected a whole number") from error
+    if abs(number) > LARGEST:
+        raise Quarantine("schema", f"{name} is {number:.0e}, expected at most {LARGEST}")
+    return number
 
 
 def as_text(value: Any, name: str) -> str:

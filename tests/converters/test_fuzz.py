@@ -39,11 +39,11 @@ from tests.converters.mutations import damage
 from tests.converters.seeds import Seed, made, real
 
 LONG = int(os.environ.get("DATAENGINE_FUZZ", "0"))
-ROUNDS = LONG or 10
-REAL_ROUNDS = LONG or 4
+ROUNDS = LONG or 9
+REAL_ROUNDS = LONG or 3
 SEEDS = 12 if LONG else 2
 REAL = 8 if LONG else 1
-MOST_BYTES = 3_000_000 if LONG else 200_000
+MOST_BYTES = 3_000_000 if LONG else 100_000
 # So many items of a seed say which tasks it serves.
 FEW = 5
 LIMIT_S = 60.0

@@ -363,6 +363,18 @@ def test_no_file_is_too_strange_to_be_looked_at(content: str, tmp_path: Path) ->
     assert recognise(tmp_path).fits == ()
 
 
+def test_numbers_of_thousands_of_digits_are_no_row_of_any_layout(tmp_path: Path) -> None:
+    digits = "9" * 5000
+    write(tmp_path / "annotations/1.txt", f"1,2,3,4,1,{digits},0,0\n")
+    write(tmp_path / "labels/1.txt", f"{digits} 0.1 0.1 0.1 0.1\n")
+    write(tmp_path / "lists/x.txt", f"1.jpg\n{digits}\n1 2 3 4 0 0 0 0 0 0\n")
+    picture(tmp_path / "images/1.jpg")
+
+    found = recognise(tmp_path)
+
+    assert not {"visdrone", "yolo"} & {name for name, _ in found.fits}
+
+
 def test_the_listing_leaves_out_what_leads_out_of_the_folder(tmp_path: Path) -> None:
     write(tmp_path / "secret.json", [{"conversations": []}])
     (tmp_path / "in").mkdir()

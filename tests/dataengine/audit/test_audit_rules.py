@@ -73,6 +73,7 @@ def test_a_sound_annotation_breaks_no_rule() -> None:
         (_with(keypoints=((1.0, 1.0, 3),)), "keypoint.visibility"),
         (_with(keypoints=((1.0, 1.0, 0),)), "keypoint.visibility"),
         (_with(keypoints=((1.0, 1.0, 2),), attributes={"num_keypoints": "2"}), "keypoint.visibility"),
+        (_with(keypoints=((1.0, 1.0, 2),), attributes={"num_keypoints": "1" * 5000}), "keypoint.visibility"),
         (_with(keypoints=((50.0, 1.0, 2),)), "keypoint.outside"),
         (_annotation(captions=(Caption(id="1", text=" "),)), "text.empty"),
         (_annotation(expressions=(Expression(id="1", text="", instances=()),)), "text.empty"),

@@ -101,6 +101,9 @@ def test_an_operation_gives(operations: list[Operation], value: Any, expected: A
         ({"mean_vote": 1}, [0, 0], "schema"),
         ({"mean_vote": 1}, [3, -1], "schema"),
         ({"mean_vote": 1}, [], "schema"),
+        ({"scale": 0.5}, 10**400, "schema"),
+        ("round", float("nan"), "schema"),
+        ("round", [1.5, float("inf")], "schema"),
     ],
 )
 def test_a_value_that_an_operation_cannot_take_rejects_the_row(

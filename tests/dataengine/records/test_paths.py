@@ -103,6 +103,11 @@ def test_a_template_that_cannot_be_filled_rejects_the_row(template: str, reason:
     assert caught.value.reason == reason
 
 
+def test_a_number_of_thousands_of_digits_rejects_the_row() -> None:
+    with pytest.raises(Quarantine, match="expected a whole number"):
+        fill("{id:03d}", {"id": "9" * 5000})
+
+
 @pytest.mark.parametrize("template", ["{a", "a}", "{}", "{a:s}", "{a:.2f}", "{a:999d}", "{a!r}{"])
 def test_a_template_that_is_none_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match=r"template|path"):

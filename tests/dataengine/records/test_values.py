@@ -71,3 +71,9 @@ def test_an_optional_fact_may_be_left_out_or_null() -> None:
 def test_a_value_stands_in_one_place(keys: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError, match="either 'from' or 'template'"):
         _value(**keys)
+
+
+@pytest.mark.parametrize("value", [10**30, -(10**30), "9" * 30, 1e30])
+def test_a_whole_number_that_no_size_or_position_is_rejects_the_row(value: Any) -> None:
+    with pytest.raises(Quarantine, match=r"w is -?1e.30, expected at most"):
+        optional_int("n", {"n": value}, "w")
