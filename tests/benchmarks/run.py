@@ -378,7 +378,7 @@ def write_tables() -> None:
         "every mask made; Datumaro's import opens no picture, makes no mask and ends in memory.\n\n"
         "| benchmark | contestant | time relative to ours | spread | revision |\n| --- | --- | --- | --- | --- |\n"
         + "\n".join(times)
-        + "\n\nPeak memory of a conversion: of 100,000 rows relative to 10,000 rows, and of a COCO file of 20,000 pictures\n"
+        + "\n\nPeak memory of a conversion: of 100,000 rows relative to 10,000, and of a COCO file of 20,000 pictures\n"
         "relative to its size, less what a table of one row takes.\n\n"
         "| what | ratio | revision |\n| --- | --- | --- |\n" + "\n".join(peaks) + "\n"
     )
