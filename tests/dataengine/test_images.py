@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
@@ -351,6 +351,8 @@ BYTES = st.sampled_from([0, 1, 2, 3, 4, 8, 15, 16, 0xC0, 0xC3, 0xD8, 0xDA, 0xE1,
         st.tuples(st.integers(3, 640), st.sampled_from(["put", "cut", "end"]), BYTES), max_size=3
     ),
 )
+@example(number=0, changes=[(24, "put", 16)])  # a table of 16 bits that is too short for them
+@example(number=0, changes=[(23, "put", 0x41), (30, "cut", 1)])  # a table that ends early
 @settings(deadline=None, max_examples=150)
 def test_a_jpegs_header_says_what_pillow_reads_in_it(
     number: int, changes: list[tuple[int, str, int]]
