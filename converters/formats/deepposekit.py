@@ -11,6 +11,7 @@ An HDF5 file can have parts in other files, anywhere on the machine; one that do
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -122,7 +123,9 @@ def _opened(source: Source, root: Root) -> Iterator[dict[str, Any]]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise SourceError(f"{path}: {error}; expected an HDF5 file") from error
+        # The library's own words for what the system refuses are lines long and tell the time.
+        why = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+        raise SourceError(f"{path}: {why}; expected an HDF5 file") from error
     with file:
         parts = {name: _part(h5py, file, name, path) for name in _SHAPES}
         counts = {len(parts[name]) for name in ("images", "annotations", "annotated")}

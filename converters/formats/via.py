@@ -138,7 +138,7 @@ def _first_picture(listing: Listing, file: str) -> dict[str, Any] | None:
             value = msgspec.json.decode(raw)
             if not isinstance(value, dict) or not {"filename", "regions"} <= set(value):
                 return None
-            if value["regions"]:
+            if value["regions"] and isinstance(value["regions"], dict | list):
                 return value
     except (msgspec.DecodeError, RecursionError):
         return None

@@ -103,6 +103,15 @@ def test_a_file_that_is_no_hdf5_is_an_error(tmp_path: Path) -> None:
         list(read(SOURCE, Root(tmp_path)))
 
 
+def test_a_folder_in_the_place_of_the_file_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").mkdir()
+
+    with pytest.raises(SourceError, match="Is a directory; expected an HDF5 file") as caught:
+        list(read(Source(annotations="a.h5", keypoints=("nose",), category="fly"), Root(tmp_path)))
+
+    assert "\n" not in str(caught.value)
+
+
 def test_without_h5py_the_reader_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = _write(tmp_path / "a.h5")
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)

@@ -30,17 +30,16 @@ FIND = [
 ]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three pictures and their masks, in the layout that the official readers expect."""
+def pictures(folder: Path) -> Path:
+    """Write three pictures and their masks, in the layout that the official readers expect; return the folder."""
     for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
+        (folder / name).mkdir()
     for number in range(3):
-        Image.new("RGB", SIZE, (60 * number, 90, 120)).save(tmp_path / f"images/{number}.jpg")
+        Image.new("RGB", SIZE, (60 * number, 90, 120)).save(folder / f"images/{number}.jpg")
         mask = np.zeros(SIZE[::-1], np.uint8)
         mask[5:15, 4 * number : 4 * number + 10] = 255
-        Image.fromarray(mask).save(tmp_path / f"masks/{number}.png")
-    return tmp_path
+        Image.fromarray(mask).save(folder / f"masks/{number}.png")
+    return folder
 
 
 def row(
@@ -76,7 +75,8 @@ def made(folder: Path, task: str) -> tuple[list[Sample], Ledger]:
     return list(read_samples(folder / "out/own" / task / "train")), ledger
 
 
-def test_the_kth_mask_lies_on_the_kth_picture(folder: Path) -> None:
+def test_the_kth_mask_lies_on_the_kth_picture(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
     (item,) = found(folder, row(2, TEXT))
 
     assert isinstance(item, Annotation)
@@ -89,7 +89,8 @@ def test_the_kth_mask_lies_on_the_kth_picture(folder: Path) -> None:
     assert (item.key, item.origin.record) == ("line 1", "line 1")
 
 
-def test_grey_is_white_from_half_of_it_on(folder: Path) -> None:
+def test_grey_is_white_from_half_of_it_on(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
     mask = np.zeros(SIZE[::-1], np.uint8)
     mask[0, :4] = (127, 128, 200, 255)
     Image.fromarray(mask).save(folder / "masks/0.png")
@@ -100,7 +101,8 @@ def test_grey_is_white_from_half_of_it_on(folder: Path) -> None:
     assert mask_from_rle(item.instances[0].mask)[0, :4].tolist() == [0, 1, 1, 1]
 
 
-def test_a_text_answer_has_a_region_for_every_mask(folder: Path) -> None:
+def test_a_text_answer_has_a_region_for_every_mask(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
     write(folder, row(2, TEXT), row(3, FIND))
 
     (sample,), ledger = made(folder, "in_context_text")
@@ -117,7 +119,8 @@ def test_a_text_answer_has_a_region_for_every_mask(folder: Path) -> None:
     assert ledger.skipped == {"answer.mask": 1}
 
 
-def test_a_mask_answer_routes_to_the_last_mask_on_the_last_picture(folder: Path) -> None:
+def test_a_mask_answer_routes_to_the_last_mask_on_the_last_picture(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
     write(folder, row(2, TEXT), row(3, FIND))
 
     (sample,), ledger = made(folder, "in_context_mask")
@@ -132,7 +135,8 @@ def test_a_mask_answer_routes_to_the_last_mask_on_the_last_picture(folder: Path)
     assert ledger.skipped == {"answer.text": 1}
 
 
-def test_a_row_without_masks_shows_whole_pictures(folder: Path) -> None:
+def test_a_row_without_masks_shows_whole_pictures(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
     plain = [{"from": "human", "value": "<image>\ncat\n<image>"}, {"from": "gpt", "value": "dog"}]
     write(folder, {"image": ["0.jpg", "1.jpg"], "conversations": plain})
 
@@ -158,14 +162,16 @@ def test_a_row_without_masks_shows_whole_pictures(folder: Path) -> None:
         ({"image": ["0.jpg", " "]}, "image.missing"),
     ],
 )
-def test_a_bad_row_is_rejected_alone(folder: Path, change: dict[str, Any], reason: str) -> None:
+def test_a_bad_row_is_rejected_alone(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    folder = pictures(tmp_path)
     bad, good = found(folder, {**row(2, TEXT), **change}, row(2, TEXT))
 
     assert isinstance(bad, Rejected) and bad.reason == reason
     assert isinstance(good, Annotation)
 
 
-def test_a_black_mask_shows_nothing(folder: Path) -> None:
+def test_a_black_mask_shows_nothing(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
     Image.new("L", SIZE).save(folder / "masks/1.png")
 
     (item,) = found(folder, row(2, TEXT))
@@ -173,7 +179,8 @@ def test_a_black_mask_shows_nothing(folder: Path) -> None:
     assert isinstance(item, Rejected) and item.reason == "mask.empty"
 
 
-def test_a_mask_of_another_size_than_its_picture_is_no_region(folder: Path) -> None:
+def test_a_mask_of_another_size_than_its_picture_is_no_region(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
     Image.new("L", (9, 9), 255).save(folder / "masks/1.png")
     write(folder, row(2, TEXT))
 
@@ -184,7 +191,8 @@ def test_a_mask_of_another_size_than_its_picture_is_no_region(folder: Path) -> N
     assert ledger.objects_dropped == {"rle.size_mismatch": 1}
 
 
-def test_a_mask_to_find_on_another_picture_is_refused(folder: Path) -> None:
+def test_a_mask_to_find_on_another_picture_is_refused(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
     early = [{"from": "human", "value": "<image>\n<image>"}, {"from": "gpt", "value": "<mask>"}]
     write(folder, row(2, early, masks=1))
 
@@ -194,7 +202,8 @@ def test_a_mask_to_find_on_another_picture_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", [True, False])
-def test_the_layout_is_recognised(folder: Path, lines: bool) -> None:
+def test_the_layout_is_recognised(tmp_path: Path, lines: bool) -> None:
+    folder = pictures(tmp_path)
     rows = [row(2, TEXT), row(3, FIND)]
     if lines:
         write(folder, *rows)
@@ -209,7 +218,8 @@ def test_the_layout_is_recognised(folder: Path, lines: bool) -> None:
     assert (split, keys["images"], keys["masks"]) == ("train", "images", "masks")
 
 
-def test_a_conversation_without_masks_is_another_layout(folder: Path) -> None:
+def test_a_conversation_without_masks_is_another_layout(tmp_path: Path) -> None:
+    folder = pictures(tmp_path)
     (folder / "train.json").write_text(json.dumps([{"image": ["images/0.jpg"], "conversations": TEXT}]))
 
     assert "mmic_jsonl" in recognise(folder, "mmic_jsonl").others

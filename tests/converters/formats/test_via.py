@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from PIL import Image as Picture
 
-from converters.formats.via import Source, labels, read
+from converters.formats.via import Source, labels, read, recognise
 from dataengine.annotation import Annotation, Rejected
 from dataengine.errors import SourceError
 from dataengine.files import Root
 from dataengine.geometry import mask_from_rle, rle_area
+from dataengine.listing import Listing
 
 RECT = {"name": "rect", "x": 3, "y": 4, "width": 10, "height": 5}
 SQUARE = {"name": "polygon", "all_points_x": [2, 6, 6, 2], "all_points_y": [2, 2, 6, 6]}
@@ -202,6 +203,15 @@ def test_a_file_of_another_kind_is_an_error(tmp_path: Path, text: str) -> None:
 def test_a_pattern_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"source\.annotations"):
         _split(Root(tmp_path), annotations="*/via.json")
+
+
+@pytest.mark.parametrize("regions", [7, "text", True])
+def test_regions_that_are_none_are_no_reason_to_know_the_layout(tmp_path: Path, regions: Any) -> None:
+    entry = {"filename": "1.png", "size": 1, "regions": regions, "file_attributes": {}}
+    (tmp_path / "via.json").write_text(json.dumps({"1.png1": entry}))
+    Picture.new("RGB", (4, 4)).save(tmp_path / "1.png")
+
+    assert isinstance(recognise(Listing(Root(tmp_path))), str)
 
 
 def test_a_spec_says_in_one_way_what_a_region_is() -> None:
