@@ -11,13 +11,12 @@ import importlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dataengine import sample as samples
 from dataengine import yaml12
-from dataengine.annotation import Annotation, Rejected
+from dataengine.annotation import Annotation, Instance, Rejected
 from dataengine.catalog import Catalog
 from dataengine.files import Root
 from dataengine.gather import gathered_items
@@ -26,7 +25,7 @@ from dataengine.sample import InstanceTargets
 from dataengine.source import items_of, open_root
 from dataengine.spec import Resolved
 from dataengine.units import SKIP_REASONS, Item, context_of, convert_items
-from tests.conformance.miniatures.scene import Made
+from tests.conformance.miniatures.scene import Made, box_of
 
 MINIATURES = Path(__file__).parent / "miniatures"
 STATED = yaml12.load(Path(__file__).with_name("layouts.yaml"))
@@ -71,7 +70,9 @@ def _words(item: Annotation) -> Iterator[str]:
     """Yield every word, class and sentence that an annotation states."""
     for one in item.instances:
         yield from (one.category or "", one.text or "")
-    yield from (*item.labels, *(one.text for one in (*item.captions, *item.expressions)))
+    yield from item.labels
+    yield from (caption.text for caption in item.captions)
+    yield from (expression.text for expression in item.expressions)
     for question in item.questions:
         yield from (question.text, *question.answers, *question.choices)
     yield from (turn.text for dialog in item.dialogs for turn in dialog.turns)
@@ -94,9 +95,20 @@ def test_a_miniature_in_the_declared_layout_converts(name: str, tmp_path: Path) 
         said = {word for item in annotations for word in _words(item)}
         measured = any(image.measure for item in annotations for image in item.images)
         assert (made.words or measured) and made.words <= said, (split, made.words - said)
+        if made.placed:
+            assert [one for item in annotations for one in item.instances if not _at_its_place(one)] == [], (
+                split
+            )
         for spec in LAYOUTS[name]:
             if split in spec.splits:
                 _check(spec, split, root, items)
+
+
+def _at_its_place(one: Instance) -> bool:
+    """Say whether an object stands where miniatures draw theirs; one without a box, or that is ignored, may not."""
+    if one.box is None or one.ignore:
+        return True
+    return any(one.box == pytest.approx(box_of(number), abs=0.6) for number in range(3))
 
 
 def _check(spec: Resolved, split: str, root: Root, items: list[Annotation | Rejected]) -> None:

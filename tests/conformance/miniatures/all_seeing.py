@@ -24,4 +24,4 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
         turns = [{"from": "human", "value": "<image>\nWhat happens here?"}, {"from": "gpt", "value": ANSWER}]
         rows.append({"id": number, "image": f"{number}.jpg", "conversations": turns})
     write(root / source.annotations, json.dumps(rows))
-    return Made(2, frozenset({"chases"}))
+    return Made(2, frozenset({"chases"}), placed=False)

@@ -22,4 +22,4 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
         visible = [float(place > 0) for place in range(len(NAMES))]
         rows.append({"image": image, source.category: kind, "joints": joints, "joints_vis": visible})
     write(root / source.annotations, json.dumps(rows))
-    return Made(len(rows), frozenset(KINDS))
+    return Made(len(rows), frozenset(KINDS), placed=False)

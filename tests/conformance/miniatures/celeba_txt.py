@@ -32,4 +32,4 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
             write(root / file, "\n".join([*([str(len(rows)), header] if header else []), *lines]) + "\n")
     for name in names:
         draw(root / source.images / name)
-    return Made(2, frozenset(source.classes[:1] if source.classes else {FACE}))
+    return Made(2, frozenset(source.classes[:1] if source.classes else {FACE}), placed=False)

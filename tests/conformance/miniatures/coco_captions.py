@@ -15,7 +15,8 @@ SAID = ("a dog on a lawn", "a wall", "two boats")
 def make(spec: Resolved, source: Source, root: Path) -> Made:
     """Write three pictures with a caption each."""
     annotations = [
-        annotation(f"{number}.jpg", captions=(Caption(id="0", text=text),)) for number, text in enumerate(SAID, start=1)
+        annotation(f"{number}.jpg", captions=(Caption(id="0", text=text),))
+        for number, text in enumerate(SAID, start=1)
     ]
     keys = written("coco_captions", annotations, (), root / "written")
     move(root / "written" / keys["annotations"], root / source.annotations)

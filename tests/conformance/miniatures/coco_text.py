@@ -16,21 +16,20 @@ WORDS = ("exit", "LONDON")
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:
-    """Write two pictures with three words, and where sets are named one of another set."""
+    """Write three pictures of words, one of which nobody can read, and where sets are named one of another set."""
     pictures, words = dict[str, Any](), dict[str, Any]()
-    sets = [source.set or "train", source.set or "train", *(["another"] if source.set else [])]
+    sets = [*[source.set or "train"] * 3, *(["another"] if source.set else [])]
     for number, name in enumerate(sets, start=1):
         draw(root / source.images / f"{number}.jpg")
         pictures[str(number)] = {
             "id": number, "file_name": f"{source.strip}{number}.jpg", "width": WIDTH, "height": HEIGHT, "set": name,
         }  # fmt: skip
-    for number, place in itertools.product((1, 2), range(3)):
+    for number, place in (*itertools.product((1, 2, 3), range(2)), (1, 2)):
         word = (*WORDS, ".")[place]
         outline = "points" if source.unreadable else "mask"
         legibility = {} if source.unreadable else {"legibility": "illegible" if word == "." else "legible"}
-        words[f"{number}_{place}"] = {
-            "id": f"{number}_{place}", "image_id": number, "bbox": list(to_xywh(box_of(place))), outline: corners(box_of(place)),
-            "utf8_string": word, **legibility,
-        }  # fmt: skip
+        box = {"bbox": to_xywh(box_of(place)), outline: corners(box_of(place))}
+        identity = f"{number}_{place}"
+        words[identity] = {"id": identity, "image_id": number, "utf8_string": word, **box, **legibility}
     write(root / source.annotations, json.dumps({"imgs": pictures, "anns": words}))
-    return Made(2, frozenset(WORDS))
+    return Made(3, frozenset(WORDS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
+import h5py  # type: ignore[import-untyped]  # it has no stubs
 import numpy as np
 
 from converters.formats.deepposekit import Source
@@ -23,4 +23,4 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
         file["annotations"] = points
         file["annotated"] = np.ones((2, count), bool)
         file["skeleton"] = np.full((count, 2), -1, np.int32)
-    return Made(2, frozenset({source.category}))
+    return Made(2, frozenset({source.category}), placed=False)

@@ -22,7 +22,10 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
     for name in ("101", "102"):
         xml = f"<annotation><filename>{name}.jpg</filename>{size}{objects}</annotation>"
         write(root / source.annotations / f"{name}.xml", xml)
-        write(root / source.sentences / f"{name}.txt", f"{MARKED}\n" + ("Two boats .\n" if name == "102" else ""))
+        write(
+            root / source.sentences / f"{name}.txt",
+            f"{MARKED}\n" + ("Two boats .\n" if name == "102" else ""),
+        )
         draw(root / source.images / f"{name}.jpg")
     if source.image_set is not None:
         write(root / source.image_set, "101\n102\n")

@@ -24,4 +24,6 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
     for name in ("form1", "form2"):
         write(root / source.annotations / f"{name}.json", json.dumps({"form": form}))
         draw(root / source.images / f"{name}.{source.extensions[0]}")
-    return Made(2, frozenset({"Date:", "1999", *({"question", "answer"} if source.level == "entity" else ())}))
+    return Made(
+        2, frozenset({"Date:", "1999", *({"question", "answer"} if source.level == "entity" else ())})
+    )

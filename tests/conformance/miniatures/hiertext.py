@@ -22,7 +22,9 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
         line = {**_text(0, "keep left"), "words": shown}
         draw(root / source.images / f"{name}.{source.extension}")
         paragraph = {"vertices": line["vertices"], "legible": True, "lines": [line]}
-        rows.append({"image_id": name, "image_width": WIDTH, "image_height": HEIGHT, "paragraphs": [paragraph]})
+        rows.append(
+            {"image_id": name, "image_width": WIDTH, "image_height": HEIGHT, "paragraphs": [paragraph]}
+        )
     write(root / source.annotations, json.dumps({"annotations": rows}))
     return Made(2, frozenset({"keep", "left"} if source.level == "word" else {"keep left"}))
 
@@ -30,4 +32,10 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
 def _text(place: int, text: str) -> dict[str, Any]:
     points = corners(box_of(place))
     vertices = [points[at : at + 2] for at in range(0, 8, 2)]
-    return {"vertices": vertices, "text": text, "legible": bool(text), "handwritten": False, "vertical": False}
+    return {
+        "vertices": vertices,
+        "text": text,
+        "legible": bool(text),
+        "handwritten": False,
+        "vertical": False,
+    }

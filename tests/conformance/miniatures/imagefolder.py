@@ -16,7 +16,7 @@ EACH = 2
 def make(spec: Resolved, source: Source, root: Path) -> Made:
     """Write two pictures of each of up to three classes."""
     spelled = _spelled(spec, source)
-    listed = []
+    listed: list[str] = []
     for text in list(spelled)[:3]:
         for number in range(1, EACH + 1):
             path = _path(source, text, number, len(listed))

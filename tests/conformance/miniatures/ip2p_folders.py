@@ -19,7 +19,9 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
         folder, seed = f"{number:07d}", f"{number}7380018"
         seeds.append([folder, [seed]])
         place = root / source.folder / folder
-        write(place / "prompt.json", json.dumps({"input": "a wall", "edit": edit, "output": "a wall, changed"}))
+        write(
+            place / "prompt.json", json.dumps({"input": "a wall", "edit": edit, "output": "a wall, changed"})
+        )
         for side in (0, 1):
             draw(place / f"{seed}_{side}.{source.extension}", shade=100 + side)
     if source.seeds is not None:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from converters.formats.labelme import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, classes_of, corners, draw, words_of, write
+from tests.conformance.miniatures.scene import (
+    HEIGHT,
+    WIDTH,
+    Made,
+    box_of,
+    classes_of,
+    corners,
+    draw,
+    words_of,
+    write,
+)
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

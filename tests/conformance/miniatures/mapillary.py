@@ -30,4 +30,4 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
             pixels[y0:y1, x0:x1] = number
         png(root / path_patterns.fill(source.maps, parts), pixels)
         draw(root / path_patterns.fill(source.images, parts))
-    return Made(2, frozenset({"Car"} if source.view == "objects" else {"Road", "Car"}))
+    return Made(2, frozenset({"Car"} if source.view == "objects" else {"Road", "Car"}), placed=False)

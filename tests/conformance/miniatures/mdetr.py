@@ -20,7 +20,8 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
     """Write two pictures with two objects; where nothing points into a sentence, the objects have words."""
     spoken = {"region_caption", "region_caption_multi"} & set(spec.dataset.tasks)
     folders = source.folders or {"": source.images}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (kind, folder) in enumerate([*folders.items()] * 2, start=1):
         draw(root / folder / f"{number}.jpg")
         record: dict[str, Any] = {"id": number, "file_name": f"{source.strip}{number}.jpg"}
@@ -29,7 +30,9 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
         })  # fmt: skip
         for place, phrase in enumerate(PHRASES):
             start = SENTENCE.index(phrase)
-            words = {"caption": SAID[place]} if spoken else {"tokens_positive": [[start, start + len(phrase)]]}
+            words = (
+                {"caption": SAID[place]} if spoken else {"tokens_positive": [[start, start + len(phrase)]]}
+            )
             annotations.append({
                 "id": len(annotations), "image_id": number, "category_id": 1, "bbox": to_xywh(box_of(place)),
                 "segmentation": [corners(box_of(place))], **words,

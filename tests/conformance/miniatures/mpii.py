@@ -24,13 +24,13 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
         joints = [_place(number) for number in range(len(NAMES))]
         people = [{"image": name, "joints": joints, "joints_vis": [1] * len(NAMES)} for name in names]
         write(root / source.annotations, json.dumps(people))
-        return Made(2, frozenset({PERSON}))
+        return Made(2, frozenset({PERSON}), placed=False)
     pictures = [{"image": {"name": name}, "annorect": _person()} for name in names]
     release = {"annolist": _structs(pictures), "img_train": np.array([[1, 0]], np.uint8)}
     data = io.BytesIO()
     scipy.io.savemat(data, {"RELEASE": release})
     write(root / source.annotations, data.getvalue())
-    return Made(1 if source.part else 2, frozenset({PERSON}))
+    return Made(1 if source.part else 2, frozenset({PERSON}), placed=False)
 
 
 def _place(number: int) -> tuple[float, float]:

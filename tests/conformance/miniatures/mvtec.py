@@ -24,4 +24,4 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
                 x0, y0, x1, y1 = map(int, box_of(number))
                 mask[y0:y1, x0:x1] = 255
                 png(root / path_patterns.fill(source.masks, parts).replace("*", f"00{number}"), mask)
-    return Made(2, frozenset({source.category}))
+    return Made(2, frozenset({source.category}), placed=False)

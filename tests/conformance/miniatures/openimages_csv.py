@@ -16,7 +16,9 @@ NAMES = {"/m/01": "Dog", "/m/02": "Ball", "/m/03": "Tree"}
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:
     """Write two pictures with a dog and a ball and without a tree."""
-    boxes = ["ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"]
+    boxes = [
+        "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
+    ]
     if source.masks is not None:
         boxes = ["MaskPath,ImageID,LabelName,BoxID,BoxXMin,BoxXMax,BoxYMin,BoxYMax,PredictedIoU,Clicks"]
     labels = ["ImageID,Source,LabelName,Confidence"]

@@ -12,7 +12,10 @@ from dataengine.spec import Resolved
 from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 TALK = ("What is <region1>?", "A dog that sleeps on the mat.")
-SAID = ("A large brown dog lies on its side and sleeps.", "A red ball has rolled into the corner of the room.")
+SAID = (
+    "A large brown dog lies on its side and sleeps.",
+    "A red ball has rolled into the corner of the room.",
+)
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:
@@ -25,11 +28,19 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
             {"segmentation": [corners(box_of(place))], "bbox": to_xywh(box_of(place)), "category_name": "dog"}
             for place in range(2)
         ]
-        item = {"id": number, "file_name": f"COCO_train2014_{name}" if source.after else name, "width": WIDTH, "height": HEIGHT}
+        item: dict[str, Any] = {
+            "id": number,
+            "file_name": f"COCO_train2014_{name}" if source.after else name,
+            "width": WIDTH,
+            "height": HEIGHT,
+        }
         if "category" in source.annotations:
             item |= {"annotations": regions, "categories": ["dog", "ball"]}
         elif "detail_description" in source.annotations:
-            item |= {"annotation": regions, "description": [f"<region{one}>: {text}" for one, text in enumerate(SAID, 1)]}
+            item |= {
+                "annotation": regions,
+                "description": [f"<region{one}>: {text}" for one, text in enumerate(SAID, 1)],
+            }
         else:
             turns = [{"from": "human", "value": TALK[0]}, {"from": "gpt", "value": TALK[1]}]
             item |= {"annotation": regions, "conversations": turns}

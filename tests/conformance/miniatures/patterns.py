@@ -76,4 +76,4 @@ def _one_of(choices: Any, letter: str, unlike: int) -> str:
             found += [chr(one) for one in range(value[0], value[1] + 1)]
         elif kind == _constants.CATEGORY:
             found.append(_CLASSES[value])
-    return letter if letter in found else found[unlike % len(found)]
+    return letter if letter in found else str(found[unlike % len(found)])

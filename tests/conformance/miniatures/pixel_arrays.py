@@ -7,6 +7,7 @@ import io
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,11 @@ def _npz(source: Source, count: int, answers: list[int], root: Path) -> bytes:
     told = np.array([[int(one == place) for place in range(count)] for one in answers] if several
                     else [[one] for one in answers], np.uint8)  # fmt: skip
     data = io.BytesIO()
-    np.savez(data, **{str(source.pixels): _pixels(len(answers), side, side), str(source.answers): told})
+    arrays: dict[str, Any] = {
+        str(source.pixels): _pixels(len(answers), side, side),
+        str(source.answers): told,
+    }
+    np.savez(data, **arrays)
     return data.getvalue()
 
 

@@ -21,4 +21,4 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
                 / source.images
                 / f"face_{number}.{source.extensions[number % len(source.extensions)]}"
             )
-    return Made(2 * len(source.annotations), frozenset({source.category}))
+    return Made(2 * len(source.annotations), frozenset({source.category}), placed=False)

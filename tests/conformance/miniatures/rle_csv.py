@@ -17,7 +17,10 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
     lines = [",".join(columns)]
     for number in (1, 2):
         for place, name in enumerate(classes):
-            cells = [f"{number}.{source.extension}" if source.class_ else str(number), *([name] if source.class_ else [])]
+            cells = [
+                f"{number}.{source.extension}" if source.class_ else str(number),
+                *([name] if source.class_ else []),
+            ]
             lines.append(",".join([*cells, _code(source, box_of(place))]))
     shown = 2
     if source.category is not None:
@@ -26,7 +29,9 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
     for number in range(1, shown + 1):
         draw(root / source.images / f"{number}.{source.extension}")
     write(root / source.annotations, "".join(f"{line}\n" for line in lines))
-    return Made(shown, frozenset({source.category} if source.category else {source.names[one] for one in classes}))
+    return Made(
+        shown, frozenset({source.category} if source.category else {source.names[one] for one in classes})
+    )
 
 
 def _code(source: Source, box: Box) -> str:

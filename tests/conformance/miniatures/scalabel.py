@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corn
 def make(spec: Resolved, source: Source, root: Path) -> Made:
     """Write three frames: with objects of four classes, of old names and ignored ones, and with none."""
     size = (source.width or WIDTH, source.height or HEIGHT)
-    shown = (source.labels[:3], [*source.rename, *source.ignored][:3], [])
+    shown: tuple[Sequence[str], ...] = (source.labels[:3], [*source.rename, *source.ignored][:3], [])
     frames = []
     for number, names in enumerate(shown, start=1):
         name = f"b{number}.jpg"

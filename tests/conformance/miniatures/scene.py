@@ -24,10 +24,14 @@ CLASSES = ("red thing", "blue thing", "green thing")
 
 
 class Made(NamedTuple):
-    """What a miniature holds: `items` records, and the words (classes, answers, sentences) that must come back."""
+    """What a miniature holds: `items` records, and the words (classes, answers, sentences) that must come back.
+
+    `placed` says that every object with a box stands at the place that `box_of` gives for one of three numbers.
+    """
 
     items: int
     words: frozenset[str]
+    placed: bool = True
 
 
 @cache

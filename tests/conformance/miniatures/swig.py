@@ -25,5 +25,5 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
     write(root / source.annotations, json.dumps(pictures))
     if source.space is not None:
         nouns = {code: {"gloss": [word], "def": ""} for code, word in NOUNS.items()}
-        write(root / source.space, json.dumps({"nouns": nouns, "verbs": dict.fromkeys(VERBS, {})}))
+        write(root / source.space, json.dumps({"nouns": nouns, "verbs": {verb: {} for verb in VERBS}}))
     return Made(len(VERBS), frozenset(VERBS))

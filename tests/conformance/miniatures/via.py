@@ -22,7 +22,11 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
         picture = {"filename": f"{number:03d}.jpg", "size": 1, "regions": regions, "file_attributes": {}}
         file = source.annotations.replace("**", "1").replace("*/", "1/").replace("*", f"{number:03d}")
         documents.setdefault(file, {})[f"{number:03d}.jpg1"] = picture
-        draw((root / file).parent / f"{number:03d}.jpg" if source.beside else root / source.images / f"{number:03d}.jpg")
+        draw(
+            (root / file).parent / f"{number:03d}.jpg"
+            if source.beside
+            else root / source.images / f"{number:03d}.jpg"
+        )
     for file, pictures in documents.items():
         write(root / file, json.dumps(pictures))
     return Made(2, frozenset({source.category} if source.category else names[:2]))

@@ -24,7 +24,7 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
     """Write three pictures with objects and one without."""
     names = CLASSES if isinstance(source.classes, str) else source.classes
     numbers = list(range(min(3, len(names))))
-    shown = (numbers, numbers[:1], numbers[-1:], [])
+    shown: tuple[list[int], ...] = (numbers, numbers[:1], numbers[-1:], [])
     for picture, classes in enumerate(shown, start=1):
         draw(root / source.images / f"{picture}.jpg")
         lines = [f"{one} {_cells(source, box_of(place))}" for place, one in enumerate(classes)]
