@@ -23,7 +23,7 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
         objects = [_object(number, place) for place in range(2)]
         rows.append({"image": f"{number}.jpg", "image_info": info, "anns": objects})
     write(root / source.annotations, json.dumps(rows))
-    return Made(2, frozenset({""}))
+    return Made(2, frozenset())
 
 
 def _object(number: int, place: int) -> dict[str, Any]:
