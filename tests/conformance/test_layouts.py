@@ -25,7 +25,7 @@ from dataengine.sample import InstanceTargets
 from dataengine.source import items_of, open_root
 from dataengine.spec import Resolved
 from dataengine.units import SKIP_REASONS, Item, context_of, convert_items
-from tests.conformance.miniatures.scene import Made, box_of
+from tests.conformance.making.scene import Made, box_of
 
 MINIATURES = Path(__file__).parent / "miniatures"
 STATED = yaml12.load(Path(__file__).with_name("layouts.yaml"))
@@ -68,6 +68,7 @@ def _converted(
     )
     assert [one for one in chunk.lost if one.outcome == "quarantined"] == []
     chunk.ledger.check(f"{spec.id} {split}")
+    chunk.ledger.check_budgets(f"{spec.id} {split}", spec.budgets())
     return chunk.ledger, [samples.decode(data) for data in chunk.samples]
 
 
@@ -122,6 +123,7 @@ def _check(spec: Resolved, split: str, root: Root, items: list[Annotation | Reje
     assert set(ledger.skipped) <= EMPTY, (spec.id, split, ledger.skipped)
     served = spec.id not in UNSERVED and f"{spec.id}/{split}" not in UNSERVED
     assert bool(made) == served, (spec.id, split, ledger)
+    assert len({sample.id for sample in made}) == len(made), (spec.id, split)
     for sample in made:
         samples.check(sample)
     if spec.task.id == "detection":

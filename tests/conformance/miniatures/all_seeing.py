@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.all_seeing import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
+from tests.conformance.making.scene import Made, draw, write
 
 DOG, BALL = "[[100, 300, 300, 600]]", "[[500, 300, 700, 600]]"
 ANSWER = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.animal_kingdom import NAMES, Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
+from tests.conformance.making.scene import Made, draw, write
 
 KINDS = ("Mammal", "Bird")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from converters.formats.celeba_txt import FACE, Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
+from tests.conformance.making.scene import Made, draw, write
 
 PARTS = {"train": "0", "val": "1", "test": "2"}
 EYES = "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from converters.formats.class_list import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import CLASSES, Made, draw, write
+from tests.conformance.making.scene import CLASSES, Made, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.formats.coco_captions import Source
 from dataengine.annotation import Caption
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, annotation, draw, move, written
+from tests.conformance.making.scene import Made, annotation, draw, move, written
 
 SAID = ("a dog on a lawn", "a wall", "two boats")
 

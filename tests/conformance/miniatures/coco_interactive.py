@@ -9,7 +9,7 @@ from typing import Any
 from converters.formats.coco_interactive import Source
 from dataengine.geometry import rle_from_polygons, to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 KINDS = ("point", "scribble", "box", "mask")
 

@@ -10,7 +10,7 @@ from typing import Any
 from converters.formats.coco_text import Source
 from dataengine.geometry import to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 WORDS = ("exit", "LONDON")
 

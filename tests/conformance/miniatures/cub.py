@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.formats.cub import Source
 from dataengine.geometry import to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import CLASSES, Made, box_of, draw, write
+from tests.conformance.making.scene import CLASSES, Made, box_of, draw, write
 
 PARTS = ("beak", "left wing", "right wing")
 EACH = 2

@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.formats.deepposekit import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

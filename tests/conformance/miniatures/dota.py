@@ -8,7 +8,7 @@ import msgspec
 
 from converters.formats.dota import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import (
+from tests.conformance.making.scene import (
     Made,
     box_of,
     classes_of,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from converters.formats.flickr30k_entities import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, write
 
 MARKED = "[/EN#1/animals A brown dog] runs after [/EN#2/other a ball] in [/EN#0/notvisual the sun] ."
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.funsd import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, box_of, draw, write
+from tests.conformance.making.scene import Made, box_of, draw, write
 
 SAID = (("question", "Date:"), ("answer", "1999"), ("other", ""))
 

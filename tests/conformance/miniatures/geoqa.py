@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.formats.geoqa import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, write
 
 TEXT, CHOICES = "如图，求角度。", ["30°", "40°", "50°", "60°"]
 

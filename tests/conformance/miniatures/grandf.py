@@ -9,7 +9,7 @@ from typing import Any
 from converters.formats.grandf import Source
 from dataengine.geometry import rle_from_polygons
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 CAPTION = "A dog runs after a ball."
 PHRASES = ("A dog", "a ball")

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from converters.formats.grit import Source
 from dataengine.records.paths import fill
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw
-from tests.conformance.miniatures.tables import named
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw
+from tests.conformance.making.tables import named
 
 CAPTION = "A dog runs after a ball on the lawn"
 

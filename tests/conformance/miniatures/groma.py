@@ -9,7 +9,7 @@ from typing import Any
 from converters.formats.groma import Source
 from dataengine.geometry import to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, write
 
 ANSWER = "<p>A dog</p> <roi><ground_box></roi> runs after <p>a ball</p> <roi><ground_box></roi>."
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from converters.formats.hiertext import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 WORDS = ("keep", "left", "")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from converters.formats.imagefolder import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.patterns import matching
-from tests.conformance.miniatures.scene import CLASSES, Made, draw, named, write
+from tests.conformance.making.patterns import matching
+from tests.conformance.making.scene import CLASSES, Made, draw, named, write
 
 EACH = 2
 

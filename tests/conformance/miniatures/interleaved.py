@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from converters.formats.interleaved import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
-from tests.conformance.miniatures.tables import named
+from tests.conformance.making.scene import Made, draw, write
+from tests.conformance.making.tables import named
 
 TEXTS = ("First a word.", "Then what stands below the picture.")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.ip2p_folders import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
+from tests.conformance.making.scene import Made, draw, write
 
 EDITS = ("make it snow", "turn the wall blue")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from converters.formats.kitti import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, box_of, draw, write
+from tests.conformance.making.scene import Made, box_of, draw, write
 
 SPACE = "1.5 1.6 3.9 1.0 1.7 20.0 -1.5"
 

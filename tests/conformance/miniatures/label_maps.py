@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from converters import path_patterns
 from converters.formats.label_maps import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
+from tests.conformance.making.scene import Made, draw, write
 
 # Blocks that JPEG keeps apart.
 BLOCK = 16

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.labelme import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import (
+from tests.conformance.making.scene import (
     HEIGHT,
     WIDTH,
     Made,

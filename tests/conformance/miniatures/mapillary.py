@@ -10,7 +10,7 @@ import numpy as np
 from converters import path_patterns
 from converters.formats.mapillary import OBJECTS, Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
 
 LABELS = (
     {"name": "construction--flat--road", "readable": "Road", "instances": False, "evaluate": True},

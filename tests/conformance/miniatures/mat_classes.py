@@ -11,7 +11,7 @@ import scipy.io
 
 from converters.formats.mat_classes import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import CLASSES, Made, box_of, draw, write
+from tests.conformance.making.scene import CLASSES, Made, box_of, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

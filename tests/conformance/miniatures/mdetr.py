@@ -9,7 +9,7 @@ from typing import Any
 from converters.formats.mdetr import Source
 from dataengine.geometry import to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 SENTENCE = "A dog runs after a ball."
 PHRASES = ("A dog", "a ball")

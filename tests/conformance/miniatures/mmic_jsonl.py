@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.formats.mmic_jsonl import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
 
 TEXT = (("<image>\nThis is a wall. <image>\nWhat is this?", "It is a lawn."),)
 SHOWN = (("<image> <mask> shows a dog. Find the same in <image>.", "Here it is: <mask>."),)

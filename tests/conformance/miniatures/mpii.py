@@ -12,7 +12,7 @@ import scipy.io
 
 from converters.formats.mpii import NAMES, PERSON, Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
+from tests.conformance.making.scene import Made, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

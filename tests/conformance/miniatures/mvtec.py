@@ -9,7 +9,7 @@ import numpy as np
 from converters import path_patterns
 from converters.formats.mvtec import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, png
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, png
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

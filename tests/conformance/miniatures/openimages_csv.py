@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.formats.openimages_csv import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
 
 NAMES = {"/m/01": "Dog", "/m/02": "Ball", "/m/03": "Tree"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.formats.oriented_xml import Source
 from dataengine.annotation import Box
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, classes_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, classes_of, corners, draw, write
 
 CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom")
 

@@ -9,7 +9,7 @@ from typing import Any
 from converters.formats.osprey import Source
 from dataengine.geometry import to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 TALK = ("What is <region1>?", "A dog that sleeps on the mat.")
 SAID = (

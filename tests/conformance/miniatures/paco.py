@@ -8,7 +8,7 @@ import msgspec
 
 from converters.formats.paco import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, drawn, write, written
+from tests.conformance.making.scene import Made, draw, drawn, write, written
 
 NAMES = ("dog", "dog:leg", "ball")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from converters.formats.phrasecut import Source
 from dataengine.geometry import to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 PHRASES = ("the brown dog", "two red balls")
 

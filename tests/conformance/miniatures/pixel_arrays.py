@@ -13,7 +13,7 @@ import numpy as np
 
 from converters.formats.pixel_arrays import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import CLASSES, Made, write
+from tests.conformance.making.scene import CLASSES, Made, write
 
 SIDE = {"idx": 28, "cifar": 32, "npz": 28, "csv": 28}
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]

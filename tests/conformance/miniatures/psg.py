@@ -10,7 +10,7 @@ import numpy as np
 
 from converters.formats.psg import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
 
 NUMBERS = (300, 70000)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.reasonseg import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, box_of, corners, draw, write
+from tests.conformance.making.scene import Made, box_of, corners, draw, write
 
 SENTENCE, PHRASE = "Which animal in this picture guards the house?", "the guard"
 

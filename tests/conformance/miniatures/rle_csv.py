@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.formats.rle_csv import Source
 from dataengine.annotation import Box
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

@@ -8,7 +8,7 @@ from pathlib import Path
 from converters.formats.sa1b import Source
 from dataengine.geometry import rle_from_polygons, to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.formats.sa_med2d import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, png, write
 
 CLASSES = {"liver": 1, "left_kidney": 2, "union_kidney": 3}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from converters.formats.scalabel import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.shikra import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, box_of, draw, write
+from tests.conformance.making.scene import Made, box_of, draw, write
 
 ANSWER = "<ph_st>The dog<ph_ed> runs after <ph_st>a ball<ph_ed>, so it plays. The answer is yes."
 

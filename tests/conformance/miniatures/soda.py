@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.soda import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import CLASSES, HEIGHT, WIDTH, Made, box_of, corners, draw, write
+from tests.conformance.making.scene import CLASSES, HEIGHT, WIDTH, Made, box_of, corners, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.swig import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, write
 
 NOUNS = {"n01": "dog", "n02": "ball", "n03": "lawn"}
 VERBS = ("chasing", "resting")

@@ -8,7 +8,7 @@ import msgspec
 
 from converters.formats.vcoco import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, annotation, draw, objects, write, written
+from tests.conformance.making.scene import Made, annotation, draw, objects, write, written
 
 NAMES = ("person", "sports ball")
 

@@ -9,7 +9,7 @@ from typing import Any
 from converters.formats.via import Source
 from dataengine.geometry import to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, box_of, classes_of, draw, write
+from tests.conformance.making.scene import Made, box_of, classes_of, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.formats.visdrone import CATEGORIES, Source
 from dataengine.geometry import to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, box_of, draw, write
+from tests.conformance.making.scene import Made, box_of, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

@@ -9,7 +9,7 @@ from typing import Any
 from converters.formats.visual_genome import Source
 from dataengine.geometry import to_xywh
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, box_of, draw, write
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, box_of, draw, write
 
 NAMES = ("dog", "ball")
 PHRASES = ("a dog after a ball", "the ball in the grass")

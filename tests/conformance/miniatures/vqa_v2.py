@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.vqa_v2 import Source, media
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
+from tests.conformance.making.scene import Made, draw, write
 
 SAID = (("What is red?", "wall"), ("How many are there?", "2"), ("Is it day?", "yes"))
 

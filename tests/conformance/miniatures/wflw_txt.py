@@ -6,7 +6,7 @@ from pathlib import Path
 
 from converters.formats.wflw_txt import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
+from tests.conformance.making.scene import Made, draw, write
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

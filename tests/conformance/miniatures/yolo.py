@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.formats.yolo import Source
 from dataengine.annotation import Box
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import (
+from tests.conformance.making.scene import (
     CLASSES,
     HEIGHT,
     WIDTH,

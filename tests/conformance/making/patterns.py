@@ -67,8 +67,9 @@ def _one_of(choices: Any, letter: str, unlike: int) -> str:
     """Return a character of a set; the letter asked for where it is in."""
     if choices[0][0] == _constants.NEGATE:
         denied = {chr(value) for kind, value in choices[1:] if kind == _constants.LITERAL}
-        return next(one for one in (letter, *_LETTERS) if one not in denied)
-    found = []
+        allowed: list[str] = [one for one in (letter, *_LETTERS) if one not in denied]
+        return allowed[0]
+    found: list[str] = []
     for kind, value in choices:
         if kind == _constants.LITERAL:
             found.append(chr(value))
@@ -76,4 +77,4 @@ def _one_of(choices: Any, letter: str, unlike: int) -> str:
             found += [chr(one) for one in range(value[0], value[1] + 1)]
         elif kind == _constants.CATEGORY:
             found.append(_CLASSES[value])
-    return letter if letter in found else str(found[unlike % len(found)])
+    return letter if letter in found else found[unlike % len(found)]

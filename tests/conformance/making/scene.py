@@ -143,11 +143,6 @@ def move(source: Path, target: Path) -> None:
     shutil.move(source, target)
 
 
-def array(shape: tuple[int, ...], value: int) -> np.ndarray[Any, Any]:
-    """Return bytes of one value."""
-    return np.full(shape, value, np.uint8)
-
-
 def png(path: Path, pixels: np.ndarray[Any, Any]) -> None:
     """Write pixels as a PNG file, whatever its name ends with."""
     data = io.BytesIO()

@@ -17,7 +17,7 @@ import yaml
 
 from dataengine.records.containers import TEXTS
 from dataengine.records.tables import Table
-from tests.conformance.miniatures.scene import write
+from tests.conformance.making.scene import write
 
 Rows = Sequence[tuple[Any, Any]]  # (key or None, cells)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dataengine.records.conditions import _LITERALS, _Parser
 from dataengine.records.paths import Steps
-from tests.conformance.miniatures.cells import Cell
+from tests.conformance.making.cells import Cell
 
 Find = Callable[[Steps], list[Cell]]
 _NOT = {

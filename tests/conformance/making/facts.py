@@ -19,8 +19,8 @@ from dataengine.records.facts import (
 )
 from dataengine.records.values import Value, paths
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.filling import Filler, Scope
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, box_of, classes_of, corners, named, picture
+from tests.conformance.making.filling import Filler, Scope
+from tests.conformance.making.scene import HEIGHT, WIDTH, box_of, classes_of, corners, named, picture
 
 CHOICES = ("first one", "second one", "third one", "fourth one")
 
@@ -39,19 +39,18 @@ class Facts:
         return (self.fill.number // 2) % len(self.classes)
 
     def ask(self, scope: Scope) -> None:
+        """Put what every fact looks for, but what only names a picture."""
         fields = self.fill.source.fields
         for image in fields.image_facts():
             self._image(self.fill.inside(scope, image), image)
         for caption in fields.caption_facts():
             inner = self.fill.inside(scope, caption)
-            self.fill.say(
-                *self.fill.assign(inner, caption.text, lambda place: f"a caption {self.fill.token()}")
-            )
+            self.fill.tell(inner, caption.text, lambda place: f"a caption {self.fill.token()}")
         for fact in _all(fields.instances):
             self._instance(self.fill.inside(scope, fact), fact)
         for fact in _all(fields.expressions):
             inner = self.fill.inside(scope, fact)
-            self.fill.say(*self.fill.assign(inner, fact.text, lambda place: f"the thing {self.fill.token()}"))
+            self.fill.tell(inner, fact.text, lambda place: f"the thing {self.fill.token()}")
             self._numbers(inner, fact.box)
             self.fill.assign(inner, fact.instances, lambda place: "1")
         for fact in _all(fields.questions):
@@ -60,9 +59,7 @@ class Facts:
             self._dialog(self.fill.inside(scope, fact), fact)
         for fact in _all(fields.edits):
             inner = self.fill.inside(scope, fact)
-            self.fill.say(
-                *self.fill.assign(inner, fact.instruction, lambda place: f"turn it {self.fill.token()}")
-            )
+            self.fill.tell(inner, fact.instruction, lambda place: f"turn it {self.fill.token()}")
         for template in fields.maps.values():
             self.fill.template(scope, template, ".png")
         self._labels(scope)
@@ -110,7 +107,7 @@ class Facts:
         for points in (fact.quad, fact.polygon):
             self._numbers(scope, points)
         self.fill.assign(scope, fact.rle, lambda place: _mask(box_of(place % 3)))
-        self.fill.say(*self.fill.assign(scope, fact.text, lambda place: f"text {self.fill.token()}"))
+        self.fill.tell(scope, fact.text, lambda place: f"text {self.fill.token()}")
         for value in fact.attributes.values():
             self.fill.assign(scope, value, lambda place: self.fill.word())
         for condition in (fact.crowd, fact.ignore, fact.difficult):
@@ -134,14 +131,14 @@ class Facts:
             self.fill.assign(scope, fact, stated)
 
     def _question(self, scope: Scope, fact: QuestionFact) -> None:
-        self.fill.say(*self.fill.assign(scope, fact.text, lambda place: f"what is {self.fill.token()}?"))
+        self.fill.tell(scope, fact.text, lambda place: f"what is {self.fill.token()}?")
         if fact.choices is not None:
             names = paths(fact.choices) if isinstance(fact.choices, Value) else ()
             choices = list(CHOICES[: max(2, min(len(names) or 4, 4))])
-            self.fill.say(*self.fill.assign(scope, fact.choices, lambda place: choices))
+            self.fill.tell(scope, fact.choices, lambda place: choices)
             self.fill.assign(scope, fact.answers, lambda place: choices[0])
         else:
-            self.fill.say(*self.fill.assign(scope, fact.answers, lambda place: f"answer {self.fill.token()}"))
+            self.fill.tell(scope, fact.answers, lambda place: f"answer {self.fill.token()}")
         self.fill.assign(scope, fact.answer_index, lambda place: fact.index_origin)
         self.fill.assign(scope, fact.answer_letter, lambda place: "A")
         self.fill.assign(scope, fact.rationale, lambda place: f"because {self.fill.token()}")
@@ -150,15 +147,13 @@ class Facts:
     def _dialog(self, scope: Scope, fact: DialogFact) -> None:
         self.fill.assign(scope, fact.id, lambda place: str(self.fill.token()))
         if fact.turns is None:
-            self.fill.say(
-                *self.fill.assign(scope, fact.question, lambda place: f"what is {self.fill.token()}?")
-            )
-            self.fill.say(*self.fill.assign(scope, fact.answer, lambda place: f"answer {self.fill.token()}"))
+            self.fill.tell(scope, fact.question, lambda place: f"what is {self.fill.token()}?")
+            self.fill.tell(scope, fact.answer, lambda place: f"answer {self.fill.token()}")
             return
         inner = scope.named("turn", self.fill.elements(scope, fact.turns))
         roles = {role: word for word, role in reversed([*fact.roles.items(), *ROLES.items()])}
         self.fill.assign(inner, fact.role, lambda place: roles["assistant" if place % 2 else "user"])
-        self.fill.say(*self.fill.assign(inner, fact.text, lambda place: f"said {self.fill.token()}"))
+        self.fill.tell(inner, fact.text, lambda place: f"said {self.fill.token()}")
 
     def _labels(self, scope: Scope) -> None:
         fields = self.fill.source.fields

@@ -8,7 +8,7 @@ from typing import Any
 
 from dataengine.errors import Quarantine
 from dataengine.records.operations import Operation, apply, split_operation
-from tests.conformance.miniatures.patterns import matching
+from tests.conformance.making.patterns import matching
 
 
 def inverse(operations: Sequence[Operation], wanted: Any, number: int) -> tuple[Any, bool]:

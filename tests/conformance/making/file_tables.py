@@ -15,8 +15,8 @@ from dataengine.files import Root
 from dataengine.records.paths import fill
 from dataengine.records.steps import add_columns
 from dataengine.records.values import Value, paths
-from tests.conformance.miniatures.patterns import matching
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, draw, write
+from tests.conformance.making.patterns import matching
+from tests.conformance.making.scene import HEIGHT, WIDTH, draw, write
 
 ARRAYS = (".npy", ".pfm", ".dpt")
 # What stands for each `*` where a date, a number of a camera, or another word is part of a name.

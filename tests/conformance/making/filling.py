@@ -10,9 +10,9 @@ from converters.formats.records import Source
 from dataengine.records.facts import Fact
 from dataengine.records.paths import EVERY, Steps, parse_path, parse_template
 from dataengine.records.values import Value, paths
-from tests.conformance.miniatures.cells import Cell, walk
-from tests.conformance.miniatures.inverses import inverse
-from tests.conformance.miniatures.wishes import grant, wishes
+from tests.conformance.making.cells import Cell, walk
+from tests.conformance.making.inverses import inverse
+from tests.conformance.making.wishes import grant, wishes
 
 MEMBERS = 2
 # What a place should hold, by its number among those that a path leads to.
@@ -99,6 +99,7 @@ class Filler:
         return found[0].plain() if found else None
 
     def template(self, scope: Scope, template: str, ending: str = "") -> None:
+        """Fill the empty places of a template; `ending` is for a place at its end."""
         pieces = parse_template(template)
         for place, piece in enumerate(pieces):
             if piece.steps:
@@ -106,6 +107,7 @@ class Filler:
                 self.fill(scope, piece.steps, ending=ending if last else "", form=piece.form)
 
     def satisfy(self, scope: Scope, condition: str, want: bool = True) -> None:
+        """Make a condition true, or false, as far as the cells that it asks for are empty."""
         for wish in wishes(condition, want):
             cells = scope.find(wish.path)
             if isinstance(wish.other, tuple):
@@ -131,6 +133,10 @@ class Filler:
         if isinstance(source.from_, str):
             return self._assign_path(scope, source, wanted)
         return self._assign_list(scope, source, wanted)
+
+    def tell(self, scope: Scope, source: str | Value | None, wanted: Wanted) -> None:
+        """Put wanted words where a source looks; those that it gives exactly must come back."""
+        self.say(*self.assign(scope, source, wanted))
 
     def _assign_template(self, scope: Scope, template: str, wanted: Wanted) -> list[Any]:
         pieces = parse_template(template)
@@ -199,15 +205,18 @@ class Filler:
         return True
 
     def inside(self, scope: Scope, fact: Fact) -> Scope:
+        """Return the scope of a fact: the elements of its list, with its condition made true."""
         inner = scope if fact.each is None else scope.named(fact.as_, self.elements(scope, fact.each))
         if fact.when is not None:
             self.satisfy(inner, fact.when)
         return inner
 
     def word(self) -> str:
+        """Return a text that no other place has."""
         return f"word {self.token()}"
 
     def say(self, *texts: Any) -> None:
+        """Remember words that must come back."""
         for text in texts:
             for one in text if isinstance(text, list) else [text]:
                 if isinstance(one, str):

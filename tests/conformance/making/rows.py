@@ -16,13 +16,13 @@ from dataengine.records.steps import Join
 from dataengine.records.tables import Table
 from dataengine.records.values import Value, paths
 from dataengine.spec import Resolved
-from tests.conformance.miniatures import tables
-from tests.conformance.miniatures.cells import Cell
-from tests.conformance.miniatures.facts import Facts
-from tests.conformance.miniatures.filling import MEMBERS, Filler, Row, Scope
-from tests.conformance.miniatures.scene import Made, named
-from tests.conformance.miniatures.tables import write_table
-from tests.conformance.miniatures.wishes import wishes
+from tests.conformance.making import tables
+from tests.conformance.making.cells import Cell
+from tests.conformance.making.facts import Facts
+from tests.conformance.making.filling import MEMBERS, Filler, Row, Scope
+from tests.conformance.making.scene import Made, named
+from tests.conformance.making.tables import write_table
+from tests.conformance.making.wishes import wishes
 
 # Cells of which a spec cuts several values, so that no single one can be turned back into it.
 STATED: dict[str, dict[str, str]] = {
