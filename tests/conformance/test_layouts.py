@@ -89,9 +89,10 @@ def _words(item: Annotation) -> Iterator[str]:
 @pytest.mark.parametrize("name", PROVABLE)
 def test_a_miniature_in_the_declared_layout_converts(name: str, tmp_path: Path) -> None:
     splits = dict.fromkeys(split for spec in LAYOUTS[name] for split in spec.splits)
+    first, counts = LAYOUTS[name][0], dict[str, int]()
     for split in splits:
-        first = LAYOUTS[name][0]
         made = _made(first, split, tmp_path / split)
+        counts[split] = made.items
         root = open_root(first, split, tmp_path / split)
         items = list(items_of(first, split, root))
 
@@ -107,6 +108,7 @@ def test_a_miniature_in_the_declared_layout_converts(name: str, tmp_path: Path) 
         for spec in LAYOUTS[name]:
             if split in spec.splits:
                 _check(spec, split, root, items)
+    _check_apart(first, counts, tmp_path)
 
 
 def _at_its_place(one: Instance) -> bool:
@@ -137,6 +139,21 @@ def _check(spec: Resolved, split: str, root: Root, items: list[Annotation | Reje
             if not one.ignore and not one.crowd
         }
         assert found == drawn, (spec.id, split)
+
+
+def _check_apart(spec: Resolved, counts: dict[str, int], folder: Path) -> None:
+    """Put the files of the other splits beside those of each, and see that none of them is read."""
+    files = {split: [path for path in (folder / split).rglob("*") if path.is_file()] for split in counts}
+    for split, count in counts.items():
+        root = folder / split
+        for other in counts:
+            for path in files[other]:
+                target = root / path.relative_to(folder / other)
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.hardlink_to(path)
+        items = items_of(spec, split, open_root(spec, split, root))
+        assert sum(isinstance(item, Annotation) for item in items) == count, f"{spec.dataset.id} {split}"
 
 
 def test_what_no_miniature_serves_is_there() -> None:
