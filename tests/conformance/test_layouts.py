@@ -18,13 +18,12 @@ from dataengine import sample as samples
 from dataengine import yaml12
 from dataengine.annotation import Annotation, Instance, Rejected
 from dataengine.catalog import Catalog
-from dataengine.files import Root
-from dataengine.gather import gathered_items
-from dataengine.ledger import Ledger
+from dataengine.convert import convert
+from dataengine.manifest import read_samples
 from dataengine.sample import InstanceTargets
 from dataengine.source import items_of, open_root
 from dataengine.spec import Resolved
-from dataengine.units import SKIP_REASONS, Item, context_of, convert_items
+from dataengine.units import SKIP_REASONS
 from tests.conformance.making.scene import Made, box_of
 
 MINIATURES = Path(__file__).parent / "miniatures"
@@ -55,21 +54,6 @@ def _made(spec: Resolved, split: str, root: Path) -> Made:
     maker = importlib.import_module(f"tests.conformance.miniatures.{spec.dataset.source.format}")
     made: Made = maker.make(spec, spec.source(split), root)
     return made
-
-
-def _converted(
-    spec: Resolved, split: str, root: Root, items: list[Annotation | Rejected]
-) -> tuple[Ledger, list[samples.Sample]]:
-    """Convert a split's items, which are read again where the task wants examples beside them."""
-    found = items if spec.gather is None else gathered_items(spec, split, root, None, 0)
-    chunk = convert_items(
-        context_of(spec, split, root, 0),
-        [Item(annotation=one) if isinstance(one, Annotation) else Item(rejected=one) for one in found],
-    )
-    assert [one for one in chunk.lost if one.outcome == "quarantined"] == []
-    chunk.ledger.check(f"{spec.id} {split}")
-    chunk.ledger.check_budgets(f"{spec.id} {split}", spec.budgets())
-    return chunk.ledger, [samples.decode(data) for data in chunk.samples]
 
 
 def _words(item: Annotation) -> Iterator[str]:
@@ -107,7 +91,7 @@ def test_a_miniature_in_the_declared_layout_converts(name: str, tmp_path: Path) 
             assert [one for one in objects if not _at_its_place(one)] == [], split
         for spec in LAYOUTS[name]:
             if split in spec.splits:
-                _check(spec, split, root, items)
+                _check(spec, split, tmp_path, items)
     _check_apart(first, counts, tmp_path)
 
 
@@ -118,14 +102,15 @@ def _at_its_place(one: Instance) -> bool:
     return any(one.box == pytest.approx(box_of(number), abs=0.6) for number in range(3))
 
 
-def _check(spec: Resolved, split: str, root: Root, items: list[Annotation | Rejected]) -> None:
-    ledger, made = _converted(spec, split, root, items)
+def _check(spec: Resolved, split: str, folder: Path, items: list[Annotation | Rejected]) -> None:
+    """Convert a split for one task, and hold its account and its samples to what was drawn."""
+    ledger = convert(spec, split, folder / split, folder / "out")
+    made = list(read_samples(folder / "out" / spec.dataset.id / spec.task.id / split))
 
     assert ledger.quarantined == {} and ledger.objects_dropped == {}, (spec.id, split)
     assert set(ledger.skipped) <= EMPTY, (spec.id, split, ledger.skipped)
     served = spec.id not in UNSERVED and f"{spec.id}/{split}" not in UNSERVED
     assert bool(made) == served, (spec.id, split, ledger)
-    assert len({sample.id for sample in made}) == len(made), (spec.id, split)
     for sample in made:
         samples.check(sample)
     if spec.task.id == "detection":

@@ -57,6 +57,8 @@ class Filler:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        # A table without quotes has no place for what stands between its columns.
+        self.tight = source.table.delimiter == " " and not source.table.quote
         self.shared: dict[tuple[str, Steps], int] = {}
         self.words = set[str]()
         self.tokens = itertools.count(1)
@@ -120,6 +122,8 @@ class Filler:
 
     def assign(self, scope: Scope, source: str | Value | int | None, wanted: Wanted) -> list[Any]:
         """Put what gives the wanted values where a source looks; return those that it gives exactly."""
+        if self.tight:
+            wanted = _without_blanks(wanted)
         match source:
             case None | int():
                 return []
@@ -204,6 +208,11 @@ class Filler:
                     cell.null = True
         return True
 
+    def forget(self, text: Any) -> None:
+        """Take back what need not come back."""
+        if isinstance(text, str):
+            self.words.discard(text)
+
     def inside(self, scope: Scope, fact: Fact) -> Scope:
         """Return the scope of a fact: the elements of its list, with its condition made true."""
         inner = scope if fact.each is None else scope.named(fact.as_, self.elements(scope, fact.each))
@@ -221,3 +230,11 @@ class Filler:
             for one in text if isinstance(text, list) else [text]:
                 if isinstance(one, str):
                     self.words.add(one)
+
+
+def _without_blanks(wanted: Wanted) -> Wanted:
+    def joined(place: int) -> Any:
+        value = wanted(place)
+        return value.replace(" ", "-") if isinstance(value, str) else value
+
+    return joined

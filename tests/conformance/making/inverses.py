@@ -95,6 +95,7 @@ _INVERSE: dict[str, Callable[[Any, Any], Any]] = {
     "bands": _each(_band),
     "int": _each(lambda value, argument: str(value)),
     "float": _each(lambda value, argument: str(value)),
+    "round": _each(lambda value, argument: float(value) if str(value).isdigit() else value),
     "scale": _each(lambda value, factor: value / factor if isinstance(value, int | float) else value),
     "mean_vote": _votes,
     "split": lambda value, text: (text or " ").join(map(str, value)) if isinstance(value, list) else value,

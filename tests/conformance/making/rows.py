@@ -159,7 +159,10 @@ class Making:
             if when is not None and (cell.null or cell.empty):
                 self.fill.satisfy(scope, when, want=False)
             elif not cell.null:
-                self.fill.assign(scope, source, partial(self._wanted, cell.plain()))
+                value = cell.plain()
+                if value not in self.fill.assign(scope, source, partial(self._wanted, value)):
+                    # Its operations make something else of all that it can be made of.
+                    self.fill.forget(value)
                 if when is not None and name in self._label_names() and isinstance(source, Value):
                     self.fill.say(named(self.spec, source.template or ""))
 
