@@ -8,7 +8,7 @@ import msgspec
 
 from converters.formats.coco_instances import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, classes_of, draw, drawn, move, words_of, write, written
+from tests.conformance.making.scene import Made, classes_of, draw, drawn, move, words_of, write, written
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

@@ -8,7 +8,7 @@ import msgspec
 
 from converters.formats.coco_keypoints import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, classes_of, draw, drawn, words_of, write, written
+from tests.conformance.making.scene import Made, classes_of, draw, drawn, words_of, write, written
 
 NAMES = ("left_eye", "right_eye", "tail")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from converters.formats.icdar_quads import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, box_of, corners, draw, write
+from tests.conformance.making.scene import Made, box_of, corners, draw, write
 
 WORDS = ("exit", "Bahnhof, left", "42")
 

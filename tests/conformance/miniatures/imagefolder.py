@@ -7,8 +7,8 @@ from pathlib import Path
 
 from converters.formats.imagefolder import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.patterns import matching
-from tests.conformance.miniatures.scene import CLASSES, Made, draw, named, write
+from tests.conformance.making.patterns import matching
+from tests.conformance.making.scene import CLASSES, Made, draw, named, write
 
 EACH = 2
 
@@ -16,7 +16,7 @@ EACH = 2
 def make(spec: Resolved, source: Source, root: Path) -> Made:
     """Write two pictures of each of up to three classes."""
     spelled = _spelled(spec, source)
-    listed = []
+    listed: list[str] = []
     for text in list(spelled)[:3]:
         for number in range(1, EACH + 1):
             path = _path(source, text, number, len(listed))

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from converters import path_patterns
 from converters.formats.label_maps import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, draw, write
+from tests.conformance.making.scene import Made, draw, write
 
 # Blocks that JPEG keeps apart.
 BLOCK = 16
@@ -34,7 +34,7 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
     if source.image_set is not None:
         write(root / source.image_set, "".join(lines))
     names = source.classes.values() if isinstance(source.classes, dict) else source.classes
-    return Made(2, frozenset(name for name in names if name is not None))
+    return Made(2, frozenset(name for name in names if name is not None), placed=False)
 
 
 Map = np.ndarray[tuple[int, ...], np.dtype[Any]]

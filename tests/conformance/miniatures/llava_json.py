@@ -10,7 +10,7 @@ from converters.formats.llava_json import Source
 from dataengine.annotation import Annotation, Dialog, Turn
 from dataengine.spec import Resolved
 from dataengine.tokens import IMAGE
-from tests.conformance.miniatures.scene import Made, annotation, draw, write, written
+from tests.conformance.making.scene import Made, annotation, draw, write, written
 
 SAID = (("What is shown?", "a grey wall"), ("Which colour has it?", "none to speak of"), ("How many?", "one"))
 

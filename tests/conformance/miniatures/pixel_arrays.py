@@ -7,12 +7,13 @@ import io
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from converters.formats.pixel_arrays import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import CLASSES, Made, write
+from tests.conformance.making.scene import CLASSES, Made, write
 
 SIDE = {"idx": 28, "cifar": 32, "npz": 28, "csv": 28}
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -54,7 +55,11 @@ def _npz(source: Source, count: int, answers: list[int], root: Path) -> bytes:
     told = np.array([[int(one == place) for place in range(count)] for one in answers] if several
                     else [[one] for one in answers], np.uint8)  # fmt: skip
     data = io.BytesIO()
-    np.savez(data, **{str(source.pixels): _pixels(len(answers), side, side), str(source.answers): told})
+    arrays: dict[str, Any] = {
+        str(source.pixels): _pixels(len(answers), side, side),
+        str(source.answers): told,
+    }
+    np.savez(data, **arrays)
     return data.getvalue()
 
 

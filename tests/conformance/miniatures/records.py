@@ -15,9 +15,9 @@ from dataengine.records.facts import Fields
 from dataengine.records.paths import fill
 from dataengine.records.values import Value
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.file_tables import ARRAYS, make_files, write_array, write_arrays
-from tests.conformance.miniatures.rows import Making
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, Made, draw
+from tests.conformance.making.file_tables import ARRAYS, make_files, write_array, write_arrays
+from tests.conformance.making.rows import Making
+from tests.conformance.making.scene import HEIGHT, WIDTH, Made, draw
 
 ITEMS = 4
 

@@ -10,7 +10,7 @@ import msgspec
 from converters.formats.refcoco import Source
 from dataengine.annotation import Expression
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import CLASSES, Made, annotation, draw, move, objects, write, written
+from tests.conformance.making.scene import CLASSES, Made, annotation, draw, move, objects, write, written
 
 SAID = ("the thing on the left", "the one in the middle", "what stands on the right")
 

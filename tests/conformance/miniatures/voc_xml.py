@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.formats.voc_xml import Source
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import Made, classes_of, draw, drawn, words_of, write, written
+from tests.conformance.making.scene import Made, classes_of, draw, drawn, words_of, write, written
 
 
 def make(spec: Resolved, source: Source, root: Path) -> Made:

@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.formats.yolo import Source
 from dataengine.annotation import Box
 from dataengine.spec import Resolved
-from tests.conformance.miniatures.scene import (
+from tests.conformance.making.scene import (
     CLASSES,
     HEIGHT,
     WIDTH,
@@ -24,7 +24,7 @@ def make(spec: Resolved, source: Source, root: Path) -> Made:
     """Write three pictures with objects and one without."""
     names = CLASSES if isinstance(source.classes, str) else source.classes
     numbers = list(range(min(3, len(names))))
-    shown = (numbers, numbers[:1], numbers[-1:], [])
+    shown: tuple[list[int], ...] = (numbers, numbers[:1], numbers[-1:], [])
     for picture, classes in enumerate(shown, start=1):
         draw(root / source.images / f"{picture}.jpg")
         lines = [f"{one} {_cells(source, box_of(place))}" for place, one in enumerate(classes)]

@@ -67,8 +67,9 @@ def _one_of(choices: Any, letter: str, unlike: int) -> str:
     """Return a character of a set; the letter asked for where it is in."""
     if choices[0][0] == _constants.NEGATE:
         denied = {chr(value) for kind, value in choices[1:] if kind == _constants.LITERAL}
-        return next(one for one in (letter, *_LETTERS) if one not in denied)
-    found = []
+        allowed: list[str] = [one for one in (letter, *_LETTERS) if one not in denied]
+        return allowed[0]
+    found: list[str] = []
     for kind, value in choices:
         if kind == _constants.LITERAL:
             found.append(chr(value))

@@ -48,13 +48,10 @@ class Cell:
         if not isinstance(value, list | dict):
             return
         self.value, self.filled = None, False
-        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            cell = Cell()
-            cell.put(part)
-            if isinstance(value, dict):
-                self.fields[key] = cell
-            else:
-                self.items.append(cell)
+        if isinstance(value, dict):
+            self.fields = {key: _full(part) for key, part in value.items()}
+        else:
+            self.items = [_full(part) for part in value]
 
     def inside(self, step: Step) -> list[Cell]:
         """Return the places that a step of a path leads to, made where they are not there."""
@@ -76,6 +73,12 @@ class Cell:
         if self.items:
             return [cell.plain() for cell in self.items]
         return self.value
+
+
+def _full(value: Any) -> Cell:
+    cell = Cell()
+    cell.put(value)
+    return cell
 
 
 def walk(cells: Sequence[Cell], steps: Sequence[Step]) -> list[Cell]:

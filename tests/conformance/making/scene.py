@@ -24,10 +24,14 @@ CLASSES = ("red thing", "blue thing", "green thing")
 
 
 class Made(NamedTuple):
-    """What a miniature holds: `items` records, and the words (classes, answers, sentences) that must come back."""
+    """What a miniature holds: `items` records, and the words (classes, answers, sentences) that must come back.
+
+    `placed` says that every object with a box stands at the place that `box_of` gives for one of three numbers.
+    """
 
     items: int
     words: frozenset[str]
+    placed: bool = True
 
 
 @cache
@@ -127,7 +131,7 @@ def written(
     format_name: str, annotations: Sequence[Annotation], categories: Sequence[str], folder: Path
 ) -> dict[str, Any]:
     """Write annotations with the writer of a format into a new folder; return the source keys that it gives."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     keys = load_writer(format_name, "miniature").write(annotations, space(categories), folder).source
     assert keys is not None
     return keys
@@ -139,6 +143,8 @@ def move(source: Path, target: Path) -> None:
     shutil.move(source, target)
 
 
-def array(shape: tuple[int, ...], value: int) -> np.ndarray[Any, Any]:
-    """Return bytes of one value."""
-    return np.full(shape, value, np.uint8)
+def png(path: Path, pixels: np.ndarray[Any, Any]) -> None:
+    """Write pixels as a PNG file, whatever its name ends with."""
+    data = io.BytesIO()
+    Pillow.fromarray(pixels).save(data, "png")
+    write(path, data.getvalue())

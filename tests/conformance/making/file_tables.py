@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from dataengine.files import Root
 from dataengine.records.paths import fill
 from dataengine.records.steps import add_columns
 from dataengine.records.values import Value, paths
-from tests.conformance.miniatures.patterns import matching
-from tests.conformance.miniatures.scene import HEIGHT, WIDTH, draw, write
+from tests.conformance.making.patterns import matching
+from tests.conformance.making.scene import HEIGHT, WIDTH, draw, write
 
 ARRAYS = (".npy", ".pfm", ".dpt")
 # What stands for each `*` where a date, a number of a camera, or another word is part of a name.
@@ -28,10 +29,10 @@ STARS = {
 
 
 def make_files(name: str, source: Source, root: Path) -> int:
-    """Write two files that a table of file names finds; return their number."""
-    path = table_path(source.table, source.vars)
-    for number in (1, 2):
-        made = _filled(name, path, source, number)
+    """Write two files that a table of file names finds, with those of tables that are joined; return their number."""
+    names = [join.table for join in source.join if join.table.kind == "files"]
+    for table, number in itertools.product((source.table, *names), (1, 2)):
+        made = _filled(name, table_path(table, source.vars), source, number)
         write_array(root / made) if Path(made).suffix in ARRAYS else draw(root / made)
     return 2
 
@@ -45,7 +46,7 @@ def _filled(name: str, pattern: str, source: Source, number: int) -> str:
             if isinstance(column, Value) and paths(column) == ("$stem",) and isinstance(column.ops[0], dict):
                 stem = matching(column.ops[0].get("regex_take", "(.*)"), f"000{number}")
                 stars[-1] = stem or stars[-1]
-    made = pattern
+    made = pattern.replace("**", f"inside{number}")
     for star in stars:
         made = made.replace("*", star.format(number=number), 1)
     return made if Path(made).suffix else f"{made}.png"

@@ -9,7 +9,7 @@ import re
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +17,7 @@ import yaml
 
 from dataengine.records.containers import TEXTS
 from dataengine.records.tables import Table
-from tests.conformance.miniatures.scene import write
+from tests.conformance.making.scene import write
 
 Rows = Sequence[tuple[Any, Any]]  # (key or None, cells)
 
@@ -72,7 +72,7 @@ def _delimited(table: Table, path: Path, rows: Rows) -> None:
     columns = [*table.columns] or list(dict.fromkeys(name for _, cells in rows for name in cells))
     text = io.StringIO()
     delimiter = table.delimiter or ("\t" if table.kind == "tsv" else ",")
-    quoting = csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
     out = csv.writer(
         text, delimiter=delimiter, quotechar=table.quote or None, quoting=quoting, lineterminator="\n"
     )

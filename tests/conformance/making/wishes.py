@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dataengine.records.conditions import _LITERALS, _Parser
 from dataengine.records.paths import Steps
-from tests.conformance.miniatures.cells import Cell
+from tests.conformance.making.cells import Cell
 
 Find = Callable[[Steps], list[Cell]]
 _NOT = {
@@ -34,8 +34,8 @@ def wishes(text: str, want: bool = True) -> Iterator[Wish]:
 
 def _wishes(parser: _Parser, node: ast.expr, want: bool) -> Iterator[Wish]:
     match node:
-        case ast.BoolOp(op=op, values=values):
-            every = isinstance(op, ast.And) == want
+        case ast.BoolOp(op=junction, values=values):
+            every = isinstance(junction, ast.And) == want
             for value in values if every else values[:1]:
                 yield from _wishes(parser, value, want)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
@@ -43,7 +43,7 @@ def _wishes(parser: _Parser, node: ast.expr, want: bool) -> Iterator[Wish]:
         case ast.Compare(left=left, ops=ops, comparators=comparators):
             nodes = [left, *comparators]
             for place, op in enumerate(ops if want else ops[:1]):
-                kind = type(op) if want else _NOT[type(op)]
+                kind: type[ast.cmpop] = type(op) if want else _NOT[type(op)]
                 yield from _compared(parser, nodes[place], kind, nodes[place + 1])
         case _:
             yield Wish(_path(parser, node) or (), ast.Eq, want)

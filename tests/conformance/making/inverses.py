@@ -8,7 +8,7 @@ from typing import Any
 
 from dataengine.errors import Quarantine
 from dataengine.records.operations import Operation, apply, split_operation
-from tests.conformance.miniatures.patterns import matching
+from tests.conformance.making.patterns import matching
 
 
 def inverse(operations: Sequence[Operation], wanted: Any, number: int) -> tuple[Any, bool]:
@@ -95,6 +95,7 @@ _INVERSE: dict[str, Callable[[Any, Any], Any]] = {
     "bands": _each(_band),
     "int": _each(lambda value, argument: str(value)),
     "float": _each(lambda value, argument: str(value)),
+    "round": _each(lambda value, argument: float(value) if str(value).isdigit() else value),
     "scale": _each(lambda value, factor: value / factor if isinstance(value, int | float) else value),
     "mean_vote": _votes,
     "split": lambda value, text: (text or " ").join(map(str, value)) if isinstance(value, list) else value,
