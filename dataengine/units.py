@@ -32,7 +32,7 @@ from dataengine.gather import VERSION as GATHER_VERSION
 from dataengine.images import Probe, probe
 from dataengine.ledger import Ledger
 from dataengine.manifest import SampleRow, sample_row
-from dataengine.modules import load_builder
+from dataengine.modules import Builder, load_builder
 from dataengine.sample import Sample, SampleImage, SampleLicense, SampleOrigin
 from dataengine.source import labels_of, reader_name
 from dataengine.spec import Resolved
@@ -120,84 +120,103 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     rejected: Rejected | None = None
 
 
+class _Tally:
+    """What the items of a chunk became so far."""
+
+    def __init__(self) -> None:
+        self.made: list[SampleRow] = []
+        self.lost: list[Lost] = []
+        self.records = self.objects = 0
+        self.dropped: Counter[str] = Counter()
+        self.fixed: Counter[str] = Counter()
+        self.pictures: set[int] = set()
+        self.evidence = Evidence(most=MOST_EVIDENCE)
+
+    def lose(self, error: Skip | Quarantine, key: str, item: Annotation | Rejected) -> None:
+        """Count a unit that became no sample, with the reason."""
+        outcome = "skipped" if isinstance(error, Skip) else "quarantined"
+        self.lost.append(Lost(outcome, error.reason, key, error.detail, item.origin.file, item.origin.record))
+
+    def chunk(self) -> Chunk:
+        """Return it all, with its account."""
+        reasons = {
+            outcome: dict(Counter(one.reason for one in self.lost if one.outcome == outcome))
+            for outcome in ("skipped", "quarantined")
+        }
+        ledger = Ledger(
+            units=len(self.made) + len(self.lost),
+            samples=len(self.made),
+            records=self.records,
+            images=len(self.pictures),
+            objects_read=self.objects,
+            objects_dropped=dict(self.dropped),
+            objects_fixed=dict(self.fixed),
+            **reasons,
+        )
+        return Chunk(self.made, self.lost, ledger, sorted(self.pictures), self.evidence.counts)
+
+
 def convert_items(context: Context, items: Iterable[Item]) -> Chunk:
     """Convert source items one by one."""
     root = Root(Path(context.root))
-    build = load_builder(context.task.spec.builder, context.spec.path).build
-    made: list[SampleRow] = []
-    lost: list[Lost] = []
-    counts: Counter[str] = Counter()
-    dropped: Counter[str] = Counter()
-    fixed: Counter[str] = Counter()
+    builder = load_builder(context.task.spec.builder, context.spec.path)
     probes: dict[str, Probe] = {}
-    pictures: set[int] = set()
-    evidence = Evidence(most=MOST_EVIDENCE)
-
-    def lose(outcome: str, reason: str, detail: str, key: str, item: Annotation | Rejected) -> None:
-        lost.append(Lost(outcome, reason, key, detail, item.origin.file, item.origin.record))
-
+    tally = _Tally()
     for item in items:
-        counts["records"] += 1
-        if item.annotation is None:
-            assert item.rejected is not None
-            bad = item.rejected
-            outcome = "skipped" if bad.reason in SKIP_REASONS else "quarantined"
-            lose(outcome, bad.reason, bad.detail, bad.key, bad)
+        tally.records += 1
+        if item.annotation is not None:
+            _convert_item(context, builder, item.annotation, root, probes, tally)
             continue
-        annotation = item.annotation
-        pictures.update(xxhash.xxh3_64_intdigest(image.path.encode()) for image in annotation.images)
-        units = explode(annotation, context.task.spec.unit)
-        if not units:
-            lose("skipped", "unit.none", f"no {context.task.spec.unit} here", annotation.key, annotation)
-            continue
+        bad = item.rejected
+        assert bad is not None
+        kind = Skip if bad.reason in SKIP_REASONS else Quarantine
+        tally.lose(kind(bad.reason, bad.detail), bad.key, bad)
+    return tally.chunk()
+
+
+def _convert_item(
+    context: Context,
+    builder: Builder,
+    annotation: Annotation,
+    root: Root,
+    probes: dict[str, Probe],
+    tally: _Tally,
+) -> None:
+    """Make every unit of an annotation a sample, or lose it with a reason."""
+    tally.pictures.update(xxhash.xxh3_64_intdigest(image.path.encode()) for image in annotation.images)
+    units = explode(annotation, context.task.spec.unit)
+    if not units:
+        tally.lose(Skip("unit.none", f"no {context.task.spec.unit} here"), annotation.key, annotation)
+        return
+    try:
+        found = _headers(annotation, root, probes)
+        examples = _examples(annotation, root, probes)
+    except (Skip, Quarantine) as error:
+        for suffix, _ in units:
+            tally.lose(error, _key(annotation, suffix), annotation)
+        return
+    tally.evidence.add(annotation, [(image.width, image.height) for image in found])
+    cleaned = _cleaned(annotation, found)
+    whole = cleaned.annotation
+    if examples:
+        shown = tuple(_cleaned(one, headers).annotation for one, headers in examples)
+        whole = msgspec.structs.replace(whole, examples=shown)
+        found = [*(header for _, headers in examples for header in headers), *found]
+    tally.objects += len(annotation.instances)
+    tally.dropped.update(cleaned.dropped)
+    tally.fixed.update(cleaned.fixed)
+    # A unit that is an object is asked for as it was cleaned.
+    for suffix, unit in explode(whole, context.task.spec.unit):
+        key = _key(annotation, suffix)
         try:
-            found = _headers(annotation, root, probes)
-            examples = _examples(annotation, root, probes)
+            _check_text(unit)
+            rendering = builder.build(whole, unit, context.task, _rng(context, key))
+            sample = _sample(context, whole, found, key, rendering)
+            samples.check(sample)
         except (Skip, Quarantine) as error:
-            outcome = "skipped" if isinstance(error, Skip) else "quarantined"
-            for suffix, _ in units:
-                lose(outcome, error.reason, error.detail, _key(annotation, suffix), annotation)
-            continue
-        evidence.add(annotation, [(image.width, image.height) for image in found])
-        cleaned = _cleaned(annotation, found)
-        whole = cleaned.annotation
-        if examples:
-            shown = tuple(_cleaned(one, headers).annotation for one, headers in examples)
-            whole = msgspec.structs.replace(whole, examples=shown)
-            found = [*(header for _, headers in examples for header in headers), *found]
-        counts["objects"] += len(annotation.instances)
-        dropped.update(cleaned.dropped)
-        fixed.update(cleaned.fixed)
-        # A unit that is an object is asked for as it was cleaned.
-        for suffix, unit in explode(whole, context.task.spec.unit):
-            key = _key(annotation, suffix)
-            rng = _rng(context, key)
-            try:
-                _check_text(unit)
-                rendering = build(whole, unit, context.task, rng)
-                sample = _sample(context, whole, found, key, rendering)
-                samples.check(sample)
-            except Skip as skip:
-                lose("skipped", skip.reason, skip.detail, key, annotation)
-            except Quarantine as error:
-                lose("quarantined", error.reason, error.detail, key, annotation)
-            else:
-                made.append(sample_row(sample))
-    reasons = {
-        outcome: dict(Counter(one.reason for one in lost if one.outcome == outcome))
-        for outcome in ("skipped", "quarantined")
-    }
-    ledger = Ledger(
-        units=len(made) + len(lost),
-        samples=len(made),
-        records=counts["records"],
-        images=len(pictures),
-        objects_read=counts["objects"],
-        objects_dropped=dict(dropped),
-        objects_fixed=dict(fixed),
-        **reasons,
-    )
-    return Chunk(made, lost, ledger, sorted(pictures), evidence.counts)
+            tally.lose(error, key, annotation)
+        else:
+            tally.made.append(sample_row(sample))
 
 
 def _rng(context: Context, key: str) -> random.Random:
