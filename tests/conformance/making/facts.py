@@ -98,10 +98,13 @@ class Facts:
         """Return the class, or its position counted from `origin`."""
         return self.classes[self.place] if origin is None else self.place + origin
 
+    def _say(self, given: list[Any], origin: int | None) -> None:
+        """Have classes come back under the names that samples have for them."""
+        for one in (name for part in given for name in (part if isinstance(part, list) else [part])):
+            self.fill.say(named(self.spec, str(one) if origin is None else self.classes[self.place]))
+
     def _instance(self, scope: Scope, fact: InstanceFact) -> None:
-        exact = self.fill.assign(scope, fact.category, lambda place: self._class(fact.names))
-        if exact:
-            self.fill.say(named(self.spec, self.classes[self.place] if fact.names is not None else exact[0]))
+        self._say(self.fill.assign(scope, fact.category, lambda place: self._class(fact.names)), fact.names)
         self.fill.assign(scope, fact.id, lambda place: str(place + 1))
         self._numbers(scope, fact.box)
         for points in (fact.quad, fact.polygon):
@@ -161,8 +164,8 @@ class Facts:
         if not self.fill.choose(scope, fields.labels, place):
             listed = isinstance(fields.labels, Value) and isinstance(fields.labels.from_, tuple)
             said = self._class(fields.label_names)
-            if self.fill.assign(scope, fields.labels, lambda number: [said] if listed else said):
-                self.fill.say(named(self.spec, self.classes[place]))
+            given = self.fill.assign(scope, fields.labels, lambda number: [said] if listed else said)
+            self._say(given, fields.label_names)
         if not self.fill.choose(scope, fields.negatives, place + 2):
             self.fill.assign(scope, fields.negatives, lambda number: [self.classes[-1]])
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from converters.formats.records import Source
 from dataengine.records.facts import Fact
-from dataengine.records.paths import EVERY, Steps, parse_path, parse_template
+from dataengine.records.paths import EVERY, Piece, Steps, parse_path, parse_template
 from dataengine.records.values import Value, paths
 from tests.conformance.making.cells import Cell, walk
 from tests.conformance.making.inverses import inverse
@@ -121,7 +121,7 @@ class Filler:
             grant(wish, cells, self.number)
 
     def assign(self, scope: Scope, source: str | Value | int | None, wanted: Wanted) -> list[Any]:
-        """Put what gives the wanted values where a source looks; return those that it gives exactly."""
+        """Put what gives the wanted values where a source looks; return what it gives."""
         if self.tight:
             wanted = _without_blanks(wanted)
         match source:
@@ -139,7 +139,7 @@ class Filler:
         return self._assign_list(scope, source, wanted)
 
     def tell(self, scope: Scope, source: str | Value | None, wanted: Wanted) -> None:
-        """Put wanted words where a source looks; those that it gives exactly must come back."""
+        """Put wanted words where a source looks; what it gives must come back."""
         self.say(*self.assign(scope, source, wanted))
 
     def _assign_template(self, scope: Scope, template: str, wanted: Wanted) -> list[Any]:
@@ -161,30 +161,44 @@ class Filler:
             for cell in scope.find(piece.steps):
                 if cell.empty and not cell.columns:
                     cell.put(token if piece.form else str(token))
-        return []
+        return self._filled(scope, pieces)
+
+    def _filled(self, scope: Scope, pieces: Sequence[Piece]) -> list[Any]:
+        """Return a template's text where each of its places holds one text."""
+        found = ""
+        for piece in pieces:
+            cells = scope.find(piece.steps) if piece.steps else []
+            if (
+                len(cells) != bool(piece.steps)
+                or piece.form
+                or any(type(cell.plain()) is not str for cell in cells)
+            ):
+                return []
+            found += piece.text + "".join(cell.plain() for cell in cells)
+        return [found]
 
     def _assign_path(self, scope: Scope, source: Value, wanted: Wanted) -> list[Any]:
-        exact = []
+        given = []
         steps = parse_path(str(source.from_))
         cells = scope.find(steps)
         if EVERY in steps and cells:
             asked = [wanted(place) for place in range(len(cells))]
-            value, same = inverse(source.ops, asked, self.token())
+            value, made = inverse(source.ops, asked, self.token())
             values = value if isinstance(value, list) else [value]
             put = [cell.put(values[place % len(values)]) for place, cell in enumerate(cells)]
-            return asked if same and all(put) else []
+            return [made] if all(put) and len(values) <= len(cells) else []
         for place, cell in enumerate(cells):
             asked = wanted(place)
-            value, same = inverse(source.ops, asked, self.token())
-            if cell.put(value) and same:
-                exact.append(asked)
-        return exact
+            value, made = inverse(source.ops, asked, self.token())
+            if cell.put(value):
+                given.append(made)
+        return given
 
     def _assign_list(self, scope: Scope, source: Value, wanted: Wanted) -> list[Any]:
         """Put each of some values at a path of its own; of columns that stand under a condition, one has a value."""
         names = paths(source)
         asked = wanted(0)
-        values, same = inverse(source.ops, asked, self.token())
+        values, made = inverse(source.ops, asked, self.token())
         values = values if isinstance(values, list) else [values]
         rest: Any = "" if "present" in source.ops else 0 if isinstance(values[0], int | float) else None
         for place, name in enumerate(names):
@@ -192,7 +206,8 @@ class Filler:
                 cell.put(values[place] if place < len(values) else self.word() if rest is None else rest)
         if set(map(str, source.ops)) <= {"strip", "present", "unique", "nonempty"}:
             return [cell.plain() for name in names for cell in scope.find(parse_path(name)) if cell.plain()]
-        return [asked] if same else []
+        # Votes for none of the other ratings change no mean.
+        return [made] if rest == 0 or len(names) == 1 or len(values) == len(names) else []
 
     def choose(self, scope: Scope, source: Any, place: int) -> bool:
         """Of columns that stand under a condition each, let one have its value; say whether these are such."""
@@ -208,10 +223,11 @@ class Filler:
                     cell.null = True
         return True
 
-    def forget(self, text: Any) -> None:
-        """Take back what need not come back."""
-        if isinstance(text, str):
-            self.words.discard(text)
+    def exchange(self, text: Any, given: list[Any]) -> None:
+        """Have what a column gives come back in the place of what was to be made of it."""
+        if isinstance(text, str) and text not in given and text in self.words:
+            self.words.remove(text)
+            self.say(*given)
 
     def inside(self, scope: Scope, fact: Fact) -> Scope:
         """Return the scope of a fact: the elements of its list, with its condition made true."""

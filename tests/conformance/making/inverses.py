@@ -11,8 +11,8 @@ from dataengine.records.operations import Operation, apply, split_operation
 from tests.conformance.making.patterns import matching
 
 
-def inverse(operations: Sequence[Operation], wanted: Any, number: int) -> tuple[Any, bool]:
-    """Return a value, and whether the operations make what is wanted of it; else they make something else.
+def inverse(operations: Sequence[Operation], wanted: Any, number: int) -> tuple[Any, Any]:
+    """Return a value, and what the operations make of it: what is wanted where they can, and else something else.
 
     `number` tells values apart that nobody asked for. Raises ValueError where no value was found.
     """
@@ -22,7 +22,7 @@ def inverse(operations: Sequence[Operation], wanted: Any, number: int) -> tuple[
         except (Quarantine, TypeError, ValueError):
             continue
         if made is not None:
-            return value, made in (wanted, [wanted]) or [made] == wanted
+            return value, made
     raise ValueError(f"nothing found that {list(operations)} makes {wanted!r} of")
 
 
@@ -53,7 +53,8 @@ def _band(value: Any, bands: dict[str, float]) -> Any:
 
 
 def _votes(value: Any, lowest: int) -> Any:
-    return [0] * (int(value) - lowest) + [5] if isinstance(value, int | float) else value
+    rating = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return [0] * (int(rating) - lowest) + [5] if isinstance(rating, int | float) else value
 
 
 def _mapped(value: Any, table: dict[str, Any]) -> Any:

@@ -160,9 +160,7 @@ class Making:
                 self.fill.satisfy(scope, when, want=False)
             elif not cell.null:
                 value = cell.plain()
-                if value not in self.fill.assign(scope, source, partial(self._wanted, value)):
-                    # Its operations make something else of all that it can be made of.
-                    self.fill.forget(value)
+                self.fill.exchange(value, self.fill.assign(scope, source, partial(self._wanted, value)))
                 if when is not None and name in self._label_names() and isinstance(source, Value):
                     self.fill.say(named(self.spec, source.template or ""))
 
