@@ -121,21 +121,22 @@ def _opened(source: Source, root: Root) -> Iterator[dict[str, Any]]:
     except ImportError as error:
         raise SourceError(f"{path}: needs the package h5py, which is not installed; install it") from error
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        # The library's own words for what the system refuses are lines long and tell the time.
-        why = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
-        raise SourceError(f"{path}: {why}; expected an HDF5 file") from error
-    with file:
-        parts = {name: _part(h5py, file, name, path) for name in _SHAPES}
-        counts = {len(parts[name]) for name in ("images", "annotations", "annotated")}
-        sizes = {parts["annotations"].shape[1], parts["annotated"].shape[1], len(parts["skeleton"])}
-        if len(counts) != 1 or sizes != {len(source.keypoints)}:
-            shapes = ", ".join(f"{name} {part.shape}" for name, part in parts.items())
-            raise SourceError(
-                f"{path}: {shapes}; expected as many of each, and {len(source.keypoints)} keypoints"
-            )
-        yield parts
+        with h5py.File(path, "r") as file:
+            parts = {name: _part(h5py, file, name, path) for name in _SHAPES}
+            counts = {len(parts[name]) for name in ("images", "annotations", "annotated")}
+            sizes = {parts["annotations"].shape[1], parts["annotated"].shape[1], len(parts["skeleton"])}
+            if len(counts) != 1 or sizes != {len(source.keypoints)}:
+                shapes = ", ".join(f"{name} {part.shape}" for name, part in parts.items())
+                raise SourceError(
+                    f"{path}: {shapes}; expected as many of each, and {len(source.keypoints)} keypoints"
+                )
+            yield parts
+    # What the library raises where a damaged file does not hold what its tables promise.
+    except (OSError, RuntimeError, KeyError) as error:
+        number = getattr(error, "errno", None)
+        # Its own words for what the system refuses are lines long and tell the time.
+        why = os.strerror(number) if number else " ".join(str(error).split())
+        raise SourceError(f"{path}: {why}; expected a whole HDF5 file") from error
     root.digests[source.annotations] = digest_file(path)
 
 

@@ -99,17 +99,33 @@ def test_numbers_that_lie_in_another_file_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_hdf5_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(b"x" * 100)
 
-    with pytest.raises(SourceError, match="expected an HDF5 file"):
+    with pytest.raises(SourceError, match="expected a whole HDF5 file"):
         list(read(SOURCE, Root(tmp_path)))
 
 
 def test_a_folder_in_the_place_of_the_file_is_an_error_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.h5").mkdir()
 
-    with pytest.raises(SourceError, match="Is a directory; expected an HDF5 file") as caught:
+    with pytest.raises(SourceError, match="Is a directory; expected a whole HDF5 file") as caught:
         list(read(Source(annotations="a.h5", keypoints=("nose",), category="fly"), Root(tmp_path)))
 
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0.05, 0.2, 0.3, 0.5, 0.9])
+def test_a_file_that_is_damaged_inside_is_an_error_of_one_line_or_none(tmp_path: Path, place: float) -> None:
+    root = _write(tmp_path / "a.h5")
+    data = bytearray((tmp_path / "a.h5").read_bytes())
+    start = int(place * len(data))
+    data[start : start + 300] = b"\xff" * 300
+    (tmp_path / "a.h5").write_bytes(data)
+
+    try:
+        found = list(read(SOURCE, root))
+    except SourceError as error:
+        assert "\n" not in str(error)
+    else:
+        assert len(found) > 0
 
 
 def test_without_h5py_the_reader_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
