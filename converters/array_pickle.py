@@ -74,7 +74,7 @@ class _ArrayUnpickler(PlainUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         named = f"{module} {name}"
         if named not in _KNOWN:
-            raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}; refused")
+            raise pickle.UnpicklingError(f"the pickle asks for {module:.40}.{name:.40}; refused")
         return _Named(named)
 
     def reduce(self) -> None:

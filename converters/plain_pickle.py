@@ -47,7 +47,7 @@ class PlainUnpickler(pickle._Unpickler):
     dispatch = _opcodes(f"{_PLAIN} {_NAMING}")
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}; refused")
+        raise pickle.UnpicklingError(f"the pickle asks for {module:.40}.{name:.40}; refused")
 
 
 def _unpickle(data: bytes, file: str, encoding: str) -> object:

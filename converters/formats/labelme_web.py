@@ -212,4 +212,4 @@ def _float(point: Element, key: str) -> float | None:
 def _number(document: Element, path: str) -> int | None:
     """Return a stated size in pixels; 0 and anything that is no number say nothing."""
     text = _text(document, path)
-    return int(text) if text.isdecimal() and 0 < int(text) <= 1_000_000 else None
+    return int(text) if text.isdecimal() and len(text) < 8 and 0 < int(text) <= 1_000_000 else None

@@ -19,7 +19,7 @@ import numpy as np
 
 from converters.shapes import Size, size_of
 from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace, Origin, Rejected, Rle
-from dataengine.errors import Quarantine, SourceError
+from dataengine.errors import Quarantine, SourceError, nearest
 from dataengine.files import Root
 from dataengine.geometry import MAX_MASK_PIXELS, rle_box, rle_from_mask
 from dataengine.records.tables import Row, Table, read_rows
@@ -72,9 +72,8 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             continue
         missing = {source.image, source.code, source.class_} - {None, *row.cells}
         if missing:
-            raise SourceError(
-                f"{source.annotations}: has no column {sorted(map(str, missing))[0]!r}; it has {', '.join(row.cells)}"
-            )
+            lost = min(map(str, missing))
+            raise SourceError(f"{source.annotations}: has no column {lost!r}{nearest(lost, row.cells)}")
         pictures.setdefault(row.cells[source.image].strip(), []).append(row)
     for name, rows in pictures.items():
         try:

@@ -98,7 +98,7 @@ def _annotation(
         name = _class_of(mask, named[parts[1]])
         if name.startswith(source.leave_out):
             continue
-        pixels = pixel_maps.decode(pixel_maps.load(mask, root, "masks")) != 0
+        pixels = pixel_maps.brightness(pixel_maps.load(mask, root, "masks")) != 0
         if name in found and found[name].shape != pixels.shape:
             raise Quarantine(
                 "rle.size_mismatch", f"{mask} is {pixels.shape}, another mask {found[name].shape}"

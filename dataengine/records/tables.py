@@ -297,7 +297,7 @@ def _undecoded(cell: str) -> bool:
     return not cell.isascii() and any("\udc80" <= char <= "\udcff" for char in cell)
 
 
-def _parquet(file: str, root: Root, needed_as: str, words: frozenset[str]) -> Iterator[Row]:
+def _parquet(file: str, root: Root, needed_as: str, words: frozenset[str]) -> Iterator[Row | Rejected]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -308,15 +308,14 @@ def _parquet(file: str, root: Root, needed_as: str, words: frozenset[str]) -> It
         with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as table:
             columns = [name for name in table.schema_arrow.names if name in words]
             for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
-                for cells in _batch_rows(batch):
-                    yield Row(file, f"row {number}", number, cells)
-                    number += 1
+                yield from _batch_rows(batch, file, number)
+                number += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{path}: {str(error).splitlines()[0]}; expected a Parquet file") from error
     root.digests[file] = digest_file(path)
 
 
-def _arrow(folder: str, root: Root, needed_as: str, words: frozenset[str]) -> Iterator[Row]:
+def _arrow(folder: str, root: Root, needed_as: str, words: frozenset[str]) -> Iterator[Row | Rejected]:
     """Read the Arrow streams of a saved dataset as they lie: nothing is copied to a cache, nothing is looked up."""
     import pyarrow as pa
 
@@ -328,17 +327,27 @@ def _arrow(folder: str, root: Root, needed_as: str, words: frozenset[str]) -> It
                 columns = [name for name in reader.schema.names if name in words]
                 for batch in reader:
                     for start in range(0, batch.num_rows, BATCH_ROWS):
-                        for cells in _batch_rows(batch.slice(start, BATCH_ROWS).select(columns)):
-                            yield Row(file, f"row {number}", number, cells)
-                            number += 1
+                        part = batch.slice(start, BATCH_ROWS).select(columns)
+                        yield from _batch_rows(part, file, number)
+                        number += part.num_rows
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{path}: {str(error).splitlines()[0]}; expected an Arrow stream") from error
         root.digests[file] = digest_file(path)
 
 
-def _batch_rows(batch: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = batch.to_pylist()
-    return rows if batch.num_columns else [{} for _ in range(batch.num_rows)]
+def _batch_rows(batch: Any, file: str, first: int) -> Iterator[Row | Rejected]:
+    """Yield the rows of a batch, numbered from `first`; one whose text is no UTF-8 is rejected alone."""
+    try:
+        rows = batch.to_pylist() if batch.num_columns else [{}] * batch.num_rows
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            yield reject(file, f"row {first}", "schema", f"a text is no UTF-8: {error}")
+            return
+        for place in range(batch.num_rows):
+            yield from _batch_rows(batch.slice(place, 1), file, first + place)
+        return
+    for number, cells in enumerate(rows, start=first):
+        yield Row(file, f"row {number}", number, cells)
 
 
 def _contained(

@@ -110,3 +110,10 @@ def test_a_list_that_is_named_a_billion_times_is_made_once() -> None:
 def test_what_is_no_plain_pickle_is_refused(data: bytes) -> None:
     with pytest.raises(SourceError, match=r"a\.pkl"):
         array_pickle.load("a.pkl", data)
+
+
+def test_a_name_without_end_is_not_told_whole() -> None:
+    with pytest.raises(SourceError, match="refused") as caught:
+        array_pickle.load("a.pkl", b"c" + b"x" * 5000 + b"\n" + b"y" * 5000 + b"\n.")
+
+    assert len(str(caught.value)) < 300

@@ -147,3 +147,14 @@ def test_a_folder_is_recognised_by_the_folders_above_those_of_equal_names(tmp_pa
         recognise(Listing(Root(tmp_path)))
         == "no XML file has objects with polygons and a picture in the folder"
     )
+
+
+def test_a_size_without_end_says_nothing(tmp_path: Path) -> None:
+    endless = "9" * 5000
+
+    (found,), rejected = _split(
+        tmp_path, _object("tree", SQUARE), f"<nrows>{endless}</nrows><ncols>6</ncols>"
+    )
+
+    assert rejected == []
+    assert [item.category for item in found.instances] == ["tree"]

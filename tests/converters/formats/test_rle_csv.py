@@ -104,6 +104,13 @@ def test_a_table_without_the_column_is_refused(tmp_path: Path) -> None:
         _split(tmp_path, "a,1\n", "ImageId,rle")
 
 
+def test_a_header_that_is_a_novel_is_not_told_whole(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="has no column") as caught:
+        _split(tmp_path, "a,1\n", "ImageId," + "x" * 100_000)
+
+    assert len(str(caught.value)) < 1000
+
+
 def test_classes_are_one_or_a_column_of_named_ones() -> None:
     named = {"annotations": "a", "class": "c", "names": {"1": "x", "2": "y", "3": "x"}}
     with pytest.raises(msgspec.ValidationError, match="expected either"):

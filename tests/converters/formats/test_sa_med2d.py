@@ -102,3 +102,14 @@ def test_the_spec_asks_for_the_classes_of_a_slice(tmp_path: Path) -> None:
     assert isinstance(sample.targets, InstanceTargets)
     assert sorted(item.label for item in sample.targets.instances) == ["kidney", "liver"]
     assert sorted(route.name for route in sample.routes) == ["kidney", "liver"]
+
+
+def test_a_mask_in_colours_is_what_is_not_black(tmp_path: Path) -> None:
+    root = _write(tmp_path, {"0000_000": (5, 8, 15, 18)})
+    file = tmp_path / f"masks/{CASE}--0000_000.png"
+    Image.open(file).convert("RGB").save(file)
+
+    found, _ = read(Source(), root)
+
+    assert isinstance(found, Annotation)
+    assert [(item.category, item.box) for item in found.instances] == [("liver", (5, 8, 15, 18))]

@@ -372,3 +372,25 @@ def test_a_document_in_torn_gzip_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match="expected a JSON document"):
         _read(tmp_path, path="a.json.gz", kind="json")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "hf"])
+def test_a_cell_of_parquet_or_arrow_that_is_no_utf8_costs_its_row_alone(tmp_path: Path, kind: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = pa.array([b"one", b"\xf3\x28", b"three"], pa.binary()).view(pa.string())
+    table = pa.table({"text": texts})
+    if kind == "parquet":
+        pq.write_table(table, tmp_path / "t")
+    else:
+        (tmp_path / "t").mkdir()
+        (tmp_path / "t/state.json").write_text(json.dumps({"_data_files": [{"filename": "0.arrow"}]}))
+        with pa.ipc.new_stream(str(tmp_path / "t/0.arrow"), table.schema) as writer:
+            writer.write_table(table)
+
+    rows, rejected = _read(tmp_path, frozenset({"text"}), path="t", kind=kind)
+
+    assert [(row.place, row.cells["text"]) for row in rows] == [("row 0", "one"), ("row 2", "three")]
+    assert [(one.key, one.reason) for one in rejected] == [("row 1", "schema")]
+    assert "no UTF-8" in rejected[0].detail
