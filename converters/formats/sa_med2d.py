@@ -64,8 +64,9 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
         "a mapping of pictures to their masks",
     )
     for path, data in pictures.items():
-        origin = Origin(file=source.annotations, record=path)
-        key = PurePosixPath(path).stem
+        # Even the empty name of a damaged file is a place that can be told.
+        origin = Origin(file=source.annotations, record=path or "''")
+        key = PurePosixPath(path).stem or "''"
         try:
             if source.modalities and not key.startswith(source.modalities):
                 raise Quarantine("where.filtered", f"no modality of {', '.join(source.modalities)}")

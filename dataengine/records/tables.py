@@ -310,7 +310,7 @@ def _parquet(file: str, root: Root, needed_as: str, words: frozenset[str]) -> It
             for batch in table.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
                 yield from _batch_rows(batch, file, number)
                 number += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # names of columns are text as well
         raise SourceError(f"{path}: {str(error).splitlines()[0]}; expected a Parquet file") from error
     root.digests[file] = digest_file(path)
 
@@ -330,7 +330,7 @@ def _arrow(folder: str, root: Root, needed_as: str, words: frozenset[str]) -> It
                         part = batch.slice(start, BATCH_ROWS).select(columns)
                         yield from _batch_rows(part, file, number)
                         number += part.num_rows
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise SourceError(f"{path}: {str(error).splitlines()[0]}; expected an Arrow stream") from error
         root.digests[file] = digest_file(path)
 

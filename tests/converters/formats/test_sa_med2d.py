@@ -113,3 +113,13 @@ def test_a_mask_in_colours_is_what_is_not_black(tmp_path: Path) -> None:
 
     assert isinstance(found, Annotation)
     assert [(item.category, item.box) for item in found.instances] == [("liver", (5, 8, 15, 18))]
+
+
+def test_a_picture_without_a_name_is_rejected_with_its_place(tmp_path: Path) -> None:
+    root = _write(tmp_path, {})
+    (tmp_path / "SAMed2D_v1.json").write_text('{"": "x"}')
+
+    (found,) = read(Source(), root)
+
+    assert isinstance(found, Rejected)
+    assert (found.key, found.origin.record) == ("''", "''")

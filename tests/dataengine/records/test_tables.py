@@ -394,3 +394,17 @@ def test_a_cell_of_parquet_or_arrow_that_is_no_utf8_costs_its_row_alone(tmp_path
     assert [(row.place, row.cells["text"]) for row in rows] == [("row 0", "one"), ("row 2", "three")]
     assert [(one.key, one.reason) for one in rejected] == [("row 1", "schema")]
     assert "no UTF-8" in rejected[0].detail
+
+
+def test_a_column_whose_name_is_no_utf8_is_an_error_of_one_line(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"name_of_it": ["a"]}), file, store_schema=False)
+    file.write_bytes(file.read_bytes().replace(b"name_of_it", b"name\xf3\x28f_it"))
+
+    with pytest.raises(SourceError, match="expected a Parquet file") as caught:
+        _read(tmp_path, frozenset({"text"}), path="t.parquet", kind="parquet")
+
+    assert "\n" not in str(caught.value)
