@@ -10,7 +10,7 @@ import random
 
 import msgspec
 
-from converters import interleaved
+from converters import in_context
 from dataengine import examples
 from dataengine.annotation import Annotation, Instance, Turn
 from dataengine.errors import Skip
@@ -40,7 +40,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     options: Options = task.options
     token = task.spec.routing[0]
     if annotation.dialogs and not annotation.examples:
-        return interleaved.conversation(annotation, token)
+        return in_context.conversation(annotation, token)
     if not annotation.examples:
         raise Skip("gather.no_example", "the item has no examples; the spec's task needs the key gather")
     regions: list[Region] = []
@@ -59,9 +59,9 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             Turn("assistant", reply.fill(mask=token)),
         ),
         targets=InstanceTargets(
-            instances=tuple(map(interleaved.target, wanted)), exhaustive=annotation.exhaustive
+            instances=tuple(map(in_context.target, wanted)), exhaustive=annotation.exhaustive
         ),
-        routes=(interleaved.route(token),),
+        routes=(in_context.route(token),),
         regions=tuple(regions),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=reply.id),
     )

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from converters import interleaved
+from converters import in_context
 from converters.pointing import DRAWN, Fact, Shown, answer, choose_kind, choose_some, point_at
 from dataengine import examples
 from dataengine.annotation import Annotation, Turn
@@ -62,7 +62,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
     """Show the examples with their answers, then ask about the last picture."""
     options: Options = task.options
     if options.fact == "conversation":
-        return interleaved.conversation(annotation, None)
+        return in_context.conversation(annotation, None)
     if not annotation.examples:
         raise Skip("gather.no_example", "the item has no examples; the spec's task needs the key gather")
     if options.fact in ("category", "text"):
