@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from converters import plain_pickle
+from dataengine.errors import SourceError
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 DEEP = 20_000
@@ -167,12 +168,9 @@ def _said(file: Path, data: bytes, chance: random.Random) -> bytes | None:
     try:
         return change(data, chance)
     except (ValueError, TypeError, KeyError, AttributeError, SyntaxError, OSError, OverflowError, RecursionError,
-            pa.ArrowException, struct.error, zlib.error, Image.DecompressionBombError, ImportError):  # fmt: skip
+            pa.ArrowException, struct.error, zlib.error, Image.DecompressionBombError, ImportError,
+            SourceError, pickle.PickleError):  # fmt: skip
         return None  # the bytes are damaged instead
-    except Exception as error:
-        if type(error).__name__ in ("SourceError", "PicklingError", "UnpicklingError"):
-            return None
-        raise
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
