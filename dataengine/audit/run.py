@@ -26,11 +26,11 @@ from dataengine.index import SHARDS, Index
 from dataengine.ledger import Ledger
 from dataengine.manifest import Manifest
 from dataengine.modules import Reader, load_reader
+from dataengine.pool import Pool
 from dataengine.runners import run
 from dataengine.sample import Sample
 from dataengine.source import items_of, named
 from dataengine.spec import Resolved
-from dataengine.stream import Pool
 from dataengine.units import SKIP_REASONS
 from dataengine.verify import verify
 
