@@ -72,9 +72,9 @@ def prepare(source: Source, directory: Path) -> None:
     root = Root(directory)
     for file in root.glob(source.frames):
         targets = _pictures(source, file)
-        if _written(root, targets):
-            continue
         try:
+            if _written(root, targets):
+                continue
             color, depth = _frame(root, file, source.scale)
         except Quarantine:
             continue
