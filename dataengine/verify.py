@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -13,7 +14,7 @@ from dataengine import sample as samples
 from dataengine import tar
 from dataengine.errors import ShardError
 from dataengine.files import digest_file
-from dataengine.index import Index, load_set
+from dataengine.index import INDEX, Index, Place, load_set
 from dataengine.runners import RunnerName, run
 from dataengine.shard import REBUILD, Layout, Progress, has_size, member_names, plan_shards, write_shard
 
@@ -36,8 +37,27 @@ def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str
         elif digest_file(path) != file.digest:
             findings.append(f"{path}: digest differs from shards.json; {mend}")
             findings += _damaged_samples(path, index, by_shard.get(name, []))
+        else:
+            findings += _stale_rows(path, index, by_shard.get(name, []))
         progress(file.samples, "")
     return findings
+
+
+def _stale_rows(path: Path, index: Index, rows: list[int]) -> list[str]:
+    """Say how many rows of the index do not lead to their samples in a tar that is whole, and name the first."""
+    with path.open("rb") as file:
+        lost = [number for number in rows if not _leads(file, index.place(number))]
+    if not lost:
+        return []
+    return [
+        f"{index.directory / INDEX}: {len(lost)} of {len(rows)} samples of {path.name} lie elsewhere,"
+        f" {index.row(lost[0])['id']} the first; the index is stale, run 'dataengine shard' again"
+    ]
+
+
+def _leads(file: BinaryIO, place: Place) -> bool:
+    file.seek(place.json_offset)
+    return xxhash.xxh3_128_hexdigest(file.read(place.json_size)) == place.digest
 
 
 def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
