@@ -56,6 +56,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
+    `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
+    the run ends, counted over at least 1000; samples that are only skipped do not count.
     """
 
     shards: str
@@ -78,6 +80,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decoder_short: tuple[int, ...] = ()
     decoder_longest: int | None = None
     flip_ratio: float = 0.0
+    max_bad_ratio: float = 0.01
     num_workers: int = 2
     threads: int = 0
     prefetch: int = 4
@@ -91,6 +94,7 @@ FREE_TO_CHANGE = frozenset(
     {
         "shards",
         "device",
+        "max_bad_ratio",
         "num_workers",
         "threads",
         "prefetch",
@@ -132,7 +136,7 @@ def check_config(config: TrainConfig, place: str) -> None:
             raise SpecError(
                 f"{place}: {name} is {getattr(config, name)!r}, expected at least 1; give a larger number"
             )
-    for name in ("flip_ratio", "warmup_ratio"):
+    for name in ("flip_ratio", "warmup_ratio", "max_bad_ratio"):
         if not 0 <= getattr(config, name) <= 1:
             raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 to 1; it is a share")
     for name, meaning in (
