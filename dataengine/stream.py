@@ -16,6 +16,7 @@ from dataengine.errors import PlanError, ShardError
 from dataengine.index import Index
 from dataengine.mix import Plan, plan, slots
 from dataengine.pool import Pool
+from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
 
@@ -47,7 +48,7 @@ def sources(index: Index, use: str = "train") -> list[Source]:
 
 
 class Stream:
-    """A shard set in the order of a mixture's plan."""
+    """A shard set in the order of a mixture's plan; with `render`, each pass over a source words its samples anew."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Stream:
         *,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
+        render: RenderOptions | None = None,
     ) -> None:
         self.index = Index(directory)
         found = sources(self.index, use)
@@ -65,6 +67,7 @@ class Stream:
         self.exclusions = dict(exclusions or {})
         self.plan: Plan = plan(found, recipe, self.exclusions)
         self.pool = Pool(directory)
+        self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
         self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
         self._blocks: dict[int, list[int]] = {}
         self._lock = threading.Lock()
@@ -106,10 +109,16 @@ class Stream:
 
     def read(self, position: int) -> tuple[Sample, list[bytes]]:
         """Return the sample at a position and its pictures' bytes, digests checked. Raises ShardError."""
-        return self.read_row(self.row(position))
+        sample, pictures = self.read_row(self.row(position))
+        if self.renderer is not None:
+            sample = self.renderer.render(sample, self.plan[position].epoch)
+        return sample, pictures
 
     def read_row(self, number: int) -> tuple[Sample, list[bytes]]:
-        """Return the sample of an index row and its pictures' bytes. Raises ShardError, naming file and offset."""
+        """Return the sample of an index row as it is stored, and its pictures' bytes.
+
+        Raises ShardError, naming file and offset.
+        """
         place = self.index.place(number)
         name = f"{place.shard}.tar"
         encoded = self.pool.read(name, place.json_offset, place.json_size)
