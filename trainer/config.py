@@ -52,9 +52,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `model` is "tiny", or a mapping `{preset: tiny, detection: {...}, superlink: {...}}`, or the fields of
     `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
     `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
-    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is always "unmixed".
-    `render: each_epoch` words samples anew in each pass over their source; `render_options` are the fields of
-    `dataengine.render.RenderOptions`.
+    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
+    "accumulate". `render: each_epoch` words samples anew in each pass over their source; `render_options` are the
+    fields of `dataengine.render.RenderOptions`.
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
@@ -182,16 +182,17 @@ def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:
             raise SpecError(
                 f"{place}: mixture.{name} stands apart from {name}, expected one; remove mixture.{name}"
             )
-    if config.mixture.get("mode", "unmixed") != "unmixed":
+    mode = config.mixture.get("mode", "unmixed")
+    if mode not in ("unmixed", "accumulate"):
         raise SpecError(
-            f"{place}: mixture.mode is {config.mixture['mode']!r}, expected 'unmixed': a step trains one"
-            " decoder family; remove it"
+            f"{place}: mixture.mode is {mode!r}, expected 'unmixed' (a step trains one decoder family) or"
+            " 'accumulate' (a part of each)"
         )
     known = set(Recipe.__struct_fields__)
     unknown = sorted(set(config.mixture) - known)
     if unknown:
         raise SpecError(f"{place}: mixture: unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
-    fields = {**config.mixture, "mode": "unmixed", "seed": config.seed, "global_batch": config.global_batch}
+    fields = {**config.mixture, "mode": mode, "seed": config.seed, "global_batch": config.global_batch}
     return stream.recipe(**fields)
 
 
