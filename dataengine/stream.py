@@ -15,9 +15,9 @@ from dataengine import sample as samples
 from dataengine.errors import PlanError, ShardError
 from dataengine.index import Index
 from dataengine.mix import Plan, plan, slots
-from dataengine.pool import Pool
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
+from dataengine.store import StoreSettings, Url
 
 BLOCK, MAX_BLOCKS = 512, 8
 
@@ -51,20 +51,21 @@ class Stream:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | Url,
         recipe: Recipe,
         *,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
+        store: StoreSettings | None = None,
     ) -> None:
-        self.index = Index(directory)
+        self.index = Index(directory, store)
         found = sources(self.index, use)
         if not found:
             raise PlanError(f"{directory}: no samples with use {use!r}; its sources are "
                             f"{', '.join(entry.name for entry in self.index.set.sources) or 'none'}")  # fmt: skip
         self.exclusions = dict(exclusions or {})
         self.plan: Plan = plan(found, recipe, self.exclusions)
-        self.pool = Pool(directory)
+        self.pool = self.index.open()
         self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
         self._blocks: dict[int, list[int]] = {}
         self._lock = threading.Lock()
@@ -128,7 +129,7 @@ class Stream:
         directory, sample_id = self.index.directory, self.index.row(number)["id"]
         return ShardError(
             f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"
-            f" rebuild it with 'dataengine shard {directory} --rebuild --only {name}'"
+            f" {self.pool.mend(name)}"
         )
 
     def positions(self, start: int, stop: int, *, rank: int = 0, world: int = 1) -> Iterator[int]:

@@ -20,6 +20,7 @@ from dataengine import images
 from dataengine.errors import Quarantine, Skip
 from dataengine.mix import Recipe, slots
 from dataengine.sample import Sample, measure_of
+from dataengine.store import StoreSettings, Url
 from dataengine.stream import Stream
 from trainer.batch import Batch
 from trainer.collate import collate
@@ -53,9 +54,9 @@ class ShardReader:
         return self.stream.read(position)
 
 
-def open_shards(directory: Path, recipe: Recipe) -> ShardReader:
+def open_shards(directory: Path | Url, recipe: Recipe, store: StoreSettings | None = None) -> ShardReader:
     """Return a reader of the training sources of a shard set. Raises ShardError or PlanError."""
-    return ShardReader(Stream(directory, recipe))
+    return ShardReader(Stream(directory, recipe, store=store))
 
 
 @dataclass(frozen=True, kw_only=True)

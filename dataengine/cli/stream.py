@@ -17,11 +17,12 @@ from dataengine.cli.mix import (
 )
 from dataengine.cli.output import json_option, print_json, print_table
 from dataengine.shares import Mode, Policy
+from dataengine.store import Url, locate
 from dataengine.stream import Stream, recipe
 
 
 @click.command("stream")
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=locate)
 @seed_option
 @click.option("--position", type=click.IntRange(0), default=0, show_default=True, help="First position.")
 @click.option(
@@ -37,7 +38,7 @@ from dataengine.stream import Stream, recipe
 @batch_option
 @json_option
 def command(
-    shards: Path,
+    shards: Path | Url,
     seed: int,
     position: int,
     count: int,
