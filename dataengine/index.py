@@ -63,8 +63,11 @@ class Dropped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     detail: str
 
 
-class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One converted split inside a shard set; `manifest` is its folder relative to the shards."""
+class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One converted split inside a shard set; `manifest` is its folder relative to the shards.
+
+    `group` counts the calls that added to a set of mixed shards: each wrote shards of its own splits alone.
+    """
 
     name: str
     dataset: str
@@ -79,6 +82,7 @@ class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     manifest: str
     ledger: Ledger
     labels: LabelSpace | None
+    group: int = 0
 
 
 class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,7 +140,8 @@ class Places(msgspec.Struct, frozen=True, eq=False):
 class Index:
     """Where each sample lies: one row a sample, in the order of the shards, kept as Arrow columns.
 
-    Of shards at a URL, `store` is where they lie, and `settings` says how it is read. Raises ShardError.
+    Of shards at a URL, `store` is where they lie, and `settings` says how it is read. Raises ShardError, and StoreError
+    where it cannot be reached.
     """
 
     def __init__(self, directory: Path | Url, settings: StoreSettings | None = None) -> None:

@@ -54,7 +54,7 @@ class Ranges:
         self._held = PerProcess(_Held)
 
     def read(self, name: str, offset: int, size: int) -> bytes:
-        """Return `size` bytes of a shard. Raises ShardError, naming URL and offset."""
+        """Return `size` bytes of a shard. Raises ShardError or StoreError, naming URL and offset."""
         starts, ends = self._extents(name)
         first = int(np.searchsorted(starts, offset, side="right")) - 1
         if first < 0 or offset + size > ends[first]:

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 
 from dataengine.download import LATER, Again, Wait, after, said
-from dataengine.errors import ShardError
+from dataengine.errors import DataEngineError, ShardError, StoreError
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class Url(msgspec.Struct, frozen=True):
         return Url(urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}")))
 
     def __fspath__(self) -> str:
-        raise ShardError(f"{self}: is no folder of this machine; copy the shards into one first")
+        raise StoreError(f"{self}: is no folder of this machine; copy the shards into one first")
 
     def __str__(self) -> str:
         parts = urlsplit(self.address)
@@ -72,11 +72,11 @@ class Url(msgspec.Struct, frozen=True):
 
 
 def locate(text: str | Path) -> Path | Url:
-    """Return the folder or the URL that a text names. Raises ShardError for a chain of URLs, which is not read."""
+    """Return the folder or the URL that a text names. Raises StoreError for a chain of URLs, which is not read."""
     if isinstance(text, Path) or "://" not in text:
         return Path(text)
     if not _URL.match(text):
-        raise ShardError(
+        raise StoreError(
             f"{text}: expected a folder or one URL such as s3://bucket/prefix; see docs/remote.md"
         )
     if text.startswith("file://"):
@@ -181,24 +181,28 @@ class Store:
         return partial(Store, wait=self._wait, clock=self._clock), (self.url, self.settings)
 
     def read(self, name: str, start: int, stop: int) -> bytes:
-        """Return bytes [start, stop) of an object. Raises ShardError, naming URL and offset."""
+        """Return bytes [start, stop) of an object, which it must have.
+
+        Raises ShardError where the object is missing or too short, StoreError where nobody can know; both name URL and
+        offset.
+        """
         data = self._piece(name, start, stop)
         if len(data) > stop - start:
-            raise ShardError(
+            raise StoreError(
                 f"{self.url / name}: offset {start}: the server gives {len(data)} bytes where {stop - start} were"
                 " asked for: it takes no notice of ranges; set cache_dir and cache_bytes to read whole shards"
             )
         return data
 
     def read_whole(self, name: str) -> bytes:
-        """Return all bytes of an object. Raises ShardError."""
+        """Return all bytes of an object. Raises ShardError or StoreError, as `read` does."""
         size = self._ask(name, 0, partial(self._size, name))
         if size is None:
             return self._ask(name, 0, partial(self._get, name, None, None))
         return b"".join(self.pieces(name, size))
 
     def pieces(self, name: str, size: int) -> Iterator[bytes]:
-        """Yield the bytes of an object that has `size` of them, piece by piece. Raises ShardError."""
+        """Yield the bytes of an object that has `size` of them, piece by piece. Raises as `read` does."""
         done = 0
         while done < size:
             data = self._piece(name, done, min(done + PIECE_BYTES, size))
@@ -244,7 +248,7 @@ class Store:
         return self._ask(name, start, get)
 
     def _ask(self, name: str, offset: int, ask: Callable[[], T]) -> T:
-        """Ask, and again where the way was bad. Raises ShardError where that is no use, or was tried often enough."""
+        """Ask, and again where the way was bad. Raises as `read` does where that is no use, or was tried enough."""
         begun = self._clock()
         for tries in range(1, self.settings.retries + 2):
             try:
@@ -263,7 +267,7 @@ class Store:
             if last:
                 break
             self._wait(pause)
-        raise ShardError(
+        raise StoreError(
             f"{self.url / name}: offset {offset}: {verdict}, {tries} times in {passed:.0f} s;"
             " run again later, or raise retries and patience_s of the store"
         ) from verdict
@@ -300,7 +304,7 @@ class Store:
 
 
 def _open(url: Url) -> Any:
-    """Return fsspec's file system for a URL. Raises ShardError, with what to install."""
+    """Return fsspec's file system for a URL. Raises StoreError, with what to install."""
     import fsspec  # type: ignore[import-untyped]
 
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
@@ -312,9 +316,9 @@ def _open(url: Url) -> Any:
     except ImportError as error:
         extra = _EXTRAS.get(url.scheme)
         way = f"pip install 'dataengine[{extra}]'" if extra else said(error)
-        raise ShardError(f"{url}: needs a package that is not installed ({error.name}); {way}") from error
+        raise StoreError(f"{url}: needs a package that is not installed ({error.name}); {way}") from error
     except ValueError as error:
-        raise ShardError(
+        raise StoreError(
             f"{url}: {said(error)}; expected a folder, or a URL of a kind that fsspec knows"
         ) from error
     if hasattr(system, "retries"):
@@ -329,12 +333,12 @@ def _pause(tries: int, after_s: float, identity: str) -> float:
 
 
 def _judge(error: Exception, url: Url, offset: int, timeout_s: float) -> Exception:
-    """Return what an error means: _Trouble to be tried again, ShardError, or itself where it says so or is a bug."""
-    if isinstance(error, _Trouble | ShardError):
+    """Return what an error means: _Trouble to be tried again, an error of ours, or itself where it is one or a bug."""
+    if isinstance(error, _Trouble | DataEngineError):
         return error
     names = {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
     if names & _REFUSED_TLS:
-        return ShardError(f"{url}: the server's certificate is not accepted: {_says(error)}")
+        return StoreError(f"{url}: the server's certificate is not accepted: {_says(error)}")
     if isinstance(error, TimeoutError):
         return _Trouble("timeout", f"no answer within {timeout_s:g} s")
     if names & _BROKEN:
@@ -347,15 +351,15 @@ def _judge(error: Exception, url: Url, offset: int, timeout_s: float) -> Excepti
             f"{url}: offset {offset}: no such object; mend the address, or upload the shards again"
         )
     if isinstance(error, PermissionError) or status in (401, 403) or names & _NO_LOGIN:
-        return ShardError(
+        return StoreError(
             f"{url}: offset {offset}: reading it is not allowed ({_says(error)}); log in as the store's provider asks"
         )
     if status == 416:
         return _too_short(url, offset, "ends before that")
     if status is not None:
-        return ShardError(f"{url}: offset {offset}: the server answers {status}: {_says(error)}")
+        return StoreError(f"{url}: offset {offset}: the server answers {status}: {_says(error)}")
     if isinstance(error, OSError) or type(error).__module__.startswith(("botocore.", "google.", "azure.")):
-        return ShardError(f"{url}: offset {offset}: cannot be asked for: {_says(error)}")
+        return StoreError(f"{url}: offset {offset}: cannot be asked for: {_says(error)}")
     return error
 
 
