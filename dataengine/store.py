@@ -315,8 +315,8 @@ def _open(url: Url) -> Any:
         system, _ = fsspec.url_to_fs(url.address, **options)
     except ImportError as error:
         extra = _EXTRAS.get(url.scheme)
-        way = f"pip install 'dataengine[{extra}]'" if extra else said(error)
-        raise StoreError(f"{url}: needs a package that is not installed ({error.name}); {way}") from error
+        way = f"; run pip install 'dataengine[{extra}]'" if extra else ""
+        raise StoreError(f"{url}: needs a package that is not installed: {said(error)}{way}") from error
     except ValueError as error:
         raise StoreError(
             f"{url}: {said(error)}; expected a folder, or a URL of a kind that fsspec knows"

@@ -193,7 +193,10 @@ def test_a_url_shows_neither_login_nor_signature() -> None:
             "nothing://x/y",
             "Protocol not known: nothing; expected a folder, or a URL of a kind that fsspec knows",
         ),
-        ("gs://x/y", "needs a package that is not installed (gcsfs); pip install 'dataengine[gcs]'"),
+        (
+            "gs://x/y",
+            "is not installed: Please install gcsfs to access Google Storage; run pip install 'dataengine[gcs]'",
+        ),
     ],
 )
 def test_a_store_of_an_unknown_kind_is_one_line(url: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
