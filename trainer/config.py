@@ -13,6 +13,7 @@ from dataengine import stream
 from dataengine.errors import ModelError, SpecError, nearest
 from dataengine.mix import Recipe
 from dataengine.render import RenderOptions
+from dataengine.store import StoreSettings, locate
 from dataengine.strict import convert, load_struct
 from trainer.encode import EncodeSettings
 from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, TokenIds, tiny
@@ -49,6 +50,8 @@ _DECODER_SIZES = {"tiny": ((128,), 128), "": ((800,), 1333)}
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A training run.
 
+    `shards` is a folder or a URL, and `store` says how shards at a URL are read.
+
     `model` is "tiny", or a mapping `{preset: tiny, detection: {...}, superlink: {...}}`, or the fields of
     `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
     `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
@@ -64,6 +67,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     shards: str
+    store: StoreSettings = StoreSettings()
     steps: int
     global_batch: int
     seed: int = 0
@@ -98,6 +102,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 FREE_TO_CHANGE = frozenset(
     {
         "shards",
+        "store",
         "device",
         "max_bad_ratio",
         "num_workers",
@@ -160,6 +165,7 @@ def check_config(config: TrainConfig, place: str) -> None:
         raise SpecError(
             f"{place}: model is {config.model!r}, expected 'tiny' or a mapping; write the sizes out"
         )
+    locate(config.shards)
     recipe_of(config, place)
     render_of(config, place)
 
