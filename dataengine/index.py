@@ -60,8 +60,11 @@ class Dropped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     detail: str
 
 
-class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One converted split inside a shard set; `manifest` is its folder relative to the shards."""
+class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One converted split inside a shard set; `manifest` is its folder relative to the shards.
+
+    `group` counts the calls that added to a set of mixed shards: each wrote shards of its own splits alone.
+    """
 
     name: str
     dataset: str
@@ -76,6 +79,7 @@ class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     manifest: str
     ledger: Ledger
     labels: LabelSpace | None
+    group: int = 0
 
 
 class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from dataengine.errors import Damage, PlanError, ShardError
 from dataengine.index import INDEX, Index
 from dataengine.mix import MAX_POSITION, Plan, plan, slots
 from dataengine.pool import Pool
+from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
 from dataengine.state import Hole, State, union
@@ -43,7 +44,7 @@ def sources(index: Index, use: str = "train") -> list[Source]:
 
 
 class Stream:
-    """A shard set in the order of a mixture's plan."""
+    """A shard set in the order of a mixture's plan; with `render`, each pass over a source words its samples anew."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Stream:
         *,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
+        render: RenderOptions | None = None,
     ) -> None:
         self.index = Index(directory)
         found = sources(self.index, use)
@@ -62,6 +64,7 @@ class Stream:
         self.exclusions = dict(exclusions or {})
         self.plan: Plan = plan(found, recipe, self.exclusions)
         self.pool = Pool(directory)
+        self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
         self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
         self._blocks: dict[int, list[int]] = {}
         self._lock = threading.Lock()
@@ -113,8 +116,17 @@ class Stream:
         }
 
     def read(self, position: int) -> tuple[Sample, list[bytes]]:
-        """Return the sample at a position and its pictures' bytes, digests checked. Raises Damage."""
-        return self.read_row(self.row(position))
+        """Return the sample at a position, worded anew where the stream does that, and its pictures' bytes.
+
+        Digests are checked. Raises Damage.
+        """
+        return self._worded(position, self.read_row(self.row(position)))
+
+    def _worded(self, position: int, read: tuple[Sample, list[bytes]]) -> tuple[Sample, list[bytes]]:
+        sample, pictures = read
+        if self.renderer is not None:
+            sample = self.renderer.render(sample, self.plan[position].epoch)
+        return sample, pictures
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""
@@ -122,7 +134,7 @@ class Stream:
         if (known := self._holes.get(number)) is not None:
             return msgspec.structs.replace(known, position=position)
         try:
-            return self.read_row(number)
+            return self._worded(position, self.read_row(number))
         except Damage as damage:
             return self.hole(
                 position, damage.reason, str(damage), place=(damage.file, damage.offset), lasts=True
@@ -166,7 +178,10 @@ class Stream:
             self._holes[int(rows[hole.index])] = hole
 
     def read_row(self, number: int) -> tuple[Sample, list[bytes]]:
-        """Return the sample of an index row and its pictures' bytes. Raises Damage, naming file and offset."""
+        """Return the sample of an index row as it is stored, and its pictures' bytes.
+
+        Raises Damage, naming file and offset.
+        """
         place = self.index.place(number)
         name = f"{place.shard}.tar"
         encoded = self._piece(number, name, place.json_offset, place.json_size, place.digest)

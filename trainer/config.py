@@ -12,6 +12,7 @@ import msgspec
 from dataengine import stream
 from dataengine.errors import ModelError, SpecError, nearest
 from dataengine.mix import Recipe
+from dataengine.render import RenderOptions
 from dataengine.strict import convert, load_struct
 from trainer.encode import EncodeSettings
 from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, TokenIds, tiny
@@ -52,6 +53,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
     `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
     the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is always "unmixed".
+    `render: each_epoch` words samples anew in each pass over their source; `render_options` are the fields of
+    `dataengine.render.RenderOptions`.
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
@@ -65,6 +68,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     global_batch: int
     seed: int = 0
     mixture: dict[str, Any] = {}
+    render: Literal["stored", "each_epoch"] = "stored"
+    render_options: dict[str, Any] = {}
     model: str | dict[str, Any] = "tiny"
     tokenizer: str | None = None
     stage: Stage = "joint"
@@ -156,6 +161,18 @@ def check_config(config: TrainConfig, place: str) -> None:
             f"{place}: model is {config.model!r}, expected 'tiny' or a mapping; write the sizes out"
         )
     recipe_of(config, place)
+    render_of(config, place)
+
+
+def render_of(config: TrainConfig, place: str = "train") -> RenderOptions | None:
+    """Return how samples are worded anew, None where they stay as they are stored. Raises SpecError."""
+    options = convert(config.render_options, RenderOptions, place, ["render_options"])
+    if config.render == "stored" and config.render_options:
+        raise SpecError(
+            f"{place}: render_options say how samples are worded anew, and render is 'stored', expected 'each_epoch';"
+            " change one of them"
+        )
+    return options if config.render == "each_epoch" else None
 
 
 def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from dataengine import images
 from dataengine.errors import Quarantine, Skip
 from dataengine.mix import Recipe, slots
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.state import Hole
 from dataengine.stream import Stream
@@ -70,9 +71,12 @@ class ShardReader:
         self.stream.remember(holes)
 
 
-def open_shards(directory: Path, recipe: Recipe) -> ShardReader:
-    """Return a reader of the training sources of a shard set. Raises ShardError or PlanError."""
-    return ShardReader(Stream(directory, recipe))
+def open_shards(directory: Path, recipe: Recipe, render: RenderOptions | None = None) -> ShardReader:
+    """Return a reader of the training sources of a shard set, whose samples `render` words anew in each pass.
+
+    Raises ShardError or PlanError.
+    """
+    return ShardReader(Stream(directory, recipe, render=render))
 
 
 @dataclass(frozen=True, kw_only=True)

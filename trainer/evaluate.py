@@ -27,11 +27,11 @@ from dataengine.index import SHARDS
 from dataengine.mix import Recipe
 from dataengine.sample import InstanceTargets, Sample, measure_of
 from dataengine.stream import Stream
-from trainer.batch import Batch, ObjectTargets
+from trainer.batch import IGNORED, Batch, ObjectTargets
 from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import encode_settings
-from trainer.encode import DETECTION, IGNORED, TEXT, Encoded, EncodeSettings, encode
+from trainer.encode import DETECTION, TEXT, Encoded, EncodeSettings, encode
 from trainer.metrics import Found, Scene, average_precision, pointed_precision
 from trainer.model.decoders.detection import ObjectPredictions
 from trainer.model.visionllm import VisionLLM

@@ -36,6 +36,7 @@ from trainer.config import (
     model_config,
     rate_factor,
     recipe_of,
+    render_of,
 )
 from trainer.data import Reader, StepData, batches, open_shards
 from trainer.model.visionllm import Output, VisionLLM
@@ -76,7 +77,7 @@ def train(
     """
     make_folder(out_dir)
     device = _device(config.device)
-    reader = reader or open_shards(Path(config.shards), recipe_of(config))
+    reader = reader or open_shards(Path(config.shards), recipe_of(config), render_of(config))
     found = checkpoints.newest(out_dir / CHECKPOINTS)
     tokenizer = _tokenizer(config, found)
     model = VisionLLM(model_config(config, tokenizer.get_vocab())).to(device)

@@ -32,7 +32,8 @@ from dataengine.sample import (
     TextTargets,
     check,
 )
-from trainer.encode import IGNORED, EncodeSettings, encode, family_of, render, without_classes
+from trainer.batch import IGNORED
+from trainer.encode import EncodeSettings, encode, family_of, render, without_classes
 from trainer.tokenizer import train_tokenizer
 from trainer.views import Pixels
 
