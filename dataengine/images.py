@@ -25,6 +25,8 @@ Numbers = npt.NDArray[np.integer | np.floating]
 
 MAX_PIXELS = 178_956_970  # Pillow's own refusal, twice its warning level
 MAX_BYTES = 512 * 2**20
+# By what a JPEG can be divided as it is decoded, without a detour.
+REDUCTIONS = (1, 2, 4, 8)
 _FORMATS: dict[str, Format] = {
     "JPEG": "jpeg", "MPO": "jpeg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff",
 }  # fmt: skip
@@ -33,7 +35,6 @@ EXTENSIONS: dict[str, Format] = {
     "tif": "tiff", "tiff": "tiff",
 }  # fmt: skip
 _TRANSPOSED = frozenset({5, 6, 7, 8})
-_REDUCTIONS = (1, 2, 4, 8)
 # Chunks of a PNG that can tell an orientation, as Pillow reads them.
 _EXIF_CHUNKS = frozenset({b"eXIf", b"zTXt", b"tEXt", b"iTXt"})
 # What the header of a plain JPEG consists of, with the bytes that Pillow wants of each: JFIF, Adobe's colour transform,
@@ -224,7 +225,7 @@ def reduction(height: int, width: int, at_least: tuple[int, int] | None) -> int:
         return 1
     return max(
         by
-        for by in _REDUCTIONS
+        for by in REDUCTIONS
         if by == 1
         or (height % by == width % by == 0 and height >= by * at_least[0] and width >= by * at_least[1])
     )
