@@ -61,6 +61,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
+    Pictures of at least `reduce_from` pixels are decoded at a part of their size where their views need no more; null
+    decodes all of them whole.
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
     `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
     the run ends, counted over at least 1000; samples that are only skipped do not count.
@@ -89,6 +91,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decoder_short: tuple[int, ...] = ()
     decoder_longest: int | None = None
     flip_ratio: float = 0.0
+    reduce_from: int | None = 1 << 20
     max_bad_ratio: float = 0.01
     num_workers: int = 2
     threads: int = 0
@@ -251,6 +254,7 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
         decoder_short=config.decoder_short or short,
         decoder_longest=config.decoder_longest or longest,
         flip_ratio=config.flip_ratio,
+        reduce_from=config.reduce_from,
         num_queries=num_queries,
         readers=readers,
     )
