@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -45,6 +46,7 @@ Layout = Literal["by_task", "mixed"]
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
 Progress = Callable[[int, str], None]
 REBUILD = ".rebuild-"
+PARTS = ".parts"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -90,7 +92,7 @@ def plan_shards(
                 f"{manifest.dataset}-{manifest.task}-{manifest.split}-{number:06d}",
                 (
                     Part(
-                        str(path),
+                        str(path.absolute()),
                         manifest.fingerprint,
                         manifest.name,
                         start,
@@ -116,7 +118,7 @@ def plan_shards(
         used = np.flatnonzero(taken)
         parts = tuple(
             Part(
-                str(sources[i][0]),
+                str(sources[i][0].absolute()),
                 sources[i][1].fingerprint,
                 sources[i][1].name,
                 int(served[i]),
@@ -157,11 +159,28 @@ def shard(
     todo = [plan for plan in plans if plan.name not in kept]
     progress(sum(len(kept[name].rows) for name in kept), "unchanged" if kept and not todo else "")
     written = dict(kept)
-    for result in run(
-        partial(write_shard, str(out), roots), todo, runner=runner, workers=workers, address=address
-    ):
-        written[result.file.name.removesuffix(".tar")] = result
-        progress(len(result.rows), "")
+    _sweep(out)
+    try:
+        for result in run(
+            partial(write_shard, str(out.absolute()), roots),
+            todo,
+            runner=runner,
+            workers=workers,
+            address=address,
+            folder=out / PARTS,
+            needs=needs(sources),
+            name=lambda plan: plan.name,
+            size=lambda result: len(result.rows),
+            progress=progress,
+        ):
+            if not has_size(out, result.file):
+                raise ShardError(
+                    f"{out / result.file.name}: a worker wrote it, and it is not here; "
+                    "--out must lie on storage that all workers share"
+                )
+            written[result.file.name.removesuffix(".tar")] = result
+    finally:
+        _sweep(out)
     ordered = [written[plan.name] for plan in plans]
     return _finish(out, sources, ordered, layout, samples_per_shard)
 
@@ -177,8 +196,24 @@ def _sources(paths: Iterable[Path]) -> list[tuple[Path, Manifest]]:
     return found
 
 
+def needs(sources: list[tuple[Path, Manifest]]) -> list[Path]:
+    """Return what a worker must see to read the sources: each manifest, and a file of its root that is there."""
+    found = []
+    for path, manifest in sources:
+        root = Path(manifest.root)
+        files = (root / name for name in manifest.source_files)
+        found += [path / manifests.SAMPLES, next((file for file in files if file.is_file()), root)]
+    return found
+
+
+def _sweep(out: Path) -> None:
+    """Remove what was being written when its process died."""
+    for path in out.glob(".*.tar.tmp*"):
+        path.unlink(missing_ok=True)
+
+
 def _part_path(out: Path, name: str) -> Path:
-    return out / ".parts" / f"{name}.msgpack"
+    return out / PARTS / f"{name}.msgpack"
 
 
 def _standing(out: Path, plans: list[ShardPlan]) -> dict[str, Written]:
@@ -238,7 +273,8 @@ def write_shard(out: str, roots: dict[str, str], plan: ShardPlan) -> Written:
     """Write one tar under a temporary name, then rename it; its index rows go to `.parts`, so that a rerun finds it."""
     directory = Path(out)
     path = directory / f"{plan.name}.tar"
-    temporary = directory / f".{plan.name}.tar.tmp{os.getpid()}"
+    # A number of a process is not enough: machines of a cluster have the same ones.
+    temporary = directory / f".{plan.name}.tar.tmp{secrets.token_hex(8)}"
     try:
         result = _write_tar(temporary, roots, plan)
         temporary.replace(path)
@@ -399,11 +435,9 @@ def _finish(
     with suppress(ShardError):  # there is no older set, or a damaged one that is written anew
         stale |= {file.name for file in load_set(out).shards}
     # What a stopped run wrote, by this plan or another one, left a part behind.
-    stale |= {f"{part.stem}.tar" for part in (out / ".parts").glob("*.msgpack")}
+    stale |= {f"{part.stem}.tar" for part in (out / PARTS).glob("*.msgpack")}
     for name in stale - {one.file.name for one in written}:
         (out / name).unlink(missing_ok=True)
-    for path in out.glob(".*.tar.tmp*"):
-        path.unlink(missing_ok=True)
     # From here until shards.json is back, the folder says of itself that it is unfinished.
     (out / SHARDS).unlink(missing_ok=True)
     sink = pa.BufferOutputStream()
@@ -411,7 +445,7 @@ def _finish(
     write_atomic(out / INDEX, sink.getvalue().to_pybytes())
     data = msgspec.json.format(msgspec.json.encode(result, order="sorted"), indent=1)
     write_atomic(out / SHARDS, data + b"\n")
-    shutil.rmtree(out / ".parts", ignore_errors=True)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
     for folder in out.glob(f"{REBUILD}*"):
         shutil.rmtree(folder, ignore_errors=True)
     return result

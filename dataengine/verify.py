@@ -15,7 +15,16 @@ from dataengine.errors import ShardError
 from dataengine.files import digest_file
 from dataengine.index import Index, load_set
 from dataengine.runners import RunnerName, run
-from dataengine.shard import REBUILD, Layout, Progress, has_size, member_names, plan_shards, write_shard
+from dataengine.shard import (
+    REBUILD,
+    Layout,
+    Progress,
+    has_size,
+    member_names,
+    needs,
+    plan_shards,
+    write_shard,
+)
 
 
 def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str]:
@@ -68,6 +77,7 @@ def rebuild(
     only: str | None = None,
     runner: RunnerName = "local",
     workers: int = 1,
+    address: str | None = None,
     progress: Progress = lambda count, text: None,
 ) -> list[str]:
     """Write shards anew from their manifests and compare; a missing or damaged tar is put right.
@@ -94,7 +104,18 @@ def rebuild(
     roots = {manifest.name: manifest.root for _, manifest in sources}
     findings = []
     with tempfile.TemporaryDirectory(dir=out, prefix=REBUILD) as folder:
-        for result in run(partial(write_shard, folder, roots), plans, runner=runner, workers=workers):
+        for result in run(
+            partial(write_shard, str(Path(folder).absolute()), roots),
+            plans,
+            runner=runner,
+            workers=workers,
+            address=address,
+            folder=Path(folder),
+            needs=needs(sources),
+            name=lambda plan: plan.name,
+            size=lambda result: result.file.samples,
+            progress=progress,
+        ):
             name = result.file.name
             path = out / name
             if result.file.digest != files[name].digest:
@@ -104,5 +125,4 @@ def rebuild(
             elif not has_size(out, files[name]) or digest_file(path) != files[name].digest:
                 (Path(folder) / name).replace(path)
             (Path(folder) / name).unlink(missing_ok=True)
-            progress(result.file.samples, "")
     return findings

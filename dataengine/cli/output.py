@@ -30,6 +30,10 @@ runner_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Tasks at a time."
 )
+address_option = click.option(
+    "--address",
+    help="A Ray cluster that this machine belongs to: HOST:PORT, or auto. With --runner ray.",
+)
 
 
 def print_json(value: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dataengine.cli.output import (
+    address_option,
     json_option,
     print_json,
     print_table,
@@ -30,9 +31,9 @@ from dataengine.verify import rebuild, verify
     "--rebuild", "do_rebuild", is_flag=True, help="Write every tar again and compare; mend damaged ones."
 )
 @click.option("--only", help="With --rebuild: one shard.")
-@click.option("--address", help="A Ray cluster to run on.")
 @runner_option
 @workers_option
+@address_option
 @json_option
 def command(
     paths: tuple[Path, ...],
@@ -42,9 +43,9 @@ def command(
     do_verify: bool,
     do_rebuild: bool,
     only: str | None,
-    address: str | None,
     runner: RunnerName,
     workers: int,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Write the manifests in PATHS as shards into --out; or --verify / --rebuild the shards in PATHS (or --out).
@@ -61,7 +62,14 @@ def command(
                 if do_verify:
                     findings += verify(folder, update)
                 if do_rebuild:
-                    findings += rebuild(folder, only=only, runner=runner, workers=workers, progress=update)
+                    findings += rebuild(
+                        folder,
+                        only=only,
+                        runner=runner,
+                        workers=workers,
+                        address=address,
+                        progress=update,
+                    )
         if as_json:
             print_json({"findings": findings})
         else:
