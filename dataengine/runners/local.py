@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -15,6 +16,7 @@ from multiprocessing.reduction import ForkingPickler
 from types import FrameType
 from typing import Any, TypeVar
 
+from dataengine.errors import DataEngineError
 from dataengine.runners.tasks import Job, Lost, in_order
 
 T = TypeVar("T")
@@ -70,8 +72,9 @@ class _Processes:
             workers = list(self._workers)
         for worker in workers:
             worker.process.terminate()
+        deadline = time.monotonic() + GRACE_S
         for worker in workers:
-            worker.bury()
+            worker.bury(deadline - time.monotonic())
         self._threads.shutdown()
 
     def _ask(self, item: Any) -> Any:
@@ -118,9 +121,9 @@ class _Worker:
             return value
         raise value
 
-    def bury(self) -> str:
-        """End the process where it still lives, and say how it ended."""
-        self.process.join(GRACE_S)
+    def bury(self, grace_s: float = GRACE_S) -> str:
+        """End the process where it still lives after a while, and say how it ended."""
+        self.process.join(max(grace_s, 0))
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -143,7 +146,8 @@ def _serve(connection: Connection, function: Callable[[Any], Any]) -> None:
         try:
             answer = (True, function(item))
         except Exception as error:
-            error.add_note(traceback.format_exc())
+            if not isinstance(error, DataEngineError):
+                error.add_note(traceback.format_exc())  # a bug's traceback does not travel with it
             answer = (False, error)
         try:
             data = ForkingPickler.dumps(answer)

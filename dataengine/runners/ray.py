@@ -8,6 +8,7 @@ import importlib.metadata
 import logging
 import os
 import pickle
+import re
 import secrets
 import signal
 import socket
@@ -19,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from dataengine.errors import DataEngineError
+from dataengine.errors import DataEngineError, UsageError
 from dataengine.files import make_folder, write_atomic
 from dataengine.runners.tasks import Job, Lost, in_order
 
@@ -29,6 +30,12 @@ R = TypeVar("R")
 PACKAGES = ("dataengine", "converters")
 # Pillow draws marks: another version draws other bytes.
 DISTRIBUTIONS = ("pillow",)
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray prints what befalls its workers to stdout, amid our results. What counts of it we say ourselves.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+}
 # So often a silent cluster is asked whether it still stands.
 BEAT_S = 2.0
 # A head that does not answer for so long is gone. After 60 s, Ray itself would end the whole process.
@@ -60,6 +67,8 @@ def run(
     this process already runs, or starts a local one of `workers` CPUs and stops it at the end. Raises DataEngineError
     where a worker has other code, or does not see `folder` or a path of `needs`.
     """
+    if address is not None:
+        _check(address)
     packages = tuple(dict.fromkeys([*PACKAGES, *(name.partition(".")[0] for name in modules)]))
     with ExitStack() as stack:
         ray = stack.enter_context(_connected(address, workers, packages))
@@ -70,14 +79,29 @@ def run(
         yield from in_order(job, _Tasks(ray, terms, workers))
 
 
+def _check(address: str) -> None:
+    """Raise UsageError or DataEngineError where no cluster can be: Ray itself would look for one for minutes."""
+    if address == "auto":
+        return
+    if not re.fullmatch(r"[^/]+:\d+", address):
+        raise UsageError(f"{address}: is no address of a Ray cluster, expected HOST:PORT or auto")
+    if not _answers(address):
+        raise DataEngineError(
+            f"{address}: no Ray cluster answers there; 'ray start --head' prints its address"
+        )
+
+
 @contextmanager
 def _connected(address: str | None, workers: int, packages: Collection[str]) -> Iterator[Any]:
     """Give Ray, connected. It is left as it was found."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     import ray
 
     if ray.is_initialized():
+        if address is not None and address != ray.get_runtime_context().gcs_address:
+            raise UsageError(f"{address}: this process uses another Ray already; leave out the address")
         yield ray
         return
     options: dict[str, Any] = {"address": "local", "num_cpus": max(workers, 1)}
@@ -144,10 +168,7 @@ class _Tasks:
         if ended or _answers(self._head):
             self._heard = time.monotonic()
         elif time.monotonic() - self._heard > HEAD_GONE_S:
-            raise DataEngineError(
-                f"{self._head}: the head of the Ray cluster is gone; "
-                "start it, then run the same command again to resume"
-            )
+            raise self._gone()
         return list(ended)
 
     def result(self, handle: Any) -> Any:
@@ -171,9 +192,16 @@ class _Tasks:
         ) as error:
             raise Lost(_first_line(error)) from error
         except errors.RayError as error:
+            if not _answers(self._head):
+                raise self._gone() from error
             raise DataEngineError(
                 f"Ray cannot run a task: {_first_line(error)}; run the same command again to resume"
             ) from error
+
+    def _gone(self) -> DataEngineError:
+        return DataEngineError(
+            f"{self._head}: the head of the Ray cluster is gone; start it, then run the same command again to resume"
+        )
 
     def stop(self, handles: Collection[Any]) -> None:
         if not handles or not _answers(self._head):
