@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,7 +60,8 @@ def write_shard(out: str, roots: Mapping[str, str], held: frozenset[str], plan: 
     """
     directory = Path(out)
     path = (directory / PARTS if plan.name in held else directory) / f"{plan.name}.tar"
-    temporary = path.with_name(f".{plan.name}.tar.tmp{os.getpid()}")
+    # A number of a process is not enough: machines of a cluster have the same ones.
+    temporary = path.with_name(f".{plan.name}.tar.tmp{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(exist_ok=True)
         result = _write_tar(temporary, roots, plan)
