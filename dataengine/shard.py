@@ -252,7 +252,8 @@ def write_shard(out: str, roots: dict[str, str], plan: ShardPlan) -> Written:
 
 def _write_tar(path: Path, roots: dict[str, str], plan: ShardPlan) -> Written:
     opened = {part.source: Root(Path(roots[part.source])) for part in plan.parts}
-    streams = [manifests.read_samples(Path(part.directory), part.start, part.stop) for part in plan.parts]
+    where = [(Path(part.directory), part.start, part.stop) for part in plan.parts]
+    streams = [zip(manifests.read_samples(*one), manifests.read_unsure(*one), strict=False) for one in where]
     turns = np.frombuffer(plan.turns, "<u2").tolist() if plan.turns else [0] * _rows(plan)
     rows: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
@@ -260,7 +261,7 @@ def _write_tar(path: Path, roots: dict[str, str], plan: ShardPlan) -> Written:
     with path.open("wb") as file:
         offset = 0
         for turn in turns:
-            sample, source = next(streams[turn]), plan.parts[turn].source
+            (sample, unsure), source = next(streams[turn]), plan.parts[turn].source
             try:
                 sample, pictures = _with_pictures(sample, opened[source])
             except Quarantine as error:
@@ -274,7 +275,7 @@ def _write_tar(path: Path, roots: dict[str, str], plan: ShardPlan) -> Written:
                 file.write(block)
                 digest.update(block)
                 offset += len(block)
-            rows.append({**row, "source": source, "shard": plan.name})
+            rows.append({**row, "source": source, "shard": plan.name, "unsure": unsure})
         file.write(tar.end())
         digest.update(tar.end())
         file.flush()

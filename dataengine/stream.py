@@ -109,9 +109,10 @@ class Stream:
 
     def read(self, position: int) -> tuple[Sample, list[bytes]]:
         """Return the sample at a position and its pictures' bytes, digests checked. Raises ShardError."""
-        sample, pictures = self.read_row(self.row(position))
+        number = self.row(position)
+        sample, pictures = self.read_row(number)
         if self.renderer is not None:
-            sample = self.renderer.render(sample, self.plan[position].epoch)
+            sample = self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
         return sample, pictures
 
     def read_row(self, number: int) -> tuple[Sample, list[bytes]]:
