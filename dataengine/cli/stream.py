@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
 from dataengine.cli.mix import (
     batch_option,
@@ -16,6 +18,8 @@ from dataengine.cli.mix import (
     weights_option,
 )
 from dataengine.cli.output import json_option, print_json, print_table
+from dataengine.errors import UsageError
+from dataengine.render import RenderOptions
 from dataengine.shares import Mode, Policy
 from dataengine.stream import Stream, recipe
 
@@ -35,6 +39,9 @@ from dataengine.stream import Stream, recipe
 @temperature_option
 @mode_option
 @batch_option
+@click.option(
+    "--render", is_flag=True, help="With --json: the conversations too, worded anew from the second pass on."
+)
 @json_option
 def command(
     shards: Path,
@@ -49,12 +56,15 @@ def command(
     temperature: float | None,
     mode: Mode,
     global_batch: int,
+    render: bool,
     as_json: bool,
 ) -> None:
     """List what SHARDS serve at positions POSITION to POSITION + COUNT to one RANK of WORLD.
 
     All ranks together list each position once, whatever their number.
     """
+    if render and not as_json:
+        raise UsageError("stream: --render shows whole conversations, expected --json with it; add --json")
     stream = Stream(
         shards,
         recipe(
@@ -66,11 +76,12 @@ def command(
             weights=read_weights(weights_file),
         ),
         use=use,
+        render=RenderOptions() if render else None,
     )
     positions = stream.positions(position, position + count, rank=rank, world=world)
     if as_json:
         for one in positions:
-            print_json(stream.entry(one))
+            print_json({**stream.entry(one), **(_worded(stream, one) if render else {})})
         return
     entries = [stream.entry(one) for one in positions]
     print_table(
@@ -78,3 +89,12 @@ def command(
         ("t", "id", "task", "shard", "offset"),
         [[e[k] for k in ("t", "id", "task", "shard", "offset")] for e in entries],
     )
+
+
+def _worded(stream: Stream, position: int) -> dict[str, Any]:
+    """Return the pass over its source in which a position stands, and the words that its sample has in it."""
+    sample, _ = stream.read(position)
+    words: dict[str, Any] = msgspec.to_builtins(
+        {"conversation": sample.conversation, "routes": sample.routes, "prompt": sample.prompt}
+    )
+    return {"epoch": stream.plan[position].epoch, **words}
