@@ -81,7 +81,7 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     offset = count = 0
     opened = {part.source: Root(Path(roots[part.source])) for part in plan.parts}
     with path.open("wb") as file:
-        for sample, source in _in_turn(plan):
+        for sample, unsure, source in _in_turn(plan):
             try:
                 sample, pictures = _with_pictures(sample, opened[source])
             except Quarantine as error:
@@ -95,7 +95,8 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
                 digest.update(block)
                 offset += len(block)
             count += 1
-            for column, value in {**row, "source": source, "shard": plan.name}.items():
+            facts = {**row, "source": source, "shard": plan.name, "unsure": unsure}
+            for column, value in facts.items():
                 rows[column].append(value)
         file.write(tar.end())
         digest.update(tar.end())
@@ -108,13 +109,14 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     return Written(entry, _stream(rows), dropped)
 
 
-def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, str]]:
-    """Yield the samples of a plan in their order, each with its source."""
-    streams = [manifests.read_samples(Path(part.directory), part.start, part.stop) for part in plan.parts]
+def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, list[str] | None, str]]:
+    """Yield the samples of a plan in their order, each with the classes that it leaves open and its source."""
+    where = [(Path(part.directory), part.start, part.stop) for part in plan.parts]
+    streams = [zip(manifests.read_samples(*one), manifests.read_unsure(*one), strict=False) for one in where]
     count = sum(part.stop - part.start for part in plan.parts)
     turns = np.frombuffer(plan.turns, "<u2").tolist() if plan.turns else [0] * count
     for turn in turns:
-        yield next(streams[turn]), plan.parts[turn].source
+        yield *next(streams[turn]), plan.parts[turn].source
 
 
 def _stream(rows: Mapping[str, list[Any]]) -> bytes:

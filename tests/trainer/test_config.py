@@ -63,6 +63,13 @@ def test_a_file_becomes_a_run(tmp_path: Path) -> None:
         ("mixture: {seed: 3}", "mixture.seed stands apart from seed"),
         ("mixture: {mode: mixed}", "mixture.mode is 'mixed', expected 'unmixed' .* or 'accumulate'"),
         ("mixture: {polity: sqrt}", "unknown key 'polity'; did you mean 'policy'?"),
+        ("render: never", r"run\.yaml:4: render: invalid enum value 'never'"),
+        (
+            "render: each_epoch\nrender_options: {max_clases: 3}",
+            "unknown key 'max_clases'; did you mean 'max_",
+        ),
+        ("render: each_epoch\nrender_options: {all_ratio: 2}", "all_ratio: 2.0, expected 0 to 1"),
+        ("render_options: {max_classes: 3}", "render is 'stored', expected 'each_epoch'"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None:
