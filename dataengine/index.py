@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataengine.annotation import LabelSpace
+from dataengine.cache import Cache, Whole
 from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
 from dataengine.pool import Pool
@@ -224,11 +225,15 @@ class Index:
         """Return the first byte of each sample of a shard, ascending, and the byte after each one's last."""
         return self._extents[name]
 
-    def open(self) -> Pool | Ranges:
-        """Return what reads pieces of the shards, by name and offset: open files, or requests to the store."""
-        if self.store is not None:
+    def open(self) -> Pool | Ranges | Cache:
+        """Return what reads pieces of the shards, by name and offset: files, copies of objects, or the store itself."""
+        if self.store is None:
+            return Pool(Path(self.directory))
+        settings = self.store.settings
+        if settings.cache_dir is None or settings.cache_bytes is None:
             return Ranges(self.store, self.extents)
-        return Pool(Path(self.directory))
+        shards = [Whole(file.name, file.bytes, file.digest) for file in self.set.shards]
+        return Cache(self.store, shards, Path(settings.cache_dir), settings.cache_bytes)
 
     def place(self, number: int) -> Place:
         """Return where one row's bytes lie: what reading a sample needs, and nothing else."""
