@@ -186,15 +186,12 @@ def plan(
         raise PlanError(f"mixture: {len(sources)} sources, expected at most {MAX_SOURCES}; merge some")
     ordered = sorted(sources, key=lambda source: source.name)
     barred = _barred_indices(ordered, exclusions or {})
-    left = [
-        msgspec.structs.replace(source, num_samples=source.num_samples - len(indices))
-        for source, indices in zip(ordered, barred, strict=True)
-    ]
+    sizes = [source.num_samples - len(indices) for source, indices in zip(ordered, barred, strict=True)]
     return Plan(
         sources=tuple(ordered),
         recipe=recipe,
-        sizes=np.array([source.num_samples for source in left], np.int64),
-        order=lay_out(left, shares(left, recipe), recipe),
+        sizes=np.array(sizes, np.int64),
+        order=lay_out(ordered, shares(ordered, recipe, sizes), recipe),
         gaps=np.concatenate(
             [np.zeros(0, np.int64)]
             # The k-th barred index has k barred ones before it: it bars every rank from itself minus k on.
