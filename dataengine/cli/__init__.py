@@ -22,7 +22,7 @@ VERBS = {
     "audit": "Check manifests, shards or foreign annotation files against rules.",
     "shard": "Write manifests as WebDataset tars with an index; verify or rebuild them.",
     "mix": "Print the plan of a mixture as a table.",
-    "stream": "List the samples that a rank is served, by position.",
+    "stream": "List the samples that a rank is served, by position; or simulate all ranks.",
     "preview": "Draw the first samples of a spec.",
     "trace": "Say where a sample comes from and which steps it served.",
     "export": "Write a converted split as another layout.",

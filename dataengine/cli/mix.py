@@ -14,6 +14,7 @@ from dataengine.errors import PlanError
 from dataengine.index import Index
 from dataengine.mix import plan
 from dataengine.shares import Mode, Policy
+from dataengine.store import Url, locate
 from dataengine.stream import recipe, sources
 
 policy_option = click.option(
@@ -47,7 +48,7 @@ def read_weights(path: Path | None) -> dict[str, float] | None:
 
 
 @click.command("mix")
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=locate)
 @policy_option
 @weights_option
 @temperature_option
@@ -60,7 +61,7 @@ def read_weights(path: Path | None) -> dict[str, float] | None:
 @seed_option
 @json_option
 def command(
-    shards: Path,
+    shards: Path | Url,
     policy: Policy,
     weights_file: Path | None,
     temperature: float | None,
