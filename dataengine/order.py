@@ -55,6 +55,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     widths: Ints
     decks: tuple[Deck, ...]
 
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The exact share of each source; they sum to 1."""
+        return tuple(Fraction(quota, cycle) for quota, cycle in zip(self.quotas, self.cycles, strict=True))
+
 
 class _Group(msgspec.Struct, frozen=True, kw_only=True):
     """Sources that share batches: their numbers and names, their share of the whole, and their parts of it."""
@@ -98,12 +103,10 @@ def stand(order: Order, positions: Ints) -> tuple[Ints, Ints]:
     """Return the source that stands at each position, and how often it stood before; int64 arrays of one length."""
     batches, offsets = np.divmod(positions, order.batch)
     if order.group_deck is None:
-        ends = np.cumsum(order.widths)
-        groups = np.searchsorted(ends, offsets, side="right")
-        inner = batches * order.widths[groups] + offsets - (ends - order.widths)[groups]
+        groups = np.searchsorted(np.cumsum(order.widths), offsets, side="right")
     else:
-        groups, batches_before = at(order.group_deck, batches)
-        inner = batches_before * order.batch + offsets
+        groups, _ = at(order.group_deck, batches)
+    inner = _group_positions(order, groups, positions)
     sources, nths = np.empty_like(positions), np.empty_like(positions)
     for group in np.unique(groups).tolist():
         here = groups == group
@@ -114,17 +117,31 @@ def stand(order: Order, positions: Ints) -> tuple[Ints, Ints]:
 
 def standings(order: Order, position: int) -> Ints:
     """Return how often each source stands before `position`, as int64 of shape [K]."""
-    batch, offset = divmod(position, order.batch)
+    every = np.arange(len(order.quotas))
+    return count_of(order, every, np.full(len(every), position))
+
+
+def count_of(order: Order, sources: Ints, positions: Ints) -> Ints:
+    """Return how often a source stands before a position, for each pair of them; int64 arrays of one length."""
+    counts = np.zeros_like(positions)
+    for group, members in enumerate(order.groups):
+        member_of = np.full(len(order.quotas), -1)
+        member_of[members] = np.arange(len(members))
+        here = np.flatnonzero(member_of[sources] >= 0)
+        inner = _group_positions(order, np.full(len(here), group), positions[here])
+        counts[here] = tally(order.decks[group], member_of[sources[here]], inner)
+    return counts
+
+
+def _group_positions(order: Order, groups: Ints, positions: Ints) -> Ints:
+    """Return how many positions before each one belong to a group, for each pair of them."""
+    batches, offsets = np.divmod(positions, order.batch)
     if order.group_deck is None:
         starts = np.cumsum(order.widths) - order.widths
-        inner = batch * order.widths + np.clip(offset - starts, 0, order.widths)
-    else:
-        inner = tally(order.group_deck, batch) * order.batch
-        inner[int(at(order.group_deck, batch)[0])] += offset
-    counts = np.zeros(len(order.quotas), np.int64)
-    for members, deck, before in zip(order.groups, order.decks, inner.tolist(), strict=True):
-        counts[members] = tally(deck, before)
-    return counts
+        return batches * order.widths[groups] + np.clip(offsets - starts[groups], 0, order.widths[groups])
+    turns = tally(order.group_deck, groups, batches)
+    inner: Ints = turns * order.batch + np.where(at(order.group_deck, batches)[0] == groups, offsets, 0)
+    return inner
 
 
 def step_groups(order: Order, step: int) -> list[tuple[str, int, int]]:
