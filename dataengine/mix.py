@@ -7,6 +7,7 @@ the j-th sample of a keyed shuffle that is itself a formula (`permute`). Nothing
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
@@ -16,12 +17,13 @@ import msgspec
 import numpy as np
 import xxhash
 
-from dataengine.deck import Ints
+from dataengine.deck import MAX_CYCLE, Ints
 from dataengine.errors import PlanError, nearest
-from dataengine.order import Order, step_groups
+from dataengine.order import Order, lay_out, step_groups
 from dataengine.permute import key, permute_many
-from dataengine.schedule import Segment, drawn, expected, groups_order, lay_out_schedule, served
+from dataengine.schedule import Segment, drawn, expected, follow, groups_order, lay_out_schedule, served
 from dataengine.shares import Recipe, Source, recipe_digest
+from dataengine.state import SourceMark
 
 MAX_SOURCES = (1 << 15) - 1
 _POSITION_BITS = 48
@@ -92,6 +94,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     segments: tuple[Segment, ...]
     gaps: Ints
     digest: str
+
+    @property
+    def marks(self) -> tuple[SourceMark, ...]:
+        """What a state keeps of the sources, to tell later which of them changed."""
+        return tuple(
+            SourceMark(name=one.name, num_samples=one.num_samples, fingerprint=one.fingerprint)
+            for one in self.sources
+        )
 
     @property
     def order(self) -> Order:
@@ -245,6 +255,59 @@ def plan(
     )
 
 
+def task_shares(plan: Plan) -> dict[str, float]:
+    """Return the share of each task with which a plan begins; those of no share are left out."""
+    shares: dict[str, Fraction] = {}
+    for source, share in zip(plan.sources, plan.shares, strict=True):
+        shares[source.task] = shares.get(source.task, Fraction(0)) + share
+    return {task: float(share) for task, share in sorted(shares.items()) if share}
+
+
+def adapted(plan: Plan, step: int, weights: Mapping[str, float]) -> Plan:
+    """Return a plan whose tasks have the shares `weights` (any sum) from a step on, and which is the same before.
+
+    The sources of a task divide its share as they did at the beginning. Where all sources have a share of a thousandth
+    or more, shares are kept to 1 in 2**14: the order is laid out in a fraction of the time. Raises PlanError where a
+    task has no weight, where one is no number from 0 on, and where the plan already changes at a later step.
+    """
+    known = task_shares(plan)
+    _check_task_weights(known, weights)
+    start = step * plan.recipe.global_batch
+    if plan.segments[-1].start > start:
+        raise PlanError(
+            f"weights: step {step} lies before step {plan.segments[-1].start // plan.recipe.global_batch}, from which "
+            "others hold, expected a later one; decide in the order of steps, and without a schedule"
+        )
+    # Exact parts of the tasks, so that the only rounding is that of the cycle.
+    whole: dict[str, Fraction] = {}
+    for source, share in zip(plan.sources, plan.shares, strict=True):
+        whole[source.task] = whole.get(source.task, Fraction(0)) + share
+    total = sum((Fraction(str(weight)) for weight in weights.values()), Fraction(0))
+    portions = [
+        Fraction(str(weights[source.task])) / total * share / whole[source.task] if share else share
+        for source, share in zip(plan.sources, plan.shares, strict=True)
+    ]
+    least = min(portion for portion in portions if portion)
+    order = lay_out(plan.sources, portions, plan.recipe, 1 << 14 if least >= Fraction(1, 1000) else MAX_CYCLE)
+    digest = xxhash.xxh3_128(f"{plan.digest} {step} ".encode() + msgspec.json.encode(weights, order="sorted"))
+    return msgspec.structs.replace(
+        plan, segments=tuple(follow(plan.segments, start, order)), digest=digest.hexdigest()
+    )
+
+
+def _check_task_weights(known: Collection[str], weights: Mapping[str, float]) -> None:
+    for task, weight in weights.items():
+        if task not in known:
+            raise PlanError(f"weights: {task!r} is no task of the mixture{nearest(task, known)}")
+        if not 0 <= weight < math.inf:
+            raise PlanError(f"weights: {task!r} is {weight!r}, expected a number from 0 on; 0 leaves it out")
+    for task in known:
+        if task not in weights:
+            raise PlanError(f"weights: task {task!r} has none, expected one for each; 0 leaves it out")
+    if not any(weights.values()):
+        raise PlanError("weights: all are 0, expected one above 0; give the tasks to serve a weight")
+
+
 def slots(step: int, rank: int, world: int, global_batch: int) -> range:
     """Return the positions that `rank` of `world` reads in `step`: a contiguous part of the step's batch.
 
@@ -307,7 +370,11 @@ def _barred_indices(sources: Sequence[Source], exclusions: Mapping[str, Collecti
 def _digest(sources: Sequence[Source], recipe: Recipe, barred: Sequence[Ints]) -> str:
     digest = xxhash.xxh3_128(f"{_ORDER_VERSION} {recipe_digest(recipe)} ".encode())
     for source, indices in zip(sources, barred, strict=True):
-        digest.update(msgspec.json.encode(source))
+        # Fingerprints came later: they are compared beside the digest, which stays what it was.
+        fields = {
+            name: value for name, value in msgspec.structs.asdict(source).items() if name != "fingerprint"
+        }
+        digest.update(msgspec.json.encode(fields))
         digest.update(f" {len(indices)} ".encode() + indices.astype("<i8").tobytes())
     return digest.hexdigest()
 

@@ -71,8 +71,12 @@ class _Group(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Fraction, ...]
 
 
-def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Recipe) -> Order:
+def lay_out(
+    sources: Sequence[Source], portions: Sequence[Fraction], recipe: Recipe, limit: int = MAX_CYCLE
+) -> Order:
     """Return the order of `sources` with shares `portions` (sum 1): see `mix.plan` for what it promises.
+
+    Shares that need a cycle of more than `limit` positions are rounded to one of about that length.
 
     In mode unmixed with K families and batches of B, a family is at most a = 1 - 1 / (2 K - 2) batches off its share
     where a batch ends, by `fair_order`, and less in between, where its difference runs along a straight line. A
@@ -83,11 +87,13 @@ def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Rec
     sources into their batches. Where neither is found, PlanError says which batch is large enough.
     """
     if recipe.mode == "accumulate":
-        return _lay_side_by_side(_accumulated(sources, portions, recipe), len(sources), recipe)
+        return _lay_side_by_side(_accumulated(sources, portions, recipe), len(sources), recipe, limit)
     batch = recipe.global_batch if recipe.mode == "stratified" else 1
     # A batch of one sample has one family in every mode, and the bound of mode mixed is the tighter one.
     if recipe.mode != "unmixed" or recipe.global_batch == 1:
-        return _lay_apart([_group("", range(len(sources)), sources, portions)], len(sources), batch, recipe)
+        return _lay_apart(
+            [_group("", range(len(sources)), sources, portions)], len(sources), batch, recipe, limit
+        )
     families: dict[str, list[int]] = {}
     for i, source in enumerate(sources):
         # A family without a share has no batch.
@@ -95,8 +101,8 @@ def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Rec
             families.setdefault(source.family, []).append(i)
     groups = [_group(name, members, sources, portions) for name, members in sorted(families.items())]
     if recipe.global_batch >= 2 * len(groups) - 2:
-        return _lay_apart(groups, len(sources), batch, recipe)
-    return _lay_together(groups, len(sources), recipe)
+        return _lay_apart(groups, len(sources), batch, recipe, limit)
+    return _lay_together(groups, len(sources), recipe, limit)
 
 
 def stand(order: Order, positions: Ints) -> tuple[Ints, Ints]:
@@ -138,10 +144,11 @@ def _group_positions(order: Order, groups: Ints, positions: Ints) -> Ints:
     batches, offsets = np.divmod(positions, order.batch)
     if order.group_deck is None:
         starts = np.cumsum(order.widths) - order.widths
-        return batches * order.widths[groups] + np.clip(offsets - starts[groups], 0, order.widths[groups])
-    turns = tally(order.group_deck, groups, batches)
-    inner: Ints = turns * order.batch + np.where(at(order.group_deck, batches)[0] == groups, offsets, 0)
-    return inner
+        begun: Ints = np.clip(offsets - starts[groups], 0, order.widths[groups])
+        return batches * order.widths[groups] + begun
+    current, _ = at(order.group_deck, batches)
+    begun = np.where(current == groups, offsets, 0)
+    return tally(order.group_deck, groups, batches) * order.batch + begun
 
 
 def step_groups(order: Order, step: int) -> list[tuple[str, int, int]]:
@@ -182,7 +189,7 @@ def _accumulated(sources: Sequence[Source], portions: Sequence[Fraction], recipe
     return [_group(name, numbers, sources, portions) for name, numbers in sorted(members.items())]
 
 
-def _lay_side_by_side(groups: Sequence[_Group], num_sources: int, recipe: Recipe) -> Order:
+def _lay_side_by_side(groups: Sequence[_Group], num_sources: int, recipe: Recipe, limit: int) -> Order:
     """Give each group a fixed part of every batch, and lay out its sources in a cycle of their own."""
     batch = recipe.global_batch
     if batch < len(groups):
@@ -194,20 +201,20 @@ def _lay_side_by_side(groups: Sequence[_Group], num_sources: int, recipe: Recipe
     widths = apportion([group.share for group in groups], batch)
     quotas, decks = [], []
     for group in groups:
-        length = cycle_length(group.parts)
+        length = cycle_length(group.parts, 1, limit)
         quotas.append(cycle_quotas(group.names, group.parts, length))
         decks.append(lay_deck(group.names, quotas[-1] * cycles_in_deck(length), 1, recipe.seed))
     return _order(groups, num_sources, widths, quotas, None, decks, batch)
 
 
-def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, recipe: Recipe) -> Order:
+def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, recipe: Recipe, limit: int) -> Order:
     """Lay out the groups, and the sources of each in batches of `batch`, in cycles of their own."""
     names, totals = [group.name for group in groups], [group.share for group in groups]
-    length = cycle_length(totals)
+    length = cycle_length(totals, 1, limit)
     counts = cycle_quotas(names, totals, length)
     quotas, decks = [], []
     for group in groups:
-        own_length = cycle_length(group.parts, batch)
+        own_length = cycle_length(group.parts, batch, limit)
         own = cycle_quotas(group.names, group.parts, own_length)
         quotas.append(own)
         decks.append(lay_deck(group.names, own * cycles_in_deck(own_length), batch, recipe.seed))
@@ -215,7 +222,7 @@ def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, recipe: R
     return _order(groups, num_sources, counts, quotas, group_deck, decks, recipe.global_batch)
 
 
-def _lay_together(groups: Sequence[_Group], num_sources: int, recipe: Recipe) -> Order:
+def _lay_together(groups: Sequence[_Group], num_sources: int, recipe: Recipe, limit: int) -> Order:
     """Lay out the groups in batches, and the sources of each, in one cycle.
 
     Either the sources' orders come first, or the groups' order: what one cannot keep, the other often can. Like
@@ -224,7 +231,7 @@ def _lay_together(groups: Sequence[_Group], num_sources: int, recipe: Recipe) ->
     batch, seed = recipe.global_batch, recipe.seed
     names, totals = [group.name for group in groups], [group.share for group in groups]
     in_batches = [group.share * part * batch for group in groups for part in group.parts]
-    length = cycle_length([*totals, *in_batches], 1, MAX_CYCLE // batch)
+    length = cycle_length([*totals, *in_batches], 1, limit // batch)
     counts = cycle_quotas(names, totals, length)
     quotas = [
         cycle_quotas(group.names, group.parts, count * batch)

@@ -33,7 +33,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One split of one task spec, as the mixture sees it.
 
     `name` is `dataset/task/split`; `family` is the decoder that its batches need; `num_tokens` is the sum of its
-    text lengths, 0 where unknown (policy `token_weighted` alone chooses by it).
+    text lengths, 0 where unknown (policy `token_weighted` alone chooses by it). `fingerprint` is that of its manifest:
+    another one means other samples.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     family: str
     num_samples: int
     num_tokens: int = 0
+    fingerprint: str = ""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
