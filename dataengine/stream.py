@@ -21,7 +21,7 @@ from dataengine.mix import MAX_POSITION, Plan, plan, slots
 from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
-from dataengine.state import Hole, State, union
+from dataengine.state import Hole, State, differences, union
 from dataengine.store import StoreSettings, Url
 
 BLOCK, MAX_BLOCKS = 512, 8
@@ -37,6 +37,7 @@ def sources(index: Index, use: str = "train") -> list[Source]:
             family=entry.family,
             num_samples=entry.samples,
             num_tokens=entry.text_length,
+            fingerprint=entry.fingerprint,
         )
         for entry in index.set.sources
         if entry.use == use and entry.samples > 0
@@ -67,7 +68,7 @@ class Stream:
         self.pool = self.index.open()
         self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
         self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
-        self._blocks: dict[int, list[int]] = {}
+        self._blocks: dict[tuple[str, int], list[int]] = {}
         self._lock = threading.Lock()
         self._holes: dict[int, Hole] = {}
 
@@ -81,22 +82,27 @@ class Stream:
                     f" {source.num_samples}; the index is stale, run 'dataengine shard' again"
                 )
 
+    def follow(self, plan: Plan) -> None:
+        """Go on by another plan of the same sources, which is this one at every position that was read."""
+        self.plan = plan
+
     def row(self, position: int) -> int:
         """Return the index row that stands at a position."""
         block, place = divmod(position, BLOCK)
-        rows = self._blocks.get(block)
+        plan = self.plan
+        rows = self._blocks.get((plan.digest, block))
         if rows is None:
-            rows = self._block_rows(block)
+            rows = self._block_rows(plan, block)
             with self._lock:
                 # A few blocks suffice: positions are asked for nearly in order, by some threads at once.
                 while len(self._blocks) >= MAX_BLOCKS:
                     self._blocks.pop(next(iter(self._blocks)))
-                self._blocks[block] = rows
+                self._blocks[plan.digest, block] = rows
         return rows[place]
 
-    def _block_rows(self, block: int) -> list[int]:
+    def _block_rows(self, plan: Plan, block: int) -> list[int]:
         """Return the rows of a block of positions: as arrays they cost a fraction of one by one."""
-        draws = self.plan.slice(block * BLOCK, (block + 1) * BLOCK)
+        draws = plan.slice(block * BLOCK, (block + 1) * BLOCK)
         rows = np.empty(BLOCK, np.int64)
         for number, of_source in enumerate(self._rows):
             here = draws.source == number
@@ -245,14 +251,22 @@ class Stream:
 
     def state(self, position: int, holes: Iterable[Hole] = ()) -> State:
         """Return what a restart needs, on any number of ranks and workers."""
-        return State(position=position, plan=self.plan.digest, exclusions=self.exclusions, holes=union(holes))
+        return State(
+            position=position,
+            plan=self.plan.digest,
+            exclusions=self.exclusions,
+            holes=union(holes),
+            sources=self.plan.marks,
+        )
 
     def check(self, state: State) -> None:
         """Raise PlanError where a saved state belongs to another plan."""
-        if state.plan != self.plan.digest:
+        changed = differences(state.sources, self.plan.marks)
+        if changed or state.plan != self.plan.digest:
             raise PlanError(
-                f"{self.index.directory}: the plan is not the one that was saved (sources, recipe or exclusions"
-                " changed); start a new run, or restore the old shards and recipe"
+                f"{self.index.directory}: the plan is not the one that was saved"
+                f" ({changed or 'sources, recipe or exclusions changed'}); start a new run, or restore the old shards"
+                " and recipe"
             )
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.errors import Quarantine, Skip
-from dataengine.mix import Recipe, slots
+from dataengine.mix import Plan, Recipe, slots
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.state import Hole
@@ -33,6 +33,15 @@ class Reader(Protocol):
 
     @property
     def digest(self) -> str: ...
+
+    @property
+    def plan(self) -> Plan | None:
+        """The mixture, where the samples are those of one."""
+        ...
+
+    def follow(self, plan: Plan) -> None:
+        """Go on by another plan, which is the same at every position that was read."""
+        ...
 
     def read(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return the sample at a position and its pictures' bytes, in the order of its images, or why there is none."""
@@ -57,6 +66,15 @@ class ShardReader:
     def digest(self) -> str:
         """Return the digest of the stream's plan."""
         return self.stream.plan.digest
+
+    @property
+    def plan(self) -> Plan:
+        """Return the stream's plan."""
+        return self.stream.plan
+
+    def follow(self, plan: Plan) -> None:
+        """Go on by another plan of the same sources."""
+        self.stream.follow(plan)
 
     def read(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return the sample at a position, or the hole that damage left there."""

@@ -15,6 +15,7 @@ import torch
 import xxhash
 
 from dataengine.errors import BudgetBroken, PlanError, Quarantine, Skip
+from dataengine.mix import Plan
 from dataengine.sample import Sample
 from dataengine.shares import Recipe
 from dataengine.stream import Stream
@@ -291,9 +292,9 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     blocks = list[int]()
     real = stream._block_rows
 
-    def counted(block: int) -> list[int]:
+    def counted(plan: Plan, block: int) -> list[int]:
         blocks.append(block)
-        return real(block)
+        return real(plan, block)
 
     monkeypatch.setattr(stream, "_block_rows", counted)
     loader = StreamLoader(dataset)

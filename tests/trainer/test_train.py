@@ -126,7 +126,7 @@ def test_a_bad_sample_is_left_out_counted_and_not_replaced(
         ["toy/train/2#detection", "toy/train/3#detection"],
         [],
     ]
-    assert served[0]["skipped"] == {"toy/train/1#detection": "image.corrupt"}
+    assert served[0]["skipped"] == [["toy/train/1#detection", "image.corrupt"]]
     assert metrics[2]["loss"] is None and metrics[2]["skipped"] == {"image.corrupt": 2}
     assert sorted(reader.reads) == [0, 1, 2, 3, 4, 5]
 
