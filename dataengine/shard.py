@@ -183,7 +183,7 @@ def _write(
 ) -> list[Tar]:
     """Write the planned tars that do not stand already; return all of them in the order of the plans.
 
-    Those of `held` names wait in `.parts`. Raises ShardError where a tar was written that cannot be seen from here.
+    Those of `held` names wait in `.parts`.
     """
     todo = [plan for plan in plans if plan.name not in kept]
     progress(sum(tar.file.samples for tar in kept.values()), "unchanged" if kept and not todo else "")
@@ -198,11 +198,6 @@ def _write(
             size=lambda result: result.file.samples,
             progress=progress,
         ):
-            if not has_size(out / PARTS if _stem(result.file) in held else out, result.file):
-                raise ShardError(
-                    f"{out / result.file.name}: a worker wrote it, and it is not here;"
-                    " --out must lie on storage that all workers share"
-                )
             tars[_stem(result.file)] = Tar(result.file, result.table(), result.dropped)
     finally:
         _sweep(out)
