@@ -16,7 +16,7 @@ import xxhash
 
 from dataengine import sample as samples
 from dataengine.errors import Damage, PlanError, ShardError
-from dataengine.index import INDEX, Index
+from dataengine.index import INDEX, Index, Place
 from dataengine.mix import MAX_POSITION, Plan, plan, slots
 from dataengine.pool import Pool
 from dataengine.sample import Sample
@@ -124,9 +124,19 @@ class Stream:
         try:
             return self.read_row(number)
         except Damage as damage:
-            return self.hole(
-                position, damage.reason, str(damage), place=(damage.file, damage.offset), lasts=True
-            )
+            return self._damaged(position, damage)
+
+    def describe(self, position: int) -> Sample | Hole:
+        """Return the sample at a position without its pictures, or the hole that damage to its JSON leaves.
+
+        A sample whose pictures proved bad is described all the same: what is laid out by descriptions must not depend
+        on who has read what before.
+        """
+        number = self.row(position)
+        try:
+            return self._sample(number, self.index.place(number))
+        except Damage as damage:
+            return self._damaged(position, damage)
 
     def hole(
         self, position: int, reason: str, detail: str, *, lasts: bool, place: tuple[str, int] | None = None
@@ -154,6 +164,10 @@ class Stream:
             self._holes.setdefault(number, found)
         return found
 
+    def _damaged(self, position: int, damage: Damage) -> Hole:
+        place = (damage.file, damage.offset)
+        return self.hole(position, damage.reason, str(damage), place=place, lasts=True)
+
     def remember(self, holes: Iterable[Hole]) -> None:
         """Never read the samples of holes that an earlier run, or another rank, found. Raises PlanError."""
         for hole in holes:
@@ -169,20 +183,24 @@ class Stream:
         """Return the sample of an index row and its pictures' bytes. Raises Damage, naming file and offset."""
         place = self.index.place(number)
         name = f"{place.shard}.tar"
+        sample = self._sample(number, place)
+        pictures = [
+            self._piece(number, name, offset, size, image.digest)
+            for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
+        ]
+        return sample, pictures
+
+    def _sample(self, number: int, place: Place) -> Sample:
+        name = f"{place.shard}.tar"
         encoded = self._piece(number, name, place.json_offset, place.json_size, place.digest)
         try:
-            sample = samples.decode(encoded)
+            return samples.decode(encoded)
         except msgspec.DecodeError as error:
             raise Damage(
                 f"{self.index.directory / name}: offset {place.json_offset}: not a sample of this version: {error};"
                 " run 'dataengine shard' again",
                 reason="shard.schema", file=name, offset=place.json_offset,
             ) from error  # fmt: skip
-        pictures = [
-            self._piece(number, name, offset, size, image.digest)
-            for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
-        ]
-        return sample, pictures
 
     def _piece(self, number: int, name: str, offset: int, size: int, digest: str | None) -> bytes:
         """Return a part of a sample whose bytes have this digest. Raises Damage."""

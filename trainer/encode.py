@@ -125,7 +125,7 @@ def family_of(sample: Sample) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Prepared:
     """A sample with all that can be said of it without looking at a picture: `fill` makes it an `Encoded`.
 
     `sample` is mirrored (pictures excepted) and shortened already. `tiles_per_image` are those of its input pictures,
@@ -164,12 +164,12 @@ def encode(
     `text.reserved` where a turn holds a token that only the model may use, and ModelError where pictures or targets
     contradict the sample.
     """
-    return fill(measure(sample, tokenizer, settings, rng), images, settings)
+    return fill(prepare(sample, tokenizer, settings, rng), images, settings)
 
 
-def measure(
+def prepare(
     sample: Sample, tokenizer: PreTrainedTokenizerFast, settings: EncodeSettings, rng: random.Random | None
-) -> Measured:
+) -> Prepared:
     """Return what `encode` makes of a sample before it looks at a picture; it draws the same chance from `rng`.
 
     Raises Skip as `encode` does.
@@ -187,7 +187,7 @@ def measure(
         short = rng.choice(settings.decoder_short) if rng is not None else settings.decoder_short[-1]
         shown = sample.images[sample.object_image]
         decoder_size = views.decoder_size(shown.width, shown.height, short, settings.decoder_longest)
-    return Measured(
+    return Prepared(
         sample=sample,
         mirrored=mirrored,
         family=family,
@@ -198,14 +198,14 @@ def measure(
     )
 
 
-def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings) -> Encoded:
-    """Return a measured sample with its decoded pictures (all of them, in its order, not mirrored) as tensors.
+def fill(prepared: Prepared, images: Sequence[Pixels], settings: EncodeSettings) -> Encoded:
+    """Return a prepared sample with its decoded pictures (all of them, in its order, not mirrored) as tensors.
 
     Raises ModelError where pictures or targets contradict the sample.
     """
-    sample, text, family = measured.sample, measured.text, measured.family
+    sample, text, family = prepared.sample, prepared.text, prepared.family
     _check_pictures(sample, images)
-    if measured.mirrored:
+    if prepared.mirrored:
         images = [views.mirror(image) for image in images]
     inputs = _input_images(sample)
     # Where no decoder answers, queries still stand after the tokens of those that could: the text must look the same.
@@ -213,7 +213,7 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
     groups = [k for k, route in enumerate(sample.routes) if route.token in read]
     tiles = [views.tile_view(images[index], settings.tile_side, settings.max_tiles) for index in inputs]
     last_tile = dict(
-        zip(inputs, (end - 1 for end in itertools.accumulate(measured.tiles_per_image)), strict=True)
+        zip(inputs, (end - 1 for end in itertools.accumulate(prepared.tiles_per_image)), strict=True)
     )
     regions = [
         views.region_mask(
@@ -222,9 +222,9 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
         for region in sample.regions
     ]
     image_3HW, original_size = None, (0, 0)
-    if measured.decoder_size is not None:
+    if prepared.decoder_size is not None:
         shown = sample.object_image
-        image_3HW = views.decoder_view(images[shown], measured.decoder_size)
+        image_3HW = views.decoder_view(images[shown], prepared.decoder_size)
         original_size = (sample.images[shown].height, sample.images[shown].width)
     side = settings.tile_side
     return Encoded(
@@ -234,7 +234,7 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
         input_ids_L=text.input_ids_L,
         labels_L=text.labels_L,
         tiles_T3SS=torch.cat(tiles) if tiles else torch.zeros((0, 3, side, side)),
-        tiles_per_image=measured.tiles_per_image,
+        tiles_per_image=prepared.tiles_per_image,
         regions_RSS=torch.stack(regions) if regions else torch.zeros((0, side, side), dtype=torch.bool),
         region_tile_R=torch.tensor([last_tile[region.image] for region in sample.regions], dtype=torch.int64),
         groups=tuple(text.routing[k] for k in groups),
@@ -242,7 +242,7 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
         image_3HW=image_3HW,
         original_size=original_size,
         targets=_object_targets(sample, [sample.routes[k].name for k in groups], image_3HW),
-        shortened=measured.shortened,
+        shortened=prepared.shortened,
     )
 
 

@@ -12,7 +12,6 @@ import torch
 
 from dataengine.errors import ShardError
 from dataengine.sample import Sample
-from trainer.batch import Batch
 from trainer.config import TrainConfig, encode_settings, model_config
 from trainer.data import StepData, batches
 from trainer.tokenizer import train_tokenizer
@@ -36,8 +35,8 @@ def read(make_run: Callable[..., TrainConfig]) -> Callable[..., list[StepData]]:
     return steps
 
 
-def same(one: Batch | None, other: Batch | None) -> bool:
-    assert one is not None and other is not None
+def same(a: StepData, b: StepData) -> bool:
+    (one,), (other,) = a.batches, b.batches
     pairs = [
         (getattr(one, name), getattr(other, name))
         for name in ("input_ids_BL", "labels_BL", "tiles_T3SS", "images_B3HW", "pixel_mask_BHW", "groups_G2")
@@ -56,7 +55,7 @@ def test_threads_change_no_batch_and_no_order(
     threaded = read(make_reader(), num_workers=num_workers, prefetch=prefetch)
 
     assert [step.step for step in threaded] == [0, 1, 2, 3]
-    assert all(same(a.batch, b.batch) for a, b in zip(alone, threaded, strict=True))
+    assert all(same(a, b) for a, b in zip(alone, threaded, strict=True))
 
 
 def test_starting_late_gives_the_same_steps(read: Any, make_reader: MakeReader) -> None:
@@ -64,13 +63,13 @@ def test_starting_late_gives_the_same_steps(read: Any, make_reader: MakeReader) 
 
     late = read(make_reader(), first=2)
 
-    assert all(same(a.batch, b.batch) for a, b in zip(whole[2:], late, strict=True))
+    assert all(same(a, b) for a, b in zip(whole[2:], late, strict=True))
 
 
 def test_augmentation_follows_the_seed(read: Any, make_reader: MakeReader) -> None:
     one, other = read(make_reader(), last=2), read(make_reader(), last=2, seed=4)
 
-    assert not all(same(a.batch, b.batch) for a, b in zip(one, other, strict=True))
+    assert not all(same(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -82,7 +81,7 @@ def test_ranks_share_each_step_without_overlap(read: Any, make_reader: MakeReade
     ]
 
     for step, parts in zip(whole, zip(*ranks, strict=True), strict=True):
-        assert [id for part in parts for id in part.batch.sample_ids] == list(step.batch.sample_ids)
+        assert [id for part in parts for id in part.sample_ids] == list(step.sample_ids)
         assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
 
 
@@ -90,8 +89,8 @@ def test_bad_samples_are_listed_with_their_reason(read: Any, make_reader: MakeRe
     steps = read(make_reader(broken=frozenset({1, 2, 3})), last=2, num_workers=2)
 
     assert steps[0].skipped == (("toy/train/1#detection", "image.corrupt"),)
-    assert steps[0].batch is not None and steps[0].batch.sample_ids == ("toy/train/0#detection",)
-    assert steps[1].batch is None and len(steps[1].skipped) == 2
+    assert steps[0].sample_ids == ("toy/train/0#detection",)
+    assert not steps[1].batches and len(steps[1].skipped) == 2
 
 
 def test_damage_to_the_shards_is_no_skip(read: Any) -> None:

@@ -21,6 +21,7 @@ from dataengine.errors import ModelError
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
 from trainer.config import TrainConfig, encode_settings
+from trainer.data import PartData
 from trainer.encode import encode
 from trainer.train import METRICS, SERVED, train, update
 
@@ -136,8 +137,8 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
 ) -> None:
     whole = collate.collate
 
-    def poisoned(samples: Any, pad_id: int) -> Any:
-        batch = whole(samples, pad_id)
+    def poisoned(samples: Any, pad_id: int, rows: Any = None) -> Any:
+        batch = whole(samples, pad_id, rows)
         if batch.sample_ids[0] == "toy/train/2#detection":
             batch.tiles_T3SS.fill_(float("nan"))
         return batch
@@ -171,9 +172,9 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(
     before = {name: value.clone() for name, value in model.state_dict().items()}
     overflow = model.language.embeddings.weight.register_hook(lambda gradient: gradient / 0)
 
-    output, grad_norm = update(make_run(), model, optimizer, batch, step=0)
+    output, grad_norm = update(make_run(), model, optimizer, [PartData(batches=(batch,))], step=0)
     overflow.remove()
-    _, healthy_norm = update(make_run(), model, optimizer, batch, step=0)
+    _, healthy_norm = update(make_run(), model, optimizer, [PartData(batches=(batch,))], step=0)
 
     assert torch.isfinite(output.loss) and not math.isfinite(grad_norm) and math.isfinite(healthy_norm)
     moved = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
