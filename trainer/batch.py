@@ -91,8 +91,8 @@ class Batch:
     original_sizes: tuple[tuple[int, int], ...] = ()
     # None where row b is sample b.
     packed: Packed | None = None
-    # One of the micro-batches of a part of a step: its number among them, which seeds its noise, and the number of each
-    # region among the part's. None where the batch is cut from nothing.
+    # Where a part of a step is laid out in micro-batches: this one's number, which seeds its noise, and the number of
+    # each region among those of the part.
     number: int = 0
     region_numbers_R: torch.Tensor | None = None
     # None where the batch is all that its losses are about.

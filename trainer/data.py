@@ -106,12 +106,13 @@ class StepPart:
 class PartData:
     """What one rank computes of a part of a step: the sum of its batches' losses, times `weight`, is the part's.
 
-    There is no batch where every sample was skipped. The last `num_idle` ones only keep this rank in step with the
-    others: their losses count nothing.
+    There is no batch where every sample was skipped. Where the part is `cut`, its one batch is not all of it. The last
+    `num_idle` batches only keep this rank in step with the others: their losses count nothing.
     """
 
     batches: tuple[Batch, ...]
     weight: float = 1.0
+    cut: bool = False
     num_idle: int = 0
 
     @property
@@ -322,6 +323,7 @@ class _Part:
         self.shortened: Counter[str] = Counter()
         self.micro: list[MicroBatch] | None = None
         self.first_region: list[int] = []
+        self.cut = False
         self.loaded: list[list[Future[Encoded | Hole]]] = []
         if loading.lays_out:
             self.prepared = [
@@ -354,6 +356,7 @@ class _Part:
         micro = lay_out(
             samples, loading.packing, loading.micro_batches or MicroBatches(), loading.settings.max_length
         )
+        self.cut = len(micro) > 1 or loading.world > 1 or any(one.packed for one in micro)
         self.micro = share(micro, samples, loading.settings, loading.rank, loading.world)
         self.first_region = [0, *np.cumsum([len(found.sample.regions) for found in samples]).tolist()]
         self.loaded = [
@@ -377,7 +380,9 @@ class _Part:
         if self.loading.world > 1 and (counted or others):
             # Other ranks compute as often, whatever this one lost.
             others += [(counted or others)[-1]] * (len(made) - len(counted) - len(others))
-        return PartData(batches=(*counted, *others), weight=self.part.weight, num_idle=len(others))
+        return PartData(
+            batches=(*counted, *others), weight=self.part.weight, cut=self.cut, num_idle=len(others)
+        )
 
     def _batch(self, micro: MicroBatch, results: Sequence[Encoded | Hole]) -> Batch | None:
         if not micro.idle:

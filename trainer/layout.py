@@ -58,7 +58,7 @@ def lay_out(
         kinds=[_is_upright(samples[row[0]]) for row in rows],
     )
     return [
-        MicroBatch(number=number, rows=[rows[row] for row in part], packed=packed)
+        MicroBatch(number=number, rows=[rows[row] for row in sorted(part)], packed=packed)
         for number, part in enumerate(parts)
     ]
 

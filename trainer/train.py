@@ -124,7 +124,7 @@ def train(
         ):
             _set_rates(optimizer, rates, rate_factor(data.step, config.steps, config.warmup_ratio))
             output, grad_norm = None, 0.0
-            if data.batches:
+            if any(part.batches for part in data.parts):
                 output, grad_norm = update(config, model, optimizer, data.parts, data.step)
                 if not math.isfinite(grad_norm):
                     nonfinite.append(data.step)
@@ -194,10 +194,11 @@ def _accumulate(
     device = next(model.parameters()).device
     whole = _whole(config, model, part, step, noise, device)
     for place, batch in enumerate(part.batches):
-        weight = part.weight if place < len(part.counted) else 0.0
+        idle = place >= len(part.counted)
+        weight = 0.0 if idle else part.weight
         batch = batch.to(device)
         name = noise
-        if whole is not None and batch.region_numbers_R is not None:
+        if whole is not None:
             name = f"{noise}:{batch.number}"
             region_noise_RP = whole.region_noise_RP[batch.region_numbers_R.cpu()]
             batch = replace(batch, whole=replace(whole, region_noise_RP=region_noise_RP))
@@ -205,17 +206,16 @@ def _accumulate(
         with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
             output = model(batch, _generator(config, name, step))
         (output.loss * weight).backward()
-        if place < len(part.counted):
-            yield _weighted(output, weight)
+        yield _weighted(output, weight, 0 if idle else len(batch.sample_ids))
 
 
 def _whole(
     config: TrainConfig, model: VisionLLM, part: PartData, step: int, noise: str, device: torch.device
 ) -> Whole | None:
-    """Return what micro-batches must know of the part that they are cut from; None where its one batch is not cut."""
-    numbers = [batch.region_numbers_R for batch in part.batches if batch.region_numbers_R is not None]
-    if not numbers:
+    """Return what batches must know of the part that they are cut from; None where its one batch is all of it."""
+    if not part.cut:
         return None
+    numbers = [batch.region_numbers_R for batch in part.batches]
     counted = sum((counts(batch) for batch in part.counted), torch.zeros(3, dtype=torch.int64))
     num_regions = max(int(numbers_R.max()) + 1 if len(numbers_R) else 0 for numbers_R in numbers)
     num_pixels = model.config.vision.image_size**2
@@ -229,14 +229,15 @@ def _generator(config: TrainConfig, name: str, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(key(config.seed, name, step) >> 1)
 
 
-def _weighted(output: Output, weight: float) -> Output:
-    """Return an output for the log, without its graph, its losses times their weight in the step's loss."""
+def _weighted(output: Output, weight: float, num_samples: int) -> Output:
+    """Return an output for the log, without its graph: losses times their weight in the step's, and the samples that
+    count."""
     return Output(
         loss=output.loss.detach() * weight,
         losses={name: value * weight for name, value in output.losses.items()},
         detail={name: value * weight for name, value in output.detail.items()},
-        text_loss_B=output.text_loss_B.detach(),
-        text_tokens_B=output.text_tokens_B,
+        text_loss_B=output.text_loss_B.detach()[:num_samples],
+        text_tokens_B=output.text_tokens_B[:num_samples],
     )
 
 
