@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 from dataengine.annotation import LabelSpace
 from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
+from dataengine.pool import Pool
+from dataengine.ranges import Extents, Ranges
+from dataengine.store import Store, StoreSettings, Url
 from dataengine.task import Family
 
 INDEX, SHARDS = "index.parquet", "shards.json"
@@ -60,8 +63,11 @@ class Dropped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     detail: str
 
 
-class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One converted split inside a shard set; `manifest` is its folder relative to the shards."""
+class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One converted split inside a shard set; `manifest` is its folder relative to the shards.
+
+    `group` counts the calls that added to a set of mixed shards: each wrote shards of its own splits alone.
+    """
 
     name: str
     dataset: str
@@ -76,6 +82,7 @@ class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     manifest: str
     ledger: Ledger
     labels: LabelSpace | None
+    group: int = 0
 
 
 class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,11 +98,12 @@ class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     specs: dict[str, Any]
 
 
-def load_set(directory: Path) -> ShardSet:
-    """Read shards.json. Raises ShardError where it is missing or not readable."""
+def load_set(directory: Path | Url, store: Store | None = None) -> ShardSet:
+    """Read shards.json, from the store where there is one. Raises ShardError where it is missing or not readable."""
     path = directory / SHARDS
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ShardSet)
+        data = Path(path).read_bytes() if store is None else store.read_whole(SHARDS)
+        return msgspec.json.decode(data, type=ShardSet)
     except FileNotFoundError as error:
         raise ShardError(f"{path}: no such file; run 'dataengine shard' to finish the set") from error
     except (OSError, msgspec.DecodeError) as error:
@@ -130,13 +138,22 @@ class Places(msgspec.Struct, frozen=True, eq=False):
 
 
 class Index:
-    """Where each sample lies: one row a sample, in the order of the shards, kept as Arrow columns."""
+    """Where each sample lies: one row a sample, in the order of the shards, kept as Arrow columns.
 
-    def __init__(self, directory: Path) -> None:
+    Of shards at a URL, `store` is where they lie, and `settings` says how it is read. Raises ShardError, and StoreError
+    where it cannot be reached.
+    """
+
+    def __init__(self, directory: Path | Url, settings: StoreSettings | None = None) -> None:
         self.directory = directory
-        self.set = load_set(directory)
+        self.store = Store(directory, settings) if isinstance(directory, Url) else None
+        self.set = load_set(directory, self.store)
         try:
-            self.table = pq.read_table(directory / INDEX, memory_map=True)
+            self.table = (
+                pq.read_table(directory / INDEX, memory_map=True)
+                if self.store is None
+                else pq.read_table(pa.BufferReader(self.store.read_whole(INDEX)))
+            )
         except (OSError, pa.ArrowException) as error:
             raise ShardError(
                 f"{directory / INDEX}: cannot be read: {error}; run 'dataengine shard' again"
@@ -181,6 +198,34 @@ class Index:
             image_size=sizes.values.to_numpy(),
             digest=column("digest"),
         )
+
+    @cached_property
+    def _extents(self) -> dict[str, Extents]:
+        columns = self._places
+        starts, ends = columns.json_offset.copy(), columns.json_offset + columns.json_size
+        first = columns.first_image[:-1]
+        shown = np.diff(columns.first_image) > 0
+        if shown.any():
+            lowest = np.minimum.reduceat(columns.image_offset, first[shown])
+            highest = np.maximum.reduceat(columns.image_offset + columns.image_size, first[shown])
+            starts[shown] = np.minimum(starts[shown], lowest)
+            ends[shown] = np.maximum(ends[shown], highest)
+        order = np.lexsort((starts, columns.shard))
+        bounds = np.searchsorted(columns.shard[order], np.arange(len(columns.shards) + 1))
+        return {
+            f"{name}.tar": (starts[order[bounds[i] : bounds[i + 1]]], ends[order[bounds[i] : bounds[i + 1]]])
+            for i, name in enumerate(columns.shards)
+        }
+
+    def extents(self, name: str) -> Extents:
+        """Return the first byte of each sample of a shard, ascending, and the byte after each one's last."""
+        return self._extents[name]
+
+    def open(self) -> Pool | Ranges:
+        """Return what reads pieces of the shards, by name and offset: open files, or requests to the store."""
+        if self.store is not None:
+            return Ranges(self.store, self.extents)
+        return Pool(Path(self.directory))
 
     def place(self, number: int) -> Place:
         """Return where one row's bytes lie: what reading a sample needs, and nothing else."""

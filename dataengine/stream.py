@@ -18,10 +18,11 @@ from dataengine import sample as samples
 from dataengine.errors import Damage, PlanError, ShardError
 from dataengine.index import INDEX, Index, Place
 from dataengine.mix import MAX_POSITION, Plan, plan, slots
-from dataengine.pool import Pool
+from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
 from dataengine.state import Hole, State, union
+from dataengine.store import StoreSettings, Url
 
 BLOCK, MAX_BLOCKS = 512, 8
 
@@ -43,17 +44,19 @@ def sources(index: Index, use: str = "train") -> list[Source]:
 
 
 class Stream:
-    """A shard set in the order of a mixture's plan."""
+    """A shard set in the order of a mixture's plan; with `render`, each pass over a source words its samples anew."""
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | Url,
         recipe: Recipe,
         *,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
+        render: RenderOptions | None = None,
+        store: StoreSettings | None = None,
     ) -> None:
-        self.index = Index(directory)
+        self.index = Index(directory, store)
         found = sources(self.index, use)
         if not found:
             raise PlanError(f"{directory}: no samples with use {use!r}; its sources are "
@@ -61,7 +64,8 @@ class Stream:
         self._check_index(found)
         self.exclusions = dict(exclusions or {})
         self.plan: Plan = plan(found, recipe, self.exclusions)
-        self.pool = Pool(directory)
+        self.pool = self.index.open()
+        self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
         self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
         self._blocks: dict[int, list[int]] = {}
         self._lock = threading.Lock()
@@ -113,8 +117,17 @@ class Stream:
         }
 
     def read(self, position: int) -> tuple[Sample, list[bytes]]:
-        """Return the sample at a position and its pictures' bytes, digests checked. Raises Damage."""
-        return self.read_row(self.row(position))
+        """Return the sample at a position, worded anew where the stream does that, and its pictures' bytes.
+
+        Digests are checked. Raises Damage.
+        """
+        sample, pictures = self.read_row(self.row(position))
+        return self._worded(position, sample), pictures
+
+    def _worded(self, position: int, sample: Sample) -> Sample:
+        if self.renderer is None:
+            return sample
+        return self.renderer.render(sample, self.plan[position].epoch)
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""
@@ -122,7 +135,8 @@ class Stream:
         if (known := self._holes.get(number)) is not None:
             return msgspec.structs.replace(known, position=position)
         try:
-            return self.read_row(number)
+            sample, pictures = self.read_row(number)
+            return self._worded(position, sample), pictures
         except Damage as damage:
             return self._damaged(position, damage)
 
@@ -134,7 +148,7 @@ class Stream:
         """
         number = self.row(position)
         try:
-            return self._sample(number, self.index.place(number))
+            return self._worded(position, self._sample(number, self.index.place(number)))
         except Damage as damage:
             return self._damaged(position, damage)
 
@@ -180,7 +194,10 @@ class Stream:
             self._holes[int(rows[hole.index])] = hole
 
     def read_row(self, number: int) -> tuple[Sample, list[bytes]]:
-        """Return the sample of an index row and its pictures' bytes. Raises Damage, naming file and offset."""
+        """Return the sample of an index row as it is stored, and its pictures' bytes.
+
+        Raises Damage, naming file and offset.
+        """
         place = self.index.place(number)
         name = f"{place.shard}.tar"
         sample = self._sample(number, place)
@@ -212,7 +229,7 @@ class Stream:
             directory, sample_id = self.index.directory, self.index.row(number)["id"]
             raise Damage(
                 f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"
-                f" rebuild it with 'dataengine shard {directory} --rebuild --only {name}'",
+                f" {self.pool.mend(name)}",
                 reason="shard.damaged", file=name, offset=offset,
             )  # fmt: skip
         return data

@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from dataengine import images
 from dataengine.errors import Quarantine, Skip
-from dataengine.mix import Recipe, slots
-from dataengine.sample import Sample, measure_of
+from dataengine.mix import Recipe, StepPart, slots
+from dataengine.render import RenderOptions
+from dataengine.sample import Sample
 from dataengine.state import Hole
+from dataengine.store import StoreSettings, Url
 from dataengine.stream import Stream
 from trainer.batch import Batch
 from trainer.collate import collate
 from trainer.config import MicroBatches, Packing
-from trainer.encode import TEXT, Encoded, EncodeSettings, Prepared, encode, fill, prepare
+from trainer.encode import TEXT, Encoded, EncodeSettings, Measured, encode_files, fill_files, measure
 from trainer.layout import MicroBatch, lay_out, share
-from trainer.views import Pixels
 
 T = TypeVar("T")
 
@@ -86,20 +86,22 @@ class ShardReader:
         """Never read the samples of holes that were found before. Raises PlanError where there are none such."""
         self.stream.remember(holes)
 
+    def parts(self, step: int) -> tuple[StepPart, ...]:
+        """Return the parts of a step, by the mixture's mode."""
+        return self.stream.plan.parts(step)
 
-def open_shards(directory: Path, recipe: Recipe) -> ShardReader:
-    """Return a reader of the training sources of a shard set. Raises ShardError or PlanError."""
-    return ShardReader(Stream(directory, recipe))
 
+def open_shards(
+    directory: Path | Url,
+    recipe: Recipe,
+    render: RenderOptions | None = None,
+    store: StoreSettings | None = None,
+) -> ShardReader:
+    """Return a reader of the training sources of a shard set, whose samples `render` words anew in each pass.
 
-@dataclass(frozen=True, kw_only=True)
-class StepPart:
-    """A part of a step: positions [start, stop) of one decoder family, and the weight of its loss."""
-
-    family: str
-    start: int
-    stop: int
-    weight: float
+    Raises ShardError, StoreError or PlanError.
+    """
+    return ShardReader(Stream(directory, recipe, render=render, store=store))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,21 +236,17 @@ class _Loading:
         found = self.reader.read(position)
         if isinstance(found, Hole):
             return found
-        sample, pictures = found
         return self._or_hole(
-            position,
-            lambda: encode(
-                sample, _decode(sample, pictures), self.tokenizer, self.settings, self._chance(position)
-            ),
+            position, encode_files, *found, self.tokenizer, self.settings, self._chance(position)
         )
 
-    def prepare(self, position: int) -> Prepared | Hole:
+    def measure(self, position: int) -> Measured | Hole:
         """Return the sample at a position without its pictures, or its hole, the same on every rank."""
         sample = self.reader.describe(position)
         if isinstance(sample, Hole):
             return sample
         found = self._or_hole(
-            position, lambda: prepare(sample, self.tokenizer, self.settings, self._chance(position))
+            position, measure, sample, self.tokenizer, self.settings, self._chance(position)
         )
         most = None if self.packing is None else self.packing.max_tiles
         if isinstance(found, Hole) or found.family != TEXT or most is None or found.num_tiles <= most:
@@ -256,20 +254,19 @@ class _Loading:
         detail = f"{found.num_tiles} tiles, at most {most} fit"
         return self.reader.hole(position, "image.too_many_tiles", detail, lasts=False)
 
-    def finish(self, position: int, prepared: Prepared) -> Encoded | Hole:
-        """Return a prepared sample as tensors, or its hole."""
+    def finish(self, position: int, measured: Measured) -> Encoded | Hole:
+        """Return a measured sample as tensors, or its hole."""
         found = self.reader.read(position)
         if isinstance(found, Hole):
             return found
-        sample, pictures = found
-        return self._or_hole(position, lambda: fill(prepared, _decode(sample, pictures), self.settings))
+        return self._or_hole(position, fill_files, measured, found[1], self.settings)
 
     def _chance(self, position: int) -> random.Random:
         return random.Random(f"{self.seed}:{position}")
 
-    def _or_hole(self, position: int, make: Callable[[], T]) -> T | Hole:
+    def _or_hole(self, position: int, make: Callable[..., T], *args: Any) -> T | Hole:
         try:
-            return make()
+            return make(*args)
         except (Skip, Quarantine) as error:
             return self.reader.hole(position, error.reason, error.detail, lasts=isinstance(error, Quarantine))
 
@@ -315,7 +312,7 @@ class _Step:
 
 
 class _Part:
-    """A part of a step in the making: its samples are loaded at once, or prepared, laid out, and finished."""
+    """A part of a step in the making: its samples are loaded at once, or measured, laid out, and finished."""
 
     def __init__(self, loading: _Loading, executor: ThreadPoolExecutor | None, part: StepPart) -> None:
         self.loading, self.executor, self.part = loading, executor, part
@@ -326,8 +323,8 @@ class _Part:
         self.cut = False
         self.loaded: list[list[Future[Encoded | Hole]]] = []
         if loading.lays_out:
-            self.prepared = [
-                self._start(loading.prepare, position) for position in range(part.start, part.stop)
+            self.measured = [
+                self._start(loading.measure, position) for position in range(part.start, part.stop)
             ]
             return
         own = _own(part, loading.rank, loading.world)
@@ -335,24 +332,24 @@ class _Part:
         self.loaded = [[self._start(loading.load, position) for position in own]]
 
     def go_on(self) -> None:
-        """Lay the part out if all of its samples are prepared."""
-        if self.micro is None and all(future.done() for future in self.prepared):
+        """Lay the part out if all of its samples are measured."""
+        if self.micro is None and all(future.done() for future in self.measured):
             self.lay_out()
 
     def lay_out(self) -> None:
-        """Wait until all samples are prepared, lay them out and begin to finish this rank's, once."""
+        """Wait until all samples are measured, lay them out and begin to finish this rank's, once."""
         if self.micro is not None:
             return
         loading, own = self.loading, _own(self.part, self.loading.rank, self.loading.world)
         positions, samples = [], []
-        for position, future in enumerate(self.prepared, self.part.start):
+        for position, future in enumerate(self.measured, self.part.start):
             found = future.result()
-            if isinstance(found, Prepared):
+            if isinstance(found, Measured):
                 positions.append(position)
                 samples.append(found)
             elif position in own:
                 self.holes.append(found)  # every rank knows it, one tells
-        self.prepared = []
+        self.measured = []
         micro = lay_out(
             samples, loading.packing, loading.micro_batches or MicroBatches(), loading.settings.max_length
         )
@@ -420,7 +417,3 @@ def _own(part: StepPart, rank: int, world: int) -> range:
     """Return a rank's even part of the positions."""
     size = part.stop - part.start
     return range(part.start + rank * size // world, part.start + (rank + 1) * size // world)
-
-
-def _decode(sample: Sample, pictures: Sequence[bytes]) -> list[Pixels]:
-    return [images.show(data, measure_of(sample, number)) for number, data in enumerate(pictures)]

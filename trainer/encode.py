@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from dataengine import tokens
 from dataengine.annotation import Box, Turn
 from dataengine.errors import ModelError, Skip
+from dataengine.images import REDUCTIONS, show
 from dataengine.sample import (
     ImageTargets,
     InstanceTargets,
@@ -26,6 +27,7 @@ from dataengine.sample import (
     Sample,
     TargetInstance,
     TextTargets,
+    measure_of,
 )
 from dataengine.wording import joined
 from trainer import views
@@ -71,6 +73,7 @@ class EncodeSettings:
     `num_queries` are the placeholders after each routing token, `readers` the tokens that each family's decoder reads.
     `decoder_short` are sides of which one is drawn in training (the last one otherwise), in pixels; `max_length`
     counts tokens after pictures and queries are expanded. Mirroring needs a random generator and `flip_ratio` > 0.
+    Pictures of at least `reduce_from` pixels may be decoded at a part of their size (see `needed`); None: none is.
     """
 
     tile_side: int
@@ -80,6 +83,7 @@ class EncodeSettings:
     decoder_short: tuple[int, ...] = (800,)
     decoder_longest: int = 1333
     flip_ratio: float = 0.0
+    reduce_from: int | None = None
     flip_never: frozenset[str] = frozenset({"ocr", "text_detection", "text_spotting"})
     num_queries: Mapping[str, int] = field(default_factory=_default_queries)
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=_default_readers)
@@ -125,7 +129,7 @@ def family_of(sample: Sample) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Measured:
     """A sample with all that can be said of it without looking at a picture: `fill` makes it an `Encoded`.
 
     `sample` is mirrored (pictures excepted) and shortened already. `tiles_per_image` are those of its input pictures,
@@ -164,12 +168,57 @@ def encode(
     `text.reserved` where a turn holds a token that only the model may use, and ModelError where pictures or targets
     contradict the sample.
     """
-    return fill(prepare(sample, tokenizer, settings, rng), images, settings)
+    return fill(measure(sample, tokenizer, settings, rng), images, settings)
 
 
-def prepare(
+def encode_files(
+    sample: Sample,
+    pictures: Sequence[bytes],
+    tokenizer: PreTrainedTokenizerFast,
+    settings: EncodeSettings,
+    rng: random.Random | None,
+) -> Encoded:
+    """Return what `encode` makes of a sample whose pictures are still files.
+
+    Raises Skip and ModelError as `encode` does, and Quarantine where a picture cannot be decoded.
+    """
+    return fill_files(measure(sample, tokenizer, settings, rng), pictures, settings)
+
+
+def fill_files(measured: Measured, pictures: Sequence[bytes], settings: EncodeSettings) -> Encoded:
+    """Return what `fill` makes of a measured sample whose pictures are still files.
+
+    Raises ModelError as `fill` does, and Quarantine where a picture cannot be decoded.
+    """
+    images = [
+        show(data, measure_of(measured.sample, number), needed(measured, number, settings))
+        for number, data in enumerate(pictures)
+    ]
+    return fill(measured, images, settings)
+
+
+def needed(measured: Measured, number: int, settings: EncodeSettings) -> tuple[int, int] | None:
+    """Return the (height, width) that no view of a sample's picture exceeds; None where it is to be decoded whole.
+
+    A large photograph shrinks to a few tiles: decoded at half its size or less, it gives nearly the same views without
+    the pixels that would be averaged away. An even part of it has the same ratio and covers the grid, so that it is
+    tiled alike.
+    """
+    image = measured.sample.images[number]
+    if settings.reduce_from is None or image.width * image.height < settings.reduce_from:
+        return None
+    if image.role != "input":
+        return None
+    columns, rows = choose_grid(image.width, image.height, settings.tile_side, settings.max_tiles)
+    height, width = rows * settings.tile_side, columns * settings.tile_side
+    if measured.decoder_size is not None and number == measured.sample.object_image:
+        height, width = max(height, measured.decoder_size[1]), max(width, measured.decoder_size[0])
+    return height, width
+
+
+def measure(
     sample: Sample, tokenizer: PreTrainedTokenizerFast, settings: EncodeSettings, rng: random.Random | None
-) -> Prepared:
+) -> Measured:
     """Return what `encode` makes of a sample before it looks at a picture; it draws the same chance from `rng`.
 
     Raises Skip as `encode` does.
@@ -187,7 +236,7 @@ def prepare(
         short = rng.choice(settings.decoder_short) if rng is not None else settings.decoder_short[-1]
         shown = sample.images[sample.object_image]
         decoder_size = views.decoder_size(shown.width, shown.height, short, settings.decoder_longest)
-    return Prepared(
+    return Measured(
         sample=sample,
         mirrored=mirrored,
         family=family,
@@ -198,14 +247,15 @@ def prepare(
     )
 
 
-def fill(prepared: Prepared, images: Sequence[Pixels], settings: EncodeSettings) -> Encoded:
-    """Return a prepared sample with its decoded pictures (all of them, in its order, not mirrored) as tensors.
+def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings) -> Encoded:
+    """Return a measured sample with its decoded pictures (all of them, in its order, not mirrored) as tensors.
 
-    Raises ModelError where pictures or targets contradict the sample.
+    A picture may be an even part of its size, as long as it is not smaller than what is `needed` of it. Raises
+    ModelError where pictures or targets contradict the sample.
     """
-    sample, text, family = prepared.sample, prepared.text, prepared.family
+    sample, text, family = measured.sample, measured.text, measured.family
     _check_pictures(sample, images)
-    if prepared.mirrored:
+    if measured.mirrored:
         images = [views.mirror(image) for image in images]
     inputs = _input_images(sample)
     # Where no decoder answers, queries still stand after the tokens of those that could: the text must look the same.
@@ -213,7 +263,7 @@ def fill(prepared: Prepared, images: Sequence[Pixels], settings: EncodeSettings)
     groups = [k for k, route in enumerate(sample.routes) if route.token in read]
     tiles = [views.tile_view(images[index], settings.tile_side, settings.max_tiles) for index in inputs]
     last_tile = dict(
-        zip(inputs, (end - 1 for end in itertools.accumulate(prepared.tiles_per_image)), strict=True)
+        zip(inputs, (end - 1 for end in itertools.accumulate(measured.tiles_per_image)), strict=True)
     )
     regions = [
         views.region_mask(
@@ -222,9 +272,9 @@ def fill(prepared: Prepared, images: Sequence[Pixels], settings: EncodeSettings)
         for region in sample.regions
     ]
     image_3HW, original_size = None, (0, 0)
-    if prepared.decoder_size is not None:
+    if measured.decoder_size is not None:
         shown = sample.object_image
-        image_3HW = views.decoder_view(images[shown], prepared.decoder_size)
+        image_3HW = views.decoder_view(images[shown], measured.decoder_size)
         original_size = (sample.images[shown].height, sample.images[shown].width)
     side = settings.tile_side
     return Encoded(
@@ -234,7 +284,7 @@ def fill(prepared: Prepared, images: Sequence[Pixels], settings: EncodeSettings)
         input_ids_L=text.input_ids_L,
         labels_L=text.labels_L,
         tiles_T3SS=torch.cat(tiles) if tiles else torch.zeros((0, 3, side, side)),
-        tiles_per_image=prepared.tiles_per_image,
+        tiles_per_image=measured.tiles_per_image,
         regions_RSS=torch.stack(regions) if regions else torch.zeros((0, side, side), dtype=torch.bool),
         region_tile_R=torch.tensor([last_tile[region.image] for region in sample.regions], dtype=torch.int64),
         groups=tuple(text.routing[k] for k in groups),
@@ -242,7 +292,7 @@ def fill(prepared: Prepared, images: Sequence[Pixels], settings: EncodeSettings)
         image_3HW=image_3HW,
         original_size=original_size,
         targets=_object_targets(sample, [sample.routes[k].name for k in groups], image_3HW),
-        shortened=prepared.shortened,
+        shortened=measured.shortened,
     )
 
 
@@ -252,9 +302,11 @@ def _check_pictures(sample: Sample, images: Sequence[Pixels]) -> None:
             f"{sample.id}: {len(images)} pictures were decoded, expected {len(sample.images)}; read them all"
         )
     for position, (stated, image) in enumerate(zip(sample.images, images, strict=True)):
-        if (stated.width, stated.height) != (image.shape[1], image.shape[0]):
+        height, width = image.shape[:2]
+        by = stated.height // height
+        if by not in REDUCTIONS or (stated.width, stated.height) != (by * width, by * height):
             raise ModelError(
-                f"{sample.id}: images[{position}] is {image.shape[1]} x {image.shape[0]}, expected {stated.width} x"
+                f"{sample.id}: images[{position}] is {width} x {height}, expected {stated.width} x"
                 f" {stated.height}; convert the dataset again"
             )
 

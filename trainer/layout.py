@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from dataengine.pack import bucket, deal, pack
 from trainer.config import MicroBatches, Packing
-from trainer.encode import TEXT, EncodeSettings, Prepared
+from trainer.encode import TEXT, EncodeSettings, Measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """Rows of samples, by their places among the prepared ones; where it is `packed`, a row may have several.
+    """Rows of samples, by their places among the measured ones; where it is `packed`, a row may have several.
 
     `number` counts the micro-batches of a part. An `idle` one only keeps a rank in step with the others: it is another
     rank's, and its loss counts nothing.
@@ -29,7 +29,7 @@ class MicroBatch:
 
 
 def lay_out(
-    samples: Sequence[Prepared],
+    samples: Sequence[Measured],
     packing: Packing | None,
     limits: MicroBatches,
     max_length: int,
@@ -64,7 +64,7 @@ def lay_out(
 
 
 def share(
-    found: Sequence[MicroBatch], samples: Sequence[Prepared], settings: EncodeSettings, rank: int, world: int
+    found: Sequence[MicroBatch], samples: Sequence[Measured], settings: EncodeSettings, rank: int, world: int
 ) -> list[MicroBatch]:
     """Return the micro-batches of one rank, as many as every other rank's; the cheapest is run idly where they lack.
 
@@ -79,12 +79,12 @@ def share(
     return dealt
 
 
-def _is_upright(sample: Prepared) -> int:
+def _is_upright(sample: Measured) -> int:
     """Return 1 where the decoder picture is upright: beside a flat one, each is padded to both sides."""
     return int(sample.decoder_size is not None and sample.decoder_size[0] < sample.decoder_size[1])
 
 
-def _cost(sample: Prepared, settings: EncodeSettings) -> int:
+def _cost(sample: Measured, settings: EncodeSettings) -> int:
     """Return about how much work a sample is: tokens for the language model, and those of its tiles once more for the
     image encoder."""
     return sample.num_tokens + sample.num_tiles * settings.tokens_per_tile

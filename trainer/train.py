@@ -25,6 +25,7 @@ from dataengine.errors import ModelError
 from dataengine.files import make_folder
 from dataengine.mix import key
 from dataengine.state import Hole, check_budget, union
+from dataengine.store import locate
 from trainer import checkpoint as checkpoints
 from trainer.batch import Batch, Whole, counts
 from trainer.checkpoint import Checkpoint, Record
@@ -36,8 +37,9 @@ from trainer.config import (
     model_config,
     rate_factor,
     recipe_of,
+    render_of,
 )
-from trainer.data import PartData, Reader, StepData, batches, open_shards
+from trainer.data import PartData, Reader, ShardReader, StepData, batches, open_shards
 from trainer.losses import mean_count
 from trainer.model.region import region_noise
 from trainer.model.visionllm import Output, VisionLLM
@@ -78,7 +80,7 @@ def train(
     """
     make_folder(out_dir)
     device = _device(config.device)
-    reader = reader or open_shards(Path(config.shards), recipe_of(config))
+    reader = reader or open_shards(locate(config.shards), recipe_of(config), render_of(config), config.store)
     found = checkpoints.newest(out_dir / CHECKPOINTS)
     tokenizer = _tokenizer(config, found)
     model = VisionLLM(model_config(config, tokenizer.get_vocab())).to(device)
@@ -119,6 +121,7 @@ def train(
             last_step=config.steps,
             packing=config.pack,
             micro_batches=config.micro_batch,
+            parts=reader.parts if isinstance(reader, ShardReader) else None,
             num_workers=config.num_workers,
             prefetch=config.prefetch,
         ):

@@ -8,6 +8,7 @@ The answer names each class with its routing token, so the same list stands in q
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 import msgspec
 
@@ -16,7 +17,15 @@ from dataengine.errors import Quarantine, Skip
 from dataengine.geometry import box_area, rle_area, rle_union
 from dataengine.permute import shuffle
 from dataengine.prompts import choose
-from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetInstance
+from dataengine.sample import (
+    InstanceTargets,
+    KeypointTargets,
+    Prompt,
+    Rendering,
+    Route,
+    Sample,
+    TargetInstance,
+)
 from dataengine.task import Task, Unit, objects
 from dataengine.wording import joined, pictures
 
@@ -78,6 +87,38 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=answer.id),
     )
+
+
+def recover(
+    annotation: Annotation, sample: Sample, task: Task, unsure: Collection[str] | None
+) -> tuple[Annotation, Unit]:
+    """Return the facts of a sample from which `build` names other classes: those that may be named are negatives.
+
+    `annotation` is what the sample says of its pictures, `unsure` as in `dataengine.render.rerender`.
+    """
+    names = task.labels.names if task.labels is not None else ()
+    known = with_absent(annotation, sample, names, unsure)
+    return known, known
+
+
+def with_absent(
+    annotation: Annotation, sample: Sample, names: Collection[str], unsure: Collection[str] | None
+) -> Annotation:
+    """Return the annotation with all classes that are absent for sure as negatives, and no others absent.
+
+    Those are the classes that the sample names as absent, and its verified ones; where its labels are exhaustive, and
+    `unsure` says of which classes that does not hold, all other `names` too.
+    """
+    targets = sample.targets
+    assert isinstance(targets, InstanceTargets | KeypointTargets)
+    present = {item.label for item in targets.instances}
+    absent = {route.name for route in sample.routes if route.kind == "category"}
+    if isinstance(targets, InstanceTargets):
+        absent |= set(targets.negatives)
+    # Where labels are not exhaustive, the builder has told nothing of what is unsure.
+    if unsure is not None:
+        absent |= set(names) - set(unsure)
+    return msgspec.structs.replace(annotation, negatives=tuple(sorted(absent - present)), exhaustive=False)
 
 
 def _void(annotation: Annotation) -> Rle | None:

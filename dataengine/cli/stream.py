@@ -20,11 +20,12 @@ from dataengine.cli.output import json_option, print_json, print_table, size_tex
 from dataengine.errors import PlanError
 from dataengine.shares import Mode, Policy
 from dataengine.simulate import Run, simulate
+from dataengine.store import Url, locate
 from dataengine.stream import Stream, recipe
 
 
 @click.command("stream")
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=locate)
 @seed_option
 @click.option("--position", type=click.IntRange(0), default=0, show_default=True, help="First position.")
 @click.option(
@@ -57,7 +58,7 @@ from dataengine.stream import Stream, recipe
 @batch_option
 @json_option
 def command(
-    shards: Path,
+    shards: Path | Url,
     seed: int,
     position: int,
     count: int,

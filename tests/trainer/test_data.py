@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ import torch
 
 from dataengine.errors import ShardError
 from dataengine.sample import Sample
+from dataengine.shares import Recipe
 from trainer.config import TrainConfig, encode_settings, model_config
-from trainer.data import StepData, batches
+from trainer.data import StepData, batches, open_shards
 from trainer.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(
@@ -93,7 +96,25 @@ def test_bad_samples_are_listed_with_their_reason(read: Any, make_reader: MakeRe
     assert not steps[1].batches and len(steps[1].skipped) == 2
 
 
-def test_damage_to_the_shards_is_no_skip(read: Any) -> None:
+def test_damaged_shards_cost_their_samples_and_no_other(read: Any, tiny_shards: Path, tmp_path: Path) -> None:
+    recipe = Recipe(seed=3, global_batch=3, policy="proportional", mode="unmixed")
+    whole = read(open_shards(tiny_shards, recipe), batch=3, last=3)
+    folder = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    (folder / "tiny-detection-train-000001.tar").unlink()
+
+    steps = read(open_shards(folder, recipe), batch=3, last=3, num_workers=2)
+
+    holes = [hole for step in steps for hole in step.holes]
+    assert sorted((hole.id, hole.reason) for hole in holes) == [
+        ("tiny/train/3#detection", "shard.unreadable"),
+        ("tiny/train/4#detection", "shard.unreadable"),
+    ]
+    for step, intact in zip(steps, whole, strict=True):
+        lost = {hole.id for hole in step.holes}
+        assert [i for i in intact.sample_ids if i not in lost] == list(step.sample_ids)
+
+
+def test_shards_that_cannot_be_opened_end_the_run(read: Any) -> None:
     class Damaged:
         digest = "toy"
 
