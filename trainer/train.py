@@ -138,7 +138,7 @@ def train(
             _write(served, {"step": step, "ids": data.sample_ids, "skipped": dict(data.skipped)})
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if step % config.log_every == 0 or step == config.steps or not math.isfinite(grad_norm):
-                line = _metrics(data, output, grad_norm, optimizer, seconds)
+                line = _metrics(data, output, grad_norm, optimizer, seconds, _most_tokens(config))
                 _write(metrics, line)
                 progress(step - reported, f"step {step} of {config.steps}, {_describe(line)}")
                 reported = step
@@ -341,6 +341,7 @@ def _metrics(
     grad_norm: float,
     optimizer: torch.optim.Optimizer,
     seconds: float,
+    most_tokens: int | None,
 ) -> dict[str, Any]:
     """Return a line of metrics.jsonl. `tasks` are mean text losses: a decoder's terms belong to the whole batch."""
     terms, tasks = {}, {}
@@ -366,22 +367,31 @@ def _metrics(
         "updated": output is not None and math.isfinite(grad_norm),
         "samples_per_s": len(data.sample_ids) / seconds,
         "stall_share": min(data.wait_s / seconds, 1.0),
-        **_extent(data.batches),
+        **_extent(data.batches, most_tokens),
     }
 
 
-def _extent(batches: Sequence[Batch]) -> dict[str, Any]:
+def _most_tokens(config: TrainConfig) -> int | None:
+    return None if config.pack is None else config.pack.max_tokens or config.max_length
+
+
+def _extent(batches: Sequence[Batch], most_tokens: int | None) -> dict[str, Any]:
     """Return how large a step was: micro-batches, sequences (rows), tokens, tiles, and the share of padding in its
-    positions."""
+    positions. Where samples are packed, `fill` is the share of tokens in what its sequences could hold."""
     positions = sum(batch.input_ids_BL.numel() for batch in batches)
     tokens = sum(int(batch.attention_mask_BL.sum()) for batch in batches)
-    return {
+    found: dict[str, Any] = {
         "micro_batches": len(batches),
         "sequences": sum(len(batch.input_ids_BL) for batch in batches),
         "tokens": tokens,
         "tiles": sum(len(batch.tiles_T3SS) for batch in batches),
         "padding": 1 - tokens / positions if positions else 0.0,
     }
+    packed = [batch for batch in batches if batch.packed is not None]
+    if packed and most_tokens is not None:
+        held = sum(int(batch.attention_mask_BL.sum()) for batch in packed)
+        found["fill"] = held / (most_tokens * sum(len(batch.input_ids_BL) for batch in packed))
+    return found
 
 
 def _describe(line: dict[str, Any]) -> str:
@@ -391,7 +401,8 @@ def _describe(line: dict[str, Any]) -> str:
         if line["updated"] or line["loss"] is None
         else f", not finite, no update: {', '.join(line['ids'])}"
     )
-    rates = f"{line['samples_per_s']:.1f} samples/s, padding {line['padding']:.0%}"
+    fill = f", fill {line['fill']:.0%}" if "fill" in line else ""
+    rates = f"{line['samples_per_s']:.1f} samples/s, padding {line['padding']:.0%}{fill}"
     return f"{loss}, {rates}, data stall {line['stall_share']:.0%}{note}"
 
 
