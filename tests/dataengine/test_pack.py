@@ -95,6 +95,7 @@ def test_the_work_is_spread_evenly_where_sequences_come_in_multiples() -> None:
 def test_ties_go_to_the_earlier_sample() -> None:
     assert pack([5, 5, 5, 5, 5], 10) == [[0, 1], [2, 3], [4]]
     assert pack([5, 5, 5], 10, tiles=[2, 1, 1], max_tiles=2) == [[0], [1, 2]]
+    assert pack([5, 5, 5], 10, tiles=[1, 1, 1], max_tiles=2) == [[0, 1], [2]]
     assert pack([1, 9], 10) == [[0, 1]]
 
 

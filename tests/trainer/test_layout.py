@@ -303,6 +303,21 @@ def test_what_is_wrong_with_pictures_moves_no_other_sample_and_is_told_once(
     assert len({len(ranked.parts[0].batches) for ranked in ranks}) == 1
 
 
+def test_what_another_step_found_out_about_a_picture_changes_no_layout(
+    run_config: TrainConfig, read: Any
+) -> None:
+    recipe = Recipe(seed=1, global_batch=BATCH, policy="uniform", mode="unmixed")
+    knowing = open_shards(Path(run_config.shards), recipe)
+    bad = knowing.hole(BATCH + 1, "image.corrupt", "found before", lasts=True).id
+    (whole,) = read(first=1, last=2, **PACK, **CUT)
+
+    (step,) = read(first=1, last=2, from_reader=knowing, **PACK, **CUT)
+
+    assert [batch.number for batch in step.batches] == [batch.number for batch in whole.batches]
+    for batch, expected in zip(step.batches, whole.batches, strict=True):
+        assert batch.sample_ids == tuple(name for name in expected.sample_ids if name != bad)
+
+
 def test_a_rank_that_loses_a_whole_micro_batch_computes_as_often_as_the_others(
     read: Any, reader: ShardReader
 ) -> None:
