@@ -16,7 +16,7 @@ import xxhash
 
 from dataengine import sample as samples
 from dataengine.errors import Damage, PlanError, ShardError
-from dataengine.index import INDEX, Index
+from dataengine.index import INDEX, Index, Place
 from dataengine.mix import MAX_POSITION, Plan, plan, slots
 from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
@@ -127,13 +127,14 @@ class Stream:
 
         Digests are checked. Raises Damage.
         """
-        return self._worded(position, self.row(position))
-
-    def _worded(self, position: int, number: int) -> tuple[Sample, list[bytes]]:
+        number = self.row(position)
         sample, pictures = self.read_row(number)
-        if self.renderer is not None:
-            sample = self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
-        return sample, pictures
+        return self._worded(position, number, sample), pictures
+
+    def _worded(self, position: int, number: int, sample: Sample) -> Sample:
+        if self.renderer is None:
+            return sample
+        return self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""
@@ -141,11 +142,22 @@ class Stream:
         if (known := self._holes.get(number)) is not None:
             return msgspec.structs.replace(known, position=position)
         try:
-            return self._worded(position, number)
+            sample, pictures = self.read_row(number)
+            return self._worded(position, number, sample), pictures
         except Damage as damage:
-            return self.hole(
-                position, damage.reason, str(damage), place=(damage.file, damage.offset), lasts=True
-            )
+            return self._damaged(position, damage)
+
+    def describe(self, position: int) -> Sample | Hole:
+        """Return the sample at a position without its pictures, or the hole that damage to its JSON leaves.
+
+        A sample whose pictures proved bad is described all the same: what is laid out by descriptions must not depend
+        on who has read what before.
+        """
+        number = self.row(position)
+        try:
+            return self._worded(position, number, self._sample(number, self.index.place(number)))
+        except Damage as damage:
+            return self._damaged(position, damage)
 
     def hole(
         self, position: int, reason: str, detail: str, *, lasts: bool, place: tuple[str, int] | None = None
@@ -173,6 +185,10 @@ class Stream:
             self._holes.setdefault(number, found)
         return found
 
+    def _damaged(self, position: int, damage: Damage) -> Hole:
+        place = (damage.file, damage.offset)
+        return self.hole(position, damage.reason, str(damage), place=place, lasts=True)
+
     def remember(self, holes: Iterable[Hole]) -> None:
         """Never read the samples of holes that an earlier run, or another rank, found. Raises PlanError."""
         for hole in holes:
@@ -191,20 +207,24 @@ class Stream:
         """
         place = self.index.place(number)
         name = f"{place.shard}.tar"
+        sample = self._sample(number, place)
+        pictures = [
+            self._piece(number, name, offset, size, image.digest)
+            for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
+        ]
+        return sample, pictures
+
+    def _sample(self, number: int, place: Place) -> Sample:
+        name = f"{place.shard}.tar"
         encoded = self._piece(number, name, place.json_offset, place.json_size, place.digest)
         try:
-            sample = samples.decode(encoded)
+            return samples.decode(encoded)
         except msgspec.DecodeError as error:
             raise Damage(
                 f"{self.index.directory / name}: offset {place.json_offset}: not a sample of this version: {error};"
                 " run 'dataengine shard' again",
                 reason="shard.schema", file=name, offset=place.json_offset,
             ) from error  # fmt: skip
-        pictures = [
-            self._piece(number, name, offset, size, image.digest)
-            for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
-        ]
-        return sample, pictures
 
     def _piece(self, number: int, name: str, offset: int, size: int, digest: str | None) -> bytes:
         """Return a part of a sample whose bytes have this digest. Raises Damage."""

@@ -58,7 +58,9 @@ def dump(index: Index, progress: Progress = lambda count, text: None) -> Path:
 
 def _folder(index: Index) -> Path:
     if not isinstance(index.directory, Path):
-        raise ShardError(f"{index.directory}: is no folder of this machine, expected one to write into; copy it")
+        raise ShardError(
+            f"{index.directory}: is no folder of this machine, expected one to write into; copy it"
+        )
     return index.directory
 
 
