@@ -89,7 +89,7 @@ def raw_stream(data: Data) -> None:
     """C1: every sample once a pass, bytes alone; ours in training order with digests checked."""
     shards, size = data.photos / "shards", data.size
     tars, folders = tars_of(shards), converted(data, shards, "photos")
-    each = {"passes": size.passes}
+    each: dict[str, Any] = {"passes": size.passes}
     report(data, "C1 raw stream", [
         ours("raw", shards=str(shards), **each),
         peer("webdataset", "raw", tars=tars, **each),
@@ -153,7 +153,7 @@ def mixed_sources(data: Data) -> None:
     # Peers know a source by what its tar is called.
     shares = {name.replace("/", "-"): share for name, share in data.shares.items()}
     names = sorted(shares)
-    each = {"shares": shares, "most": data.size.draws}
+    each: dict[str, Any] = {"shares": shares, "most": data.size.draws}
     tars = dict(zip(names, tars_of(shards), strict=True))
     folders = many_formats(data)
     facts = ("first_s", "files", "threads", "memory_mb", "prefix_error", "state_bytes")
@@ -215,7 +215,7 @@ def resuming(data: Data) -> None:
     tars, folders = tars_of(shards), converted(data, shards, "photos")
     for before, after in ((2, 2), (2, 1), (1, 2)):
         for at in (0.1, 0.5, 0.9) if before == after else (0.5,):
-            each = {"at": at, "before": before, "after": after}
+            each: dict[str, Any] = {"at": at, "before": before, "after": after}
             facts(data, f"C6 resume at {at:.0%}, {before} to {after} workers", [
                 ours("resume", shards=str(shards), **each),
                 peer("Energon", "resume", folder=folders["Energon"], count=count, **each),
@@ -248,7 +248,7 @@ def crashing(data: Data) -> None:
     shards = data.photos / "shards"
     tars, folders = tars_of(shards), converted(data, shards, "photos")
     steps = min(data.size.pictures // 32, 60)
-    contestants = [
+    contestants: list[tuple[str, str, dict[str, Any]]] = [
         ("ours", OURS, {"shards": str(shards)}),
         ("Energon", "Energon", {"folder": folders["Energon"]}),
         ("litData", "litData", {"folder": folders["litData"]}),
@@ -445,8 +445,8 @@ def writing(data: Data) -> None:
     pictures = sorted(str(path) for path in (data.root / "pictures").glob("*.jpg"))
     texts = data.encoded
     out = data.home / "written"
-    each = {"pictures": pictures, "texts": str(texts), "out": str(out)}
-    per = {"samples_per_shard": data.size.samples_a_shard}
+    each: dict[str, Any] = {"pictures": pictures, "texts": str(texts), "out": str(out)}
+    per: dict[str, Any] = {"samples_per_shard": data.size.samples_a_shard}
     report_bytes_apart(data, "C10 write", [
         ours("write", manifests=str(manifests), out=str(out), workers=1, **per),
         ours("write", "dataengine, 2 processes", manifests=str(manifests), out=str(out), workers=2, **per),
