@@ -141,6 +141,11 @@ def section(title: str, lines: Lines) -> str:
         rows.append(f"| {' | '.join(cells)} |")
     any_line = next(iter(lines.values()))
     about = f"Size `{any_line['size']}`, {any_line['cache']}, revision {any_line['revision']}."
+    held_to = next(
+        (line["reference"] for line in lines.values() if line.get("reference", OURS) != OURS), None
+    )
+    if held_to is not None:
+        about += f" Relative to {held_to}."
     goals = [goal.verdict(lines) for goal in GOALS.get(title, [])]
     return (
         "\n".join([f"### {title}", "", about, "", *rows, *(["", "Goals:", *goals] if goals else [])]) + "\n"

@@ -55,15 +55,17 @@ def _short(line: dict[str, Any]) -> str:
 def compare(title: str, measured: dict[str, list[dict[str, Any]]], about: dict[str, Any],
             facts: Sequence[str] = ()) -> None:  # fmt: skip
     """Append a line for each contestant: its median time and CPU time relative to ours, and some facts of it."""
-    ours = measured.get(OURS) or []
-    wall = statistics.median([one["seconds"] for one in ours]) if ours else None
-    cpu = statistics.median([one["cpu_s"] for one in ours]) if ours else None
+    # Without ours, the first that ran is what others are held to.
+    reference = OURS if measured.get(OURS) else next((name for name, runs in measured.items() if runs), OURS)
+    held_to = measured.get(reference) or []
+    wall = statistics.median([one["seconds"] for one in held_to]) if held_to else None
+    cpu = statistics.median([one["cpu_s"] for one in held_to]) if held_to else None
     for name, runs in measured.items():
         if not runs:
             continue
         seconds = [one["seconds"] for one in runs]
         median = statistics.median(seconds)
-        line = {"benchmark": title, "contestant": name, "repeats": len(runs)}
+        line = {"benchmark": title, "contestant": name, "repeats": len(runs), "reference": reference}
         if wall and cpu:
             line |= {
                 "ratio": median / wall,

@@ -488,7 +488,7 @@ def indexing(data: Data) -> None:
     for title, tars in (("photos", tars_of(data.photos / "shards")), ("many members", tars_of(data.foreign))):
         members = contest.run(peer("webdataset", "tarfile_walk", tars=tars))["count"]
         report(data, f"C11 index, {title} ({members:,} members)", [
-            ours("index", tars=tars, out=str(data.home / "indexed")),
+            ours("index", tars=tars, out=str(data.home / "indexed"), members=members),
             peer("webdataset", "tarfile_walk", "tarfile, header by header", tars=tars),
             Contestant(name="tar tvR, as in wds2idx", script="copying", task="tar_list", arguments={"tars": tars}),
             peer("Energon", "prepare", "energon prepare", tars=tars, out=str(data.home / "prepared"), count=members),

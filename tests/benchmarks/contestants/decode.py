@@ -72,7 +72,7 @@ def our_way() -> Callable[[bytes], Any]:
     torch.set_num_threads(1)
 
     def made(data: bytes) -> Any:
-        return views._resize(views._planes(decode(data)), SIDE, SIDE, "bicubic").numpy()
+        return views._resize(views._planes(decode(data, (SIDE, SIDE))), SIDE, SIDE, "bicubic").numpy()
 
     return made
 

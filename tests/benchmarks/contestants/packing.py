@@ -131,7 +131,12 @@ def ours(**arguments: int) -> dict[str, Any]:
         from dataengine import pack
     except ImportError:
         return {"absent": "this revision has no packing"}
-    return _measured(pack.pack, **arguments)
+
+    def packed(items: Sequences, limit: int, images: int) -> list[list[int]]:
+        tokens, tiles = zip(*items, strict=True)
+        return pack.pack(tokens, limit, tiles=tiles, max_tiles=images)
+
+    return _measured(packed, **arguments)
 
 
 TASKS = {"best_fit": best_fit, "first_fit": first_fit, "knapsack": knapsack, "ours": ours}
