@@ -94,11 +94,13 @@ def interleaved(
         for one in contestants:
             if one.name in failures:
                 continue
+            print(f"\r{one.name:<50}", end="", flush=True)
             try:
                 measured[one.name].append(run(one))
             except Failure as error:
                 failures[one.name] = str(error)
                 measured[one.name] = []
+    print("\r", end="")
     work = {(name, one["count"], one.get("bytes")) for name, runs in measured.items() for one in runs}
     if len({each[1:] for each in work}) > 1:
         raise SystemExit(f"contestants disagree on the work: {sorted(work, key=str)}")

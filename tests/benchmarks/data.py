@@ -11,7 +11,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +138,9 @@ def manifests(folder: Path, root: Path, name: str, fields: str, task: str) -> Pa
 class Data:
     """The data of a size; each property makes what it names where it is not there yet."""
 
-    def __init__(self, home: Path, name: str) -> None:
-        self.home, self.name, self.size = home / name, name, SIZES[name]
+    def __init__(self, home: Path, name: str, repeats: int | None = None) -> None:
+        size = SIZES[name]
+        self.home, self.name, self.size = home / name, name, replace(size, repeats=repeats or size.repeats)
 
     @property
     def root(self) -> Path:
@@ -203,7 +204,7 @@ class Data:
         def make(folder: Path) -> None:
             for width, height in ((224, 224), (336, 336), (500, 375), (640, 480), (1024, 768), (1920, 1080)):
                 (folder / f"{width}x{height}").mkdir()
-                for number in range(4 if self.size.repeats == 1 else 24):
+                for number in range(4 if self.name == "tiny" else 24):
                     made = picture(number, width, height)
                     made.save(folder / f"{width}x{height}" / f"{number:03d}.jpg", quality=90)
 

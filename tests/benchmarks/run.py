@@ -1,6 +1,7 @@
 """Side-by-side speed: `make bench`. Ratios and spread are only appended; nothing here is asserted, as tests do.
 
-`run.py [--size small|full] [NAME...]`: names are C1 to C12 and those of `conversion`; all of them without any.
+`run.py [--size small|full] [--repeats N] [NAME...]`: names are C1 to C12 and those of `conversion`; all of them
+without any.
 """
 
 # mypy: disable-error-code="import-not-found, no-any-return, unused-ignore"
@@ -22,11 +23,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--repeats", type=int, help="instead of those of the size")
     given = parser.parse_args()
     wrong = [name for name in given.names if name not in NAMES]
     if wrong:
         parser.error(f"no benchmark {wrong[0]!r}; there are {', '.join(NAMES)}")
-    data = Data(environments.ROOT / "data", given.size)
+    data = Data(environments.ROOT / "data", given.size, given.repeats)
     for name in given.names or NAMES:
         if name in streaming.BENCHMARKS:
             streaming.BENCHMARKS[name](data)

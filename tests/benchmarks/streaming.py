@@ -427,7 +427,7 @@ def packing(data: Data) -> None:
             "buffer": buffer,
             "limit": 4096,
             "images": 18,
-            "count": 16_384 if data.size.repeats > 1 else 512,
+            "count": 512 if data.name == "tiny" else 16_384,
         }
         report(data, f"C9 pack, buffer {buffer}", [
             Contestant(name=name, script="packing", task=task, arguments=arguments)
@@ -499,7 +499,7 @@ def indexing(data: Data) -> None:
 
 def transfer(data: Data) -> None:
     """C12: what it costs to bring batches from workers into the process that trains."""
-    batches = 60 if data.size.repeats > 1 else 4
+    batches = 4 if data.name == "tiny" else 60
     first = {"way": "shm", "dtype": "uint8", "tensors": 1, "batches": batches}
     report(data, "C12 transfer", [
         Contestant(name=name, script="transfer", task="bring", arguments=first | change, environment="webdataset")
