@@ -11,7 +11,8 @@ import math
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -65,7 +66,7 @@ class PlanRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A line of the printed plan. `share`, `samples`, `tokens` and `epochs` are those of the steps asked for.
 
     Of every `cycle` positions `quota` belong to the source where the steps end: exactly, and without a schedule
-    everywhere.
+    everywhere. `size` are the samples of an epoch.
     """
 
     source: str
@@ -78,6 +79,27 @@ class PlanRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     samples: int
     tokens: int
     epochs: float
+    size: int
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The sum of the lines of a task or a dataset; `epochs` is the mean over its samples."""
+
+    name: str
+    share: float
+    samples: int
+    tokens: int
+    epochs: float
+
+
+class SegmentRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a task gives in the steps [start, stop) of a segment: its mean share of them, and its samples."""
+
+    task: str
+    start: int
+    stop: int
+    share: float
+    samples: int
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -198,6 +220,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 samples=count,
                 tokens=count * source.num_tokens // source.num_samples,
                 epochs=count / size,
+                size=size,
             )
             for source, quota, cycle, share, count, size in zip(
                 self.sources,
@@ -209,6 +232,44 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 strict=True,
             )
         ]
+
+
+def segment_rows(plan: Plan, num_steps: int) -> list[SegmentRow]:
+    """Return a row for each segment that begins before step `num_steps`, and each task."""
+    batch = plan.recipe.global_batch
+    starts = [one.start for one in plan.segments if one.start < num_steps * batch]
+    rows = []
+    for start, stop in pairwise([*starts, num_steps * batch]):
+        counts = (plan.counts(stop) - plan.counts(start)).tolist()
+        parts = zip(plan.expected(stop), plan.expected(start), strict=True)
+        by_task: dict[str, tuple[Fraction, int]] = {}
+        for source, (after, before), count in zip(plan.sources, parts, counts, strict=True):
+            share, samples = by_task.get(source.task, (Fraction(0), 0))
+            by_task[source.task] = (share + (after - before) / (stop - start), samples + count)
+        rows += [
+            SegmentRow(
+                task=task, start=start // batch, stop=stop // batch, share=float(share), samples=samples
+            )
+            for task, (share, samples) in sorted(by_task.items())
+        ]
+    return rows
+
+
+def totals(rows: Sequence[PlanRow], by: Literal["task", "dataset"]) -> list[Total]:
+    """Return the sums of a table's lines by task or by dataset, in the order of their names."""
+    groups: dict[str, list[PlanRow]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, by), []).append(row)
+    return [
+        Total(
+            name=name,
+            share=math.fsum(row.share for row in some),
+            samples=sum(row.samples for row in some),
+            tokens=sum(row.tokens for row in some),
+            epochs=sum(row.samples for row in some) / sum(row.size for row in some),
+        )
+        for name, some in sorted(groups.items())
+    ]
 
 
 def plan(
