@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import torch
 import xxhash
+from torch.utils.data import DataLoader
 
 from dataengine.errors import BudgetBroken, PlanError, Quarantine, Skip
 from dataengine.sample import Sample
@@ -107,6 +108,17 @@ def test_spawned_workers_read_the_same(make: Make, straight: Told) -> None:
     loader = StreamLoader(dataset, num_workers=2, multiprocessing_context="spawn")
 
     assert told(iter(loader)) == straight
+
+
+def test_a_lock_that_another_thread_held_at_the_fork_stops_no_worker(make: Make, straight: Told) -> None:
+    dataset = make()
+    stream = dataset.stream()
+
+    with stream._lock, stream.pool._lock:
+        steps = iter(DataLoader(dataset, batch_size=None, num_workers=1, timeout=20))
+        first = told(islice(steps, 1))
+
+    assert first == straight[:1]
 
 
 def test_a_dataset_is_small_to_pickle(make: Make) -> None:
