@@ -108,6 +108,6 @@ def test_a_broken_budget_counts_by_reason_and_names_the_first_three() -> None:
     assert str(caught.value) == (
         "a.tar: 5 bad samples (image.corrupt 2, shard.damaged 3) in 100 positions, expected at most 2 (max_bad_ratio"
         " 0.002 of at least 1000); first a.tar: offset 512: a/t/train/4 at position 4: shard.damaged; a.tar:"
-        " offset 512: a/t/train/5 at position 5: image.corrupt; a.tar: offset 512: a/t/train/6 at position 6: shard.damaged;"
-        " mend the shards with 'dataengine shard --rebuild', or allow more"
+        " offset 512: a/t/train/5 at position 5: image.corrupt; a.tar: offset 512: a/t/train/6 at position"
+        " 6: shard.damaged; mend the shards with 'dataengine shard --rebuild', or allow more"
     )
