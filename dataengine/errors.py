@@ -56,6 +56,10 @@ class Damage(ShardError):
         return str(self.args[0])
 
 
+class StoreError(DataEngineError):
+    """A store cannot be reached, or does not let us read: no word about the shards in it."""
+
+
 class ModelError(DataEngineError):
     """A model, a batch or a checkpoint does not fit."""
 

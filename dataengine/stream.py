@@ -19,11 +19,11 @@ from dataengine import sample as samples
 from dataengine.errors import Damage, PlanError, ShardError
 from dataengine.index import INDEX, Index
 from dataengine.mix import MAX_POSITION, Plan, plan, slots
-from dataengine.pool import Pool
 from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
 from dataengine.state import Hole, State, union
+from dataengine.store import StoreSettings, Url
 
 BLOCK, MAX_BLOCKS = 512, 8
 # What this process lacks (descriptors, memory) says nothing of a shard.
@@ -51,14 +51,15 @@ class Stream:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | Url,
         recipe: Recipe,
         *,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
         render: RenderOptions | None = None,
+        store: StoreSettings | None = None,
     ) -> None:
-        self.index = Index(directory)
+        self.index = Index(directory, store)
         found = sources(self.index, use)
         if not found:
             raise PlanError(f"{directory}: no samples with use {use!r}; its sources are "
@@ -66,7 +67,7 @@ class Stream:
         self._check_index(found)
         self.exclusions = dict(exclusions or {})
         self.plan: Plan = plan(found, recipe, self.exclusions)
-        self.pool = Pool(directory)
+        self.pool = self.index.open()
         self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
         self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
         self._blocks: dict[int, list[int]] = {}
@@ -123,12 +124,12 @@ class Stream:
 
         Digests are checked. Raises Damage.
         """
-        return self._worded(position, self.read_row(self.row(position)))
+        return self._worded(position, self.row(position))
 
-    def _worded(self, position: int, read: tuple[Sample, list[bytes]]) -> tuple[Sample, list[bytes]]:
-        sample, pictures = read
+    def _worded(self, position: int, number: int) -> tuple[Sample, list[bytes]]:
+        sample, pictures = self.read_row(number)
         if self.renderer is not None:
-            sample = self.renderer.render(sample, self.plan[position].epoch)
+            sample = self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
         return sample, pictures
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
@@ -137,7 +138,7 @@ class Stream:
         if (known := self._holes.get(number)) is not None:
             return msgspec.structs.replace(known, position=position)
         try:
-            return self._worded(position, self.read_row(number))
+            return self._worded(position, number)
         except Damage as damage:
             return self.hole(
                 position, damage.reason, str(damage), place=(damage.file, damage.offset), lasts=True
@@ -217,7 +218,7 @@ class Stream:
             directory, sample_id = self.index.directory, self.index.row(number)["id"]
             raise Damage(
                 f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"
-                f" rebuild it with 'dataengine shard {directory} --rebuild --only {name}'",
+                f" {self.pool.mend(name)}",
                 reason="shard.damaged", file=name, offset=offset,
             )  # fmt: skip
         return data

@@ -21,6 +21,7 @@ from dataengine.mix import Recipe, slots
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.state import Hole
+from dataengine.store import StoreSettings, Url
 from dataengine.stream import Stream
 from trainer.batch import Batch
 from trainer.collate import collate
@@ -70,12 +71,17 @@ class ShardReader:
         self.stream.remember(holes)
 
 
-def open_shards(directory: Path, recipe: Recipe, render: RenderOptions | None = None) -> ShardReader:
+def open_shards(
+    directory: Path | Url,
+    recipe: Recipe,
+    render: RenderOptions | None = None,
+    store: StoreSettings | None = None,
+) -> ShardReader:
     """Return a reader of the training sources of a shard set, whose samples `render` words anew in each pass.
 
-    Raises ShardError or PlanError.
+    Raises ShardError, StoreError or PlanError.
     """
-    return ShardReader(Stream(directory, recipe, render=render))
+    return ShardReader(Stream(directory, recipe, render=render, store=store))
 
 
 @dataclass(frozen=True, kw_only=True)

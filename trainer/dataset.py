@@ -27,6 +27,7 @@ from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.shares import Recipe
 from dataengine.state import Hole, State, check_budget, merge, union
+from dataengine.store import StoreSettings, Url
 from dataengine.stream import Stream
 
 # Turns a sample, its pictures' bytes and a generator of its own into what training needs. May raise Skip (not at this
@@ -73,7 +74,7 @@ class StreamDataset(IterableDataset):
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | Url,
         recipe: Recipe,
         *,
         rank: int = 0,
@@ -86,8 +87,9 @@ class StreamDataset(IterableDataset):
         collate: Collate | None = None,
         threads: int = 0,
         ahead: int = 2,
+        store: StoreSettings | None = None,
     ) -> None:
-        self.directory, self.recipe, self.use = Path(directory), recipe, use
+        self.directory, self.recipe, self.use, self.store = directory, recipe, use, store
         self.rank, self.world, self.last_step = rank, world, last_step
         self.exclusions, self.render = dict(exclusions or {}), render
         self.transform, self.collate = transform, collate
@@ -96,7 +98,7 @@ class StreamDataset(IterableDataset):
         self._opened: tuple[int, Stream] | None = None
 
     def stream(self) -> Stream:
-        """Return this process's own stream, opened when first asked for. Raises ShardError or PlanError."""
+        """Return this process's own stream, opened when first asked for. Raises ShardError, StoreError or PlanError."""
         if self._opened is None or self._opened[0] != os.getpid():
             found = Stream(
                 self.directory,
@@ -104,6 +106,7 @@ class StreamDataset(IterableDataset):
                 use=self.use,
                 exclusions=self.exclusions,
                 render=self.render,
+                store=self.store,
             )
             self._opened = (os.getpid(), found)
         return self._opened[1]

@@ -25,6 +25,7 @@ from dataengine.errors import ModelError
 from dataengine.files import make_folder
 from dataengine.mix import key
 from dataengine.state import Hole, check_budget, union
+from dataengine.store import locate
 from trainer import checkpoint as checkpoints
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpoint, Record
@@ -77,7 +78,7 @@ def train(
     """
     make_folder(out_dir)
     device = _device(config.device)
-    reader = reader or open_shards(Path(config.shards), recipe_of(config), render_of(config))
+    reader = reader or open_shards(locate(config.shards), recipe_of(config), render_of(config), config.store)
     found = checkpoints.newest(out_dir / CHECKPOINTS)
     tokenizer = _tokenizer(config, found)
     model = VisionLLM(model_config(config, tokenizer.get_vocab())).to(device)

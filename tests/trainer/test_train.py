@@ -218,6 +218,8 @@ def test_a_run_that_is_not_the_same_is_refused(
         train(config, straight, reader=make_reader(digest="other"))
     with pytest.raises(ModelError, match=r"flip_ratio was 0\.5 and is now 0\.1"):
         train(msgspec.structs.replace(config, flip_ratio=0.1), straight, reader=make_reader())
+    with pytest.raises(ModelError, match="render was 'stored' and is now 'each_epoch'"):
+        train(msgspec.structs.replace(config, render="each_epoch"), straight, reader=make_reader())
 
 
 def test_a_stage_trains_its_parts_and_nothing_else(
