@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import random
 from collections.abc import Callable, Iterator
@@ -307,6 +308,24 @@ def test_a_sample_without_pictures_squashes_to_none(tiny_shards: Path) -> None:
     sample, _ = Stream(tiny_shards, RECIPE).read(0)
 
     assert Squash(16)(sample, [], random.Random(0))[1].shape == (0, 3, 16, 16)
+
+
+def test_the_documented_loop_stops_and_goes_on(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "streaming.md").read_text()
+    code = (
+        text.split("```python\n")[1].split("```")[0].replace("if step.step == 3:", "if step.step % 4 == 3:")
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("shards").symlink_to(tiny_shards)
+
+    positions = []
+    for _ in range(2):
+        exec(code, {})
+        positions.append(json.loads(Path("state.json").read_text())["position"])
+
+    assert positions == [32, 64]
 
 
 def test_collate_is_called_in_the_worker_and_never_with_nothing(make: Make) -> None:
