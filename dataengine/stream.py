@@ -5,6 +5,7 @@ What cannot be served leaves a hole: its position gives nothing, is counted, and
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ from dataengine.state import Hole, State, differences, union
 from dataengine.store import StoreSettings, Url
 
 BLOCK, MAX_BLOCKS = 512, 8
+# What this process lacks (descriptors, memory) says nothing of a shard.
+_OWN_LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def sources(index: Index, use: str = "train") -> list[Source]:
@@ -227,10 +230,15 @@ class Stream:
             ) from error  # fmt: skip
 
     def _piece(self, number: int, name: str, offset: int, size: int, digest: str | None) -> bytes:
-        """Return a part of a sample whose bytes have this digest. Raises Damage."""
+        """Return a part of a sample whose bytes have this digest.
+
+        Raises Damage, and ShardError where it is this process that cannot read.
+        """
         try:
             data = self.pool.read(name, offset, size)
         except ShardError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OWN_LACKS:
+                raise
             raise Damage(str(error), reason="shard.unreadable", file=name, offset=offset) from error
         if xxhash.xxh3_128_hexdigest(data) != digest:
             directory, sample_id = self.index.directory, self.index.row(number)["id"]

@@ -29,6 +29,7 @@ from dataengine.shares import Recipe
 from dataengine.state import Hole, State, check_budget, merge, union
 from dataengine.store import StoreSettings, Url
 from dataengine.stream import Stream
+from trainer import views
 
 # Turns a sample, its pictures' bytes and a generator of its own into what training needs. May raise Skip (not at this
 # position) or Quarantine (never). Must be importable by name where workers are spawned.
@@ -62,6 +63,28 @@ def decoded(sample: Sample, pictures: list[bytes], rng: random.Random) -> Decode
     """Return a sample with its pictures decoded whole. Raises Quarantine where one cannot be."""
     shown = (images.show(data, measure_of(sample, number)) for number, data in enumerate(pictures))
     return Decoded(sample=sample, pictures=tuple(shown))
+
+
+@dataclass(frozen=True)
+class Squash:
+    """A transform to squares of one side: the sample, and its pictures as uint8 [P, 3, S, S].
+
+    JPEGs are decoded no larger than it takes, and resized by PyTorch's vectorised code: a fraction of the time that
+    decoding whole with Pillow and its `resize` take.
+    """
+
+    side: int
+
+    def __call__(
+        self, sample: Sample, pictures: list[bytes], rng: random.Random
+    ) -> tuple[Sample, torch.Tensor]:
+        at_least = (self.side, self.side)
+        shown = [
+            views.squash(images.show(data, measure_of(sample, number), at_least), self.side)
+            for number, data in enumerate(pictures)
+        ]
+        side = self.side
+        return sample, torch.stack(shown) if shown else torch.zeros((0, 3, side, side), dtype=torch.uint8)
 
 
 class StreamDataset(IterableDataset):
@@ -98,7 +121,7 @@ class StreamDataset(IterableDataset):
         self._opened: tuple[int, Stream] | None = None
 
     def stream(self) -> Stream:
-        """Return this process's own stream, opened when first asked for. Raises ShardError or PlanError."""
+        """Return this process's own stream, opened when first asked for. Raises ShardError, StoreError or PlanError."""
         if self._opened is None or self._opened[0] != os.getpid():
             found = Stream(
                 self.directory,
