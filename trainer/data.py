@@ -22,7 +22,7 @@ from dataengine.mix import Recipe, slots
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.state import Hole
-from dataengine.store import StoreSettings, Url
+from dataengine.store import Stats, StoreSettings, Url
 from dataengine.stream import Stream
 from trainer.batch import Batch
 from trainer.collate import collate
@@ -58,6 +58,12 @@ class ShardReader:
     def digest(self) -> str:
         """Return the digest of the stream's plan."""
         return self.stream.plan.digest
+
+    @property
+    def stats(self) -> Stats | None:
+        """Return what reading from a store has cost so far; None for a folder."""
+        store = self.stream.index.store
+        return None if store is None else store.stats
 
     def read(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return the sample at a position, or the hole that damage left there."""

@@ -39,7 +39,7 @@ from trainer.config import (
     recipe_of,
     render_of,
 )
-from trainer.data import Reader, StepData, batches, open_shards
+from trainer.data import Reader, ShardReader, StepData, batches, open_shards
 from trainer.model.visionllm import Output, VisionLLM
 from trainer.tokenizer import bank_texts, load_tokenizer, train_tokenizer
 
@@ -134,6 +134,8 @@ def train(
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if step % config.log_every == 0 or step == config.steps or not math.isfinite(grad_norm):
                 line = _metrics(data, output, grad_norm, optimizer, seconds)
+                if isinstance(reader, ShardReader) and reader.stats is not None:
+                    line["store"] = msgspec.to_builtins(reader.stats)
                 _write(metrics, line)
                 progress(step - reported, f"step {step} of {config.steps}, {_describe(line)}")
                 reported = step

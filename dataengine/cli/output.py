@@ -31,6 +31,18 @@ workers_option = click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Tasks at a time."
 )
 
+cache_dir_option = click.option(
+    "--cache-dir", help="Keep whole shards of a URL in this folder, instead of reading each sample by itself."
+)
+cache_bytes_option = click.option(
+    "--cache-bytes", type=click.IntRange(1), help="How many bytes --cache-dir may hold; goes with it."
+)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
 
 def print_json(value: Any) -> None:
     """Print one JSON value."""

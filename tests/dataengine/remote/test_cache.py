@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fsspec  # type: ignore[import-untyped]
 import pytest
 import xxhash
 
@@ -68,16 +67,6 @@ def source(tmp_path: Path) -> Url:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def memory(tiny_shards: Path) -> Iterator[Url]:
-    system = fsspec.filesystem("memory")
-    for path in tiny_shards.iterdir():
-        if path.is_file():
-            system.pipe_file(f"/set/{path.name}", path.read_bytes())
-    yield Url("memory://set")
-    system.rm("/set", recursive=True)
 
 
 def test_a_cache_serves_what_the_folder_does_and_fetches_a_shard_once(
