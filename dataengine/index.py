@@ -42,8 +42,11 @@ INDEX_SCHEMA = pa.schema(
         ("heights", pa.list_(pa.int32())),
         ("file", pa.string()),
         ("record", pa.string()),
+        ("unsure", pa.list_(pa.string())),
     ]
 )
+# Sets that were made before a column stood at the end.
+_OLDER = INDEX_SCHEMA.names[:-1]
 
 
 class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -159,7 +162,7 @@ class Index:
             raise ShardError(
                 f"{directory / INDEX}: cannot be read: {error}; run 'dataengine shard' again"
             ) from error
-        if self.table.schema.names != INDEX_SCHEMA.names:
+        if self.table.schema.names not in (INDEX_SCHEMA.names, _OLDER):
             raise ShardError(
                 f"{directory / INDEX}: columns are not those of version {VERSION}; run 'dataengine shard' again"
             )
@@ -244,6 +247,19 @@ class Index:
             columns.image_size[start:stop].tolist(),
             columns.digest[number].as_py(),
         )
+
+    def unsure(self, number: int) -> tuple[str, ...] | None:
+        """Return the classes that may be there though one row's sample does not name them; None where nobody knows."""
+        if self._unsure is None:
+            return None
+        found = self._unsure[number].as_py()
+        return None if found is None else tuple(found)
+
+    @cached_property
+    def _unsure(self) -> Any:
+        if "unsure" not in self.table.schema.names:
+            return None
+        return self.table.column("unsure").combine_chunks()
 
     def row(self, number: int) -> dict[str, Any]:
         """Return one row as plain values."""

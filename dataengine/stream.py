@@ -121,12 +121,12 @@ class Stream:
 
         Digests are checked. Raises Damage.
         """
-        return self._worded(position, self.read_row(self.row(position)))
+        return self._worded(position, self.row(position))
 
-    def _worded(self, position: int, read: tuple[Sample, list[bytes]]) -> tuple[Sample, list[bytes]]:
-        sample, pictures = read
+    def _worded(self, position: int, number: int) -> tuple[Sample, list[bytes]]:
+        sample, pictures = self.read_row(number)
         if self.renderer is not None:
-            sample = self.renderer.render(sample, self.plan[position].epoch)
+            sample = self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
         return sample, pictures
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
@@ -135,7 +135,7 @@ class Stream:
         if (known := self._holes.get(number)) is not None:
             return msgspec.structs.replace(known, position=position)
         try:
-            return self._worded(position, self.read_row(number))
+            return self._worded(position, number)
         except Damage as damage:
             return self.hole(
                 position, damage.reason, str(damage), place=(damage.file, damage.offset), lasts=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,7 +60,8 @@ def write_shard(out: str, roots: Mapping[str, str], held: frozenset[str], plan: 
     """
     directory = Path(out)
     path = (directory / PARTS if plan.name in held else directory) / f"{plan.name}.tar"
-    temporary = path.with_name(f".{plan.name}.tar.tmp{os.getpid()}")
+    # A number of a process is not enough: machines of a cluster have the same ones.
+    temporary = path.with_name(f".{plan.name}.tar.tmp{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(exist_ok=True)
         result = _write_tar(temporary, roots, plan)
@@ -79,7 +81,7 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     offset = count = 0
     opened = {part.source: Root(Path(roots[part.source])) for part in plan.parts}
     with path.open("wb") as file:
-        for sample, source in _in_turn(plan):
+        for sample, unsure, source in _in_turn(plan):
             try:
                 sample, pictures = _with_pictures(sample, opened[source])
             except Quarantine as error:
@@ -93,7 +95,8 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
                 digest.update(block)
                 offset += len(block)
             count += 1
-            for column, value in {**row, "source": source, "shard": plan.name}.items():
+            facts = {**row, "source": source, "shard": plan.name, "unsure": unsure}
+            for column, value in facts.items():
                 rows[column].append(value)
         file.write(tar.end())
         digest.update(tar.end())
@@ -106,13 +109,14 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     return Written(entry, _stream(rows), dropped)
 
 
-def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, str]]:
-    """Yield the samples of a plan in their order, each with its source."""
-    streams = [manifests.read_samples(Path(part.directory), part.start, part.stop) for part in plan.parts]
+def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, list[str] | None, str]]:
+    """Yield the samples of a plan in their order, each with the classes that it leaves open and its source."""
+    where = [(Path(part.directory), part.start, part.stop) for part in plan.parts]
+    streams = [zip(manifests.read_samples(*one), manifests.read_unsure(*one), strict=False) for one in where]
     count = sum(part.stop - part.start for part in plan.parts)
     turns = np.frombuffer(plan.turns, "<u2").tolist() if plan.turns else [0] * count
     for turn in turns:
-        yield next(streams[turn]), plan.parts[turn].source
+        yield *next(streams[turn]), plan.parts[turn].source
 
 
 def _stream(rows: Mapping[str, list[Any]]) -> bytes:

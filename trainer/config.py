@@ -55,12 +55,14 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `model` is "tiny", or a mapping `{preset: tiny, detection: {...}, superlink: {...}}`, or the fields of
     `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
     `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
-    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is always "unmixed".
-    `render: each_epoch` words samples anew in each pass over their source; `render_options` are the fields of
-    `dataengine.render.RenderOptions`.
+    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
+    "accumulate". `render: each_epoch` words samples anew in each pass over their source; `render_options` are the
+    fields of `dataengine.render.RenderOptions`.
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
+    Pictures of at least `reduce_from` pixels are decoded at a part of their size where their views need no more; null
+    decodes all of them whole.
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
     `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
     the run ends, counted over at least 1000; samples that are only skipped do not count.
@@ -89,6 +91,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decoder_short: tuple[int, ...] = ()
     decoder_longest: int | None = None
     flip_ratio: float = 0.0
+    reduce_from: int | None = 1 << 20
     max_bad_ratio: float = 0.01
     num_workers: int = 2
     threads: int = 0
@@ -188,16 +191,17 @@ def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:
             raise SpecError(
                 f"{place}: mixture.{name} stands apart from {name}, expected one; remove mixture.{name}"
             )
-    if config.mixture.get("mode", "unmixed") != "unmixed":
+    mode = config.mixture.get("mode", "unmixed")
+    if mode not in ("unmixed", "accumulate"):
         raise SpecError(
-            f"{place}: mixture.mode is {config.mixture['mode']!r}, expected 'unmixed': a step trains one"
-            " decoder family; remove it"
+            f"{place}: mixture.mode is {mode!r}, expected 'unmixed' (a step trains one decoder family) or"
+            " 'accumulate' (a part of each)"
         )
     known = set(Recipe.__struct_fields__)
     unknown = sorted(set(config.mixture) - known)
     if unknown:
         raise SpecError(f"{place}: mixture: unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
-    fields = {**config.mixture, "mode": "unmixed", "seed": config.seed, "global_batch": config.global_batch}
+    fields = {**config.mixture, "mode": mode, "seed": config.seed, "global_batch": config.global_batch}
     return stream.recipe(**fields)
 
 
@@ -250,6 +254,7 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
         decoder_short=config.decoder_short or short,
         decoder_longest=config.decoder_longest or longest,
         flip_ratio=config.flip_ratio,
+        reduce_from=config.reduce_from,
         num_queries=num_queries,
         readers=readers,
     )

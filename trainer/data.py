@@ -16,17 +16,16 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerFast
 
-from dataengine import images
 from dataengine.errors import Quarantine, Skip
 from dataengine.mix import Recipe, slots
 from dataengine.render import RenderOptions
-from dataengine.sample import Sample, measure_of
+from dataengine.sample import Sample
 from dataengine.state import Hole
 from dataengine.store import Stats, StoreSettings, Url
 from dataengine.stream import Stream
 from trainer.batch import Batch
 from trainer.collate import collate
-from trainer.encode import Encoded, EncodeSettings, encode
+from trainer.encode import Encoded, EncodeSettings, encode_files
 
 
 class Reader(Protocol):
@@ -163,10 +162,8 @@ def load_sample(
     found = reader.read(position)
     if isinstance(found, Hole):
         return found
-    sample, pictures = found
     try:
-        pixels = [images.show(data, measure_of(sample, number)) for number, data in enumerate(pictures)]
-        return encode(sample, pixels, tokenizer, settings, random.Random(f"{seed}:{position}"))
+        return encode_files(*found, tokenizer, settings, random.Random(f"{seed}:{position}"))
     except (Skip, Quarantine) as error:
         return reader.hole(position, error.reason, error.detail, lasts=isinstance(error, Quarantine))
 

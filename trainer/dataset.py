@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from dataengine import images
 from dataengine.errors import PlanError, Quarantine, Skip
 from dataengine.images import Pixels
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.shares import Recipe
 from dataengine.state import Hole, State, check_budget, merge, union
@@ -64,7 +65,7 @@ def decoded(sample: Sample, pictures: list[bytes], rng: random.Random) -> Decode
 
 
 class StreamDataset(IterableDataset):
-    """The steps of one rank of `world`, `last_step` of them or without end, from a state on.
+    """The steps of one rank of `world`, up to `last_step` or without end, from a state on.
 
     A DataLoader with `batch_size=None` and any number of workers gives them in order. Each process opens the shards
     for itself when it begins to read: the dataset is small to pickle and holds nothing that a fork could share. Within
@@ -81,6 +82,7 @@ class StreamDataset(IterableDataset):
         last_step: int | None = None,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
+        render: RenderOptions | None = None,
         transform: Transform = decoded,
         collate: Collate | None = None,
         threads: int = 0,
@@ -89,7 +91,7 @@ class StreamDataset(IterableDataset):
     ) -> None:
         self.directory, self.recipe, self.use, self.store = directory, recipe, use, store
         self.rank, self.world, self.last_step = rank, world, last_step
-        self.exclusions = dict(exclusions or {})
+        self.exclusions, self.render = dict(exclusions or {}), render
         self.transform, self.collate = transform, collate
         self.threads, self.ahead = threads, ahead
         self.start: State | None = None
@@ -99,7 +101,12 @@ class StreamDataset(IterableDataset):
         """Return this process's own stream, opened when first asked for. Raises ShardError or PlanError."""
         if self._opened is None or self._opened[0] != os.getpid():
             found = Stream(
-                self.directory, self.recipe, use=self.use, exclusions=self.exclusions, store=self.store
+                self.directory,
+                self.recipe,
+                use=self.use,
+                exclusions=self.exclusions,
+                render=self.render,
+                store=self.store,
             )
             self._opened = (os.getpid(), found)
         return self._opened[1]

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from dataengine import tokens
 from dataengine.annotation import Box, Turn
 from dataengine.errors import ModelError, Skip
+from dataengine.images import REDUCTIONS, show
 from dataengine.sample import (
     ImageTargets,
     InstanceTargets,
@@ -26,6 +27,7 @@ from dataengine.sample import (
     Sample,
     TargetInstance,
     TextTargets,
+    measure_of,
 )
 from dataengine.wording import joined
 from trainer import views
@@ -71,6 +73,7 @@ class EncodeSettings:
     `num_queries` are the placeholders after each routing token, `readers` the tokens that each family's decoder reads.
     `decoder_short` are sides of which one is drawn in training (the last one otherwise), in pixels; `max_length`
     counts tokens after pictures and queries are expanded. Mirroring needs a random generator and `flip_ratio` > 0.
+    Pictures of at least `reduce_from` pixels may be decoded at a part of their size (see `needed`); None: none is.
     """
 
     tile_side: int
@@ -80,6 +83,7 @@ class EncodeSettings:
     decoder_short: tuple[int, ...] = (800,)
     decoder_longest: int = 1333
     flip_ratio: float = 0.0
+    reduce_from: int | None = None
     flip_never: frozenset[str] = frozenset({"ocr", "text_detection", "text_spotting"})
     num_queries: Mapping[str, int] = field(default_factory=_default_queries)
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=_default_readers)
@@ -167,6 +171,44 @@ def encode(
     return fill(measure(sample, tokenizer, settings, rng), images, settings)
 
 
+def encode_files(
+    sample: Sample,
+    pictures: Sequence[bytes],
+    tokenizer: PreTrainedTokenizerFast,
+    settings: EncodeSettings,
+    rng: random.Random | None,
+) -> Encoded:
+    """Return what `encode` makes of a sample whose pictures are still files.
+
+    Raises Skip and ModelError as `encode` does, and Quarantine where a picture cannot be decoded.
+    """
+    measured = measure(sample, tokenizer, settings, rng)
+    images = [
+        show(data, measure_of(sample, number), needed(measured, number, settings))
+        for number, data in enumerate(pictures)
+    ]
+    return fill(measured, images, settings)
+
+
+def needed(measured: Measured, number: int, settings: EncodeSettings) -> tuple[int, int] | None:
+    """Return the (height, width) that no view of a sample's picture exceeds; None where it is to be decoded whole.
+
+    A large photograph shrinks to a few tiles: decoded at half its size or less, it gives nearly the same views without
+    the pixels that would be averaged away. An even part of it has the same ratio and covers the grid, so that it is
+    tiled alike.
+    """
+    image = measured.sample.images[number]
+    if settings.reduce_from is None or image.width * image.height < settings.reduce_from:
+        return None
+    if image.role != "input":
+        return None
+    columns, rows = choose_grid(image.width, image.height, settings.tile_side, settings.max_tiles)
+    height, width = rows * settings.tile_side, columns * settings.tile_side
+    if measured.decoder_size is not None and number == measured.sample.object_image:
+        height, width = max(height, measured.decoder_size[1]), max(width, measured.decoder_size[0])
+    return height, width
+
+
 def measure(
     sample: Sample, tokenizer: PreTrainedTokenizerFast, settings: EncodeSettings, rng: random.Random | None
 ) -> Measured:
@@ -201,7 +243,8 @@ def measure(
 def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings) -> Encoded:
     """Return a measured sample with its decoded pictures (all of them, in its order, not mirrored) as tensors.
 
-    Raises ModelError where pictures or targets contradict the sample.
+    A picture may be an even part of its size, as long as it is not smaller than what is `needed` of it. Raises
+    ModelError where pictures or targets contradict the sample.
     """
     sample, text, family = measured.sample, measured.text, measured.family
     _check_pictures(sample, images)
@@ -252,9 +295,11 @@ def _check_pictures(sample: Sample, images: Sequence[Pixels]) -> None:
             f"{sample.id}: {len(images)} pictures were decoded, expected {len(sample.images)}; read them all"
         )
     for position, (stated, image) in enumerate(zip(sample.images, images, strict=True)):
-        if (stated.width, stated.height) != (image.shape[1], image.shape[0]):
+        height, width = image.shape[:2]
+        by = stated.height // height
+        if by not in REDUCTIONS or (stated.width, stated.height) != (by * width, by * height):
             raise ModelError(
-                f"{sample.id}: images[{position}] is {image.shape[1]} x {image.shape[0]}, expected {stated.width} x"
+                f"{sample.id}: images[{position}] is {width} x {height}, expected {stated.width} x"
                 f" {stated.height}; convert the dataset again"
             )
 

@@ -19,20 +19,20 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from dataengine import images, manifest
+from dataengine import manifest
 from dataengine.errors import Quarantine, Skip, SourceError
 from dataengine.files import Root, write_atomic
 from dataengine.geometry import rle_from_mask
 from dataengine.index import SHARDS
 from dataengine.mix import Recipe
-from dataengine.sample import InstanceTargets, Sample, measure_of
+from dataengine.sample import InstanceTargets, Sample
 from dataengine.store import StoreSettings, Url
 from dataengine.stream import Stream
 from trainer.batch import IGNORED, Batch, ObjectTargets
 from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import encode_settings
-from trainer.encode import DETECTION, TEXT, Encoded, EncodeSettings, encode
+from trainer.encode import DETECTION, TEXT, Encoded, EncodeSettings, encode_files
 from trainer.metrics import Found, Scene, average_precision, pointed_precision
 from trainer.model.decoders.detection import ObjectPredictions
 from trainer.model.visionllm import VisionLLM
@@ -157,8 +157,7 @@ def _batched(
     waiting: dict[str, list[tuple[Encoded, Sample]]] = {}
     for sample, pictures in samples:
         try:
-            pixels = [images.show(data, measure_of(sample, number)) for number, data in enumerate(pictures)]
-            encoded = encode(sample, pixels, tokenizer, settings, None)
+            encoded = encode_files(sample, pictures, tokenizer, settings, None)
         except (Skip, Quarantine) as reason:
             skipped[reason.reason] += 1
             continue

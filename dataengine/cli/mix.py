@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -18,13 +19,11 @@ from dataengine.stream import recipe, sources
 
 policy_option = click.option(
     "--policy",
-    type=click.Choice(["proportional", "sqrt", "temperature", "unimax", "explicit", "uniform"]),
+    type=click.Choice(get_args(Policy)),
     default="unimax",
     show_default=True,
 )
-mode_option = click.option(
-    "--mode", type=click.Choice(["mixed", "unmixed", "stratified"]), default="mixed", show_default=True
-)
+mode_option = click.option("--mode", type=click.Choice(get_args(Mode)), default="mixed", show_default=True)
 batch_option = click.option("--global-batch", type=click.IntRange(1), default=64, show_default=True)
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
 temperature_option = click.option(

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from dataengine.cli.output import (
+    address_option,
     json_option,
     print_json,
     print_table,
@@ -45,9 +46,9 @@ from dataengine.verify import rebuild, verify
     "--rebuild", "do_rebuild", is_flag=True, help="Write every tar again and compare; mend damaged ones."
 )
 @click.option("--only", help="With --rebuild: one shard.")
-@click.option("--address", help="A Ray cluster to run on.")
 @runner_option
 @workers_option
+@address_option
 @json_option
 def command(
     paths: tuple[Path, ...],
@@ -59,9 +60,9 @@ def command(
     do_verify: bool,
     do_rebuild: bool,
     only: str | None,
-    address: str | None,
     runner: RunnerName,
     workers: int,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Write the manifests in PATHS as shards into --out; or --verify / --rebuild the shards in PATHS (or --out).
@@ -69,7 +70,8 @@ def command(
     The tars' bytes depend on the manifests alone, never on the runner or the number of workers.
     """
     if do_verify or do_rebuild:
-        _prove(list(paths) or ([out] if out else []), do_verify, do_rebuild, only, runner, workers, as_json)
+        where: Where = {"runner": runner, "workers": workers, "address": address}
+        _prove(list(paths) or ([out] if out else []), do_verify, do_rebuild, only, where, as_json)
         return
     if not paths or out is None:
         raise UsageError("shard needs the folders of manifests and --out")
@@ -107,8 +109,7 @@ def _prove(
     do_verify: bool,
     do_rebuild: bool,
     only: str | None,
-    runner: RunnerName,
-    workers: int,
+    where: Where,
     as_json: bool,
 ) -> None:
     if not folders:
@@ -119,7 +120,7 @@ def _prove(
             if do_verify:
                 findings += verify(folder, update)
             if do_rebuild:
-                findings += rebuild(folder, only=only, runner=runner, workers=workers, progress=update)
+                findings += rebuild(folder, only=only, progress=update, **where)
     if as_json:
         print_json({"findings": findings})
     else:

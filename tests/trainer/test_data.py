@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from dataengine import stream
 from dataengine.errors import ShardError
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample
+from dataengine.shares import Recipe
 from trainer.batch import Batch
 from trainer.config import TrainConfig, encode_settings, model_config
-from trainer.data import StepData, batches
+from trainer.data import StepData, batches, open_shards
 from trainer.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(
@@ -94,7 +99,49 @@ def test_bad_samples_are_listed_with_their_reason(read: Any, make_reader: MakeRe
     assert steps[1].batch is None and len(steps[1].skipped) == 2
 
 
-def test_damage_to_the_shards_is_no_skip(read: Any) -> None:
+def _words(steps: list[StepData]) -> list[list[int]]:
+    return [step.batch.input_ids_BL.tolist() for step in steps if step.batch is not None]
+
+
+def test_words_anew_come_in_the_same_order_on_any_number_of_threads_and_after_any_start(
+    read: Any, tiny_shards: Path
+) -> None:
+    recipe = stream.recipe(seed=3, global_batch=3, mode="unmixed", policy="proportional")
+    stored = read(open_shards(tiny_shards, recipe), last=9, batch=3)
+    reader = open_shards(tiny_shards, recipe, RenderOptions())
+
+    anew = read(reader, last=9, batch=3)
+    in_threads = read(reader, last=9, batch=3, num_workers=3)
+    late = read(open_shards(tiny_shards, recipe, RenderOptions()), first=5, last=9, batch=3)
+
+    ids = [[step.batch.sample_ids for step in steps if step.batch is not None] for steps in (stored, anew)]
+    assert ids[0] == ids[1] and len(ids[0]) == 9
+    # Nine samples, three a step: the first pass ends with the third step.
+    assert _words(anew)[:3] == _words(stored)[:3]
+    assert all(a != b for a, b in zip(_words(anew)[3:], _words(stored)[3:], strict=True))
+    assert all(same(a.batch, b.batch) for a, b in zip(anew, in_threads, strict=True))
+    assert all(same(a.batch, b.batch) for a, b in zip(anew[5:], late, strict=True))
+
+
+def test_damaged_shards_cost_their_samples_and_no_other(read: Any, tiny_shards: Path, tmp_path: Path) -> None:
+    recipe = Recipe(seed=3, global_batch=3, policy="proportional", mode="unmixed")
+    whole = read(open_shards(tiny_shards, recipe), batch=3, last=3)
+    folder = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    (folder / "tiny-detection-train-000001.tar").unlink()
+
+    steps = read(open_shards(folder, recipe), batch=3, last=3, num_workers=2)
+
+    holes = [hole for step in steps for hole in step.holes]
+    assert sorted((hole.id, hole.reason) for hole in holes) == [
+        ("tiny/train/3#detection", "shard.unreadable"),
+        ("tiny/train/4#detection", "shard.unreadable"),
+    ]
+    for step, intact in zip(steps, whole, strict=True):
+        lost = {hole.id for hole in step.holes}
+        assert [i for i in intact.batch.sample_ids if i not in lost] == list(step.batch.sample_ids)
+
+
+def test_shards_that_cannot_be_opened_end_the_run(read: Any) -> None:
     class Damaged:
         digest = "toy"
 
@@ -108,7 +155,7 @@ def test_damage_to_the_shards_is_no_skip(read: Any) -> None:
 def test_reading_ahead_is_bounded(make_run: Any, make_reader: MakeReader) -> None:
     reader, config = make_reader(), make_run()
     settings = encode_settings(config, model_config(config, TOKENIZER.get_vocab()))
-    stream = batches(
+    ahead = batches(
         reader,
         TOKENIZER,
         settings,
@@ -120,10 +167,10 @@ def test_reading_ahead_is_bounded(make_run: Any, make_reader: MakeReader) -> Non
         prefetch=3,
     )
 
-    next(stream)
+    next(ahead)
     time.sleep(0.3)
 
     # The step that was handed out, and three that stand ready.
     assert max(reader.reads) <= 7
-    stream.close()
+    ahead.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("data")]

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 import xxhash
 
 from dataengine.errors import BudgetBroken, PlanError, Quarantine, Skip
@@ -166,6 +167,17 @@ def test_chance_belongs_to_the_position(make: Make) -> None:
 
     assert [step.data for step in late] == alone[2:]
     assert len({number for data in alone for _, number in data}) == 4 * BATCH
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_reading_draws_nothing_from_the_generator_that_training_draws_from(
+    make: Make, num_workers: int
+) -> None:
+    before = torch.get_rng_state()
+
+    list(StreamLoader(make(transform=draw), num_workers=num_workers))
+
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_holes_keep_their_place_and_are_told_with_their_reason(make: Make, tiny_shards: Path) -> None:
