@@ -198,6 +198,42 @@ def test_choices_that_speak_of_their_order_keep_it(
     assert len({one.prompt.question for one in others}) > 3
 
 
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_several_right_classes_stay_right(make_task: MakeTask, make_sample: MakeSample, lang: str) -> None:
+    names = ("sea lion", "lion", "sea", "cow, brown", "elk")
+    space = LabelSpace(id="five", labels=tuple(Label(name=name) for name in names))
+    annotation = Annotation(
+        key="1",
+        images=(Image(path="a.jpg"),),
+        origin=Origin(file="f", record="r"),
+        labels=("sea lion", "cow, brown", "sea"),
+    )
+    task = make_task("classification_choices", labels=space, lang=lang)
+    rendering = load_builder("classification", "").build(annotation, annotation, task, random.Random(0))
+    sample = make_sample(annotation, task, rendering)
+
+    several = [rerender(sample, way_of(task, RenderOptions()), random.Random(n), ()) for n in range(20)]
+
+    assert {one.targets.answers for one in several if isinstance(one.targets, TextTargets)} == {
+        sample.targets.answers if isinstance(sample.targets, TextTargets) else ()
+    }
+    assert {one.conversation[1] for one in several} == {sample.conversation[1]}
+    assert len({one.targets.choices for one in several if isinstance(one.targets, TextTargets)}) > 5
+
+
+def test_a_limit_of_the_run_lowers_that_of_the_task_and_never_raises_it(make_task: MakeTask) -> None:
+    task = make_task("keypoints", labels=SPACE, max_classes=3, max_absent=None)
+
+    high, low = (
+        way_of(task, RenderOptions(max_classes=count, max_absent=count, all_ratio=0.9)).task.options
+        for count in (5, 2)
+    )
+
+    assert (high.max_classes, high.max_absent, high.all_ratio) == (3, 5, 0.9)
+    assert (low.max_classes, low.max_absent, low.all_ratio) == (2, 2, 0.9)
+    assert high.max_keypoints == task.options.max_keypoints
+
+
 def test_only_classes_that_are_wrong_for_sure_are_listed_beside_the_right_one(
     make_task: MakeTask, make_sample: MakeSample
 ) -> None:
