@@ -59,7 +59,7 @@ class Writer(Protocol):
 class Builder(Protocol):
     """A module that words one family of tasks.
 
-    It may have `recover(annotation, sample, task, unsure)`, which returns the annotation and the unit from which `build`
+    It may have `recover(annotation, sample, task, unsure)`, which returns the annotation and unit from which `build`
     chooses anew what a sample asks for, or None (`dataengine.render`); `annotation` is what the sample says.
     """
 
