@@ -13,8 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataengine.annotation import LabelSpace
+from dataengine.cache import Cache, Whole
 from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
+from dataengine.pool import Pool
+from dataengine.ranges import Extents, Ranges
+from dataengine.store import Store, StoreSettings, Url
 from dataengine.task import Family
 
 INDEX, SHARDS = "index.parquet", "shards.json"
@@ -63,8 +67,11 @@ class Dropped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     detail: str
 
 
-class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One converted split inside a shard set; `manifest` is its folder relative to the shards."""
+class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One converted split inside a shard set; `manifest` is its folder relative to the shards.
+
+    `group` counts the calls that added to a set of mixed shards: each wrote shards of its own splits alone.
+    """
 
     name: str
     dataset: str
@@ -79,6 +86,7 @@ class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     manifest: str
     ledger: Ledger
     labels: LabelSpace | None
+    group: int = 0
 
 
 class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,11 +102,12 @@ class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     specs: dict[str, Any]
 
 
-def load_set(directory: Path) -> ShardSet:
-    """Read shards.json. Raises ShardError where it is missing or not readable."""
+def load_set(directory: Path | Url, store: Store | None = None) -> ShardSet:
+    """Read shards.json, from the store where there is one. Raises ShardError where it is missing or not readable."""
     path = directory / SHARDS
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ShardSet)
+        data = Path(path).read_bytes() if store is None else store.read_whole(SHARDS)
+        return msgspec.json.decode(data, type=ShardSet)
     except FileNotFoundError as error:
         raise ShardError(f"{path}: no such file; run 'dataengine shard' to finish the set") from error
     except (OSError, msgspec.DecodeError) as error:
@@ -133,13 +142,22 @@ class Places(msgspec.Struct, frozen=True, eq=False):
 
 
 class Index:
-    """Where each sample lies: one row a sample, in the order of the shards, kept as Arrow columns."""
+    """Where each sample lies: one row a sample, in the order of the shards, kept as Arrow columns.
 
-    def __init__(self, directory: Path) -> None:
+    Of shards at a URL, `store` is where they lie, and `settings` says how it is read. Raises ShardError, and StoreError
+    where it cannot be reached.
+    """
+
+    def __init__(self, directory: Path | Url, settings: StoreSettings | None = None) -> None:
         self.directory = directory
-        self.set = load_set(directory)
+        self.store = Store(directory, settings) if isinstance(directory, Url) else None
+        self.set = load_set(directory, self.store)
         try:
-            self.table = pq.read_table(directory / INDEX, memory_map=True)
+            self.table = (
+                pq.read_table(directory / INDEX, memory_map=True)
+                if self.store is None
+                else pq.read_table(pa.BufferReader(self.store.read_whole(INDEX)))
+            )
         except (OSError, pa.ArrowException) as error:
             raise ShardError(
                 f"{directory / INDEX}: cannot be read: {error}; run 'dataengine shard' again"
@@ -184,6 +202,38 @@ class Index:
             image_size=sizes.values.to_numpy(),
             digest=column("digest"),
         )
+
+    @cached_property
+    def _extents(self) -> dict[str, Extents]:
+        columns = self._places
+        starts, ends = columns.json_offset.copy(), columns.json_offset + columns.json_size
+        first = columns.first_image[:-1]
+        shown = np.diff(columns.first_image) > 0
+        if shown.any():
+            lowest = np.minimum.reduceat(columns.image_offset, first[shown])
+            highest = np.maximum.reduceat(columns.image_offset + columns.image_size, first[shown])
+            starts[shown] = np.minimum(starts[shown], lowest)
+            ends[shown] = np.maximum(ends[shown], highest)
+        order = np.lexsort((starts, columns.shard))
+        bounds = np.searchsorted(columns.shard[order], np.arange(len(columns.shards) + 1))
+        return {
+            f"{name}.tar": (starts[order[bounds[i] : bounds[i + 1]]], ends[order[bounds[i] : bounds[i + 1]]])
+            for i, name in enumerate(columns.shards)
+        }
+
+    def extents(self, name: str) -> Extents:
+        """Return the first byte of each sample of a shard, ascending, and the byte after each one's last."""
+        return self._extents[name]
+
+    def open(self) -> Pool | Ranges | Cache:
+        """Return what reads pieces of the shards, by name and offset: files, copies of objects, or the store itself."""
+        if self.store is None:
+            return Pool(Path(self.directory))
+        settings = self.store.settings
+        if settings.cache_dir is None or settings.cache_bytes is None:
+            return Ranges(self.store, self.extents)
+        shards = [Whole(file.name, file.bytes, file.digest) for file in self.set.shards]
+        return Cache(self.store, shards, Path(settings.cache_dir), settings.cache_bytes)
 
     def place(self, number: int) -> Place:
         """Return where one row's bytes lie: what reading a sample needs, and nothing else."""

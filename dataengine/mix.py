@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 import xxhash
 
-from dataengine.deck import Ints, at, tally
+from dataengine.deck import Ints
 from dataengine.errors import PlanError, nearest
-from dataengine.order import Order, lay_out
-from dataengine.permute import key, permute, permute_many
+from dataengine.order import Order, lay_out, stand, standings, step_groups
+from dataengine.permute import key, permute_many
 from dataengine.shares import Recipe, Source, recipe_digest, shares
 
 MAX_SOURCES = (1 << 15) - 1
@@ -43,6 +43,18 @@ class Draws(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     source: Ints
     epoch: Ints
     index: Ints
+
+
+class StepPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a step that goes through the model at once: the positions [start, stop) of the stream.
+
+    `family` is the decoder that all its samples need, "" where they need several; `weight` is the factor on its loss.
+    """
+
+    family: str
+    start: int
+    stop: int
+    weight: float
 
 
 class PlanRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,30 +97,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def __getitem__(self, position: int) -> Draw:
         """Return the draw at `position` (>= 0), in time that depends on neither position nor sizes."""
-        _require_positions(position, position)
-        batch, offset = divmod(position, self.recipe.global_batch)
-        group, batches_before = at(self.order.group_deck, batch)
-        member, nth = at(
-            self.order.decks[int(group)], int(batches_before) * self.recipe.global_batch + offset
-        )
-        source = int(self.order.groups[int(group)][int(member)])
-        size = int(self.sizes[source])
-        epoch, rank = divmod(int(nth), size)
-        index = permute(rank, size, key(self.recipe.seed, self.sources[source].name, epoch))
-        return Draw(source=source, epoch=epoch, index=int(_skip_gaps(self.gaps, source, index)))
+        one = self.slice(position, position + 1)
+        return Draw(source=int(one.source[0]), epoch=int(one.epoch[0]), index=int(one.index[0]))
 
     def slice(self, start: int, stop: int) -> Draws:
         """Return the draws at positions start to stop - 1; equal to asking for each, and much faster."""
         _require_positions(start, stop)
-        positions = np.arange(start, stop, dtype=np.int64)
-        batches, offsets = np.divmod(positions, self.recipe.global_batch)
-        groups, batches_before = at(self.order.group_deck, batches)
-        inner = batches_before * self.recipe.global_batch + offsets
-        sources, nths = np.empty_like(positions), np.empty_like(positions)
-        for group in np.unique(groups).tolist():
-            here = groups == group
-            members, nths[here] = at(self.order.decks[group], inner[here])
-            sources[here] = self.order.groups[group][members]
+        sources, nths = stand(self.order, np.arange(start, stop, dtype=np.int64))
         sizes = self.sizes[sources]
         epochs, ranks = np.divmod(nths, sizes)
         # A key costs a hash in Python: make one for each (source, pass), not for each draw.
@@ -123,14 +118,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def counts(self, position: int) -> Ints:
         """Return how many samples each source gave before `position`, as int64 of shape [K]."""
         _require_positions(position, position)
-        batch, offset = divmod(position, self.recipe.global_batch)
-        current, _ = at(self.order.group_deck, batch)
-        batches = tally(self.order.group_deck, batch)
-        counts = np.zeros(len(self.sources), np.int64)
-        for group, members in enumerate(self.order.groups):
-            inner = int(batches[group]) * self.recipe.global_batch + (offset if group == current else 0)
-            counts[members] = tally(self.order.decks[group], inner)
-        return counts
+        return standings(self.order, position)
+
+    def parts(self, step: int) -> tuple[StepPart, ...]:
+        """Return what a step is made of, in the order of its positions, which the parts cover without a gap.
+
+        Mode accumulate: a part for each family, and one for each task that `loss_weights` names. Mode unmixed: one
+        part, of the family that the batch has. Modes mixed and stratified: one part, of family "".
+        """
+        start = step * self.recipe.global_batch
+        _require_positions(start, start + self.recipe.global_batch)
+        parts = []
+        for name, first, last in step_groups(self.order, step):
+            family = name.partition("/")[0]
+            if (
+                self.recipe.mode == "unmixed" and not name
+            ):  # batches of one sample are laid out as in mode mixed
+                family = self.sources[self[start].source].family
+            weight = self.recipe.loss_weights.get(name, self.recipe.loss_weights.get(family, 1.0))
+            parts.append(StepPart(family=family, start=start + first, stop=start + last, weight=weight))
+        return tuple(parts)
 
     def table(self, num_steps: int) -> list[PlanRow]:
         """Return a row for each source: its exact share, and what `num_steps` steps take from it."""
@@ -169,6 +176,9 @@ def plan(
       wherever a batch ends. Inside a batch the order is shuffled.
     * unmixed: every batch has one family, and |count_i(t) - p_i t| < B for every t and i (see `order.lay_out`).
 
+    * accumulate: every batch has the same number of samples of each family. The shares are those that these numbers
+      give: |count_i(t) - p_i t| < 1 wherever a batch ends, and < B inside.
+
     In all modes, draws n k to n (k + 1) - 1 of a source with n samples are each of them once.
     Raises PlanError when the sources, the recipe or the exclusions cannot be.
     """
@@ -205,13 +215,27 @@ def slots(step: int, rank: int, world: int, global_batch: int) -> range:
             f"slots: {world} ranks share a global batch of {global_batch}, expected at least one sample each; "
             "raise global_batch or use fewer ranks"
         )
-    if step < 0 or not 0 <= rank < world:
+    if step < 0:
+        raise PlanError(f"slots: step {step!r}, expected 0 or more; check how the steps are counted")
+    return _piece(step * global_batch, (step + 1) * global_batch, rank, world)
+
+
+def part_slots(part: StepPart, rank: int, world: int) -> range:
+    """Return the positions that `rank` of `world` reads of a part: a contiguous piece, as `slots` cuts a batch.
+
+    The pieces of all ranks make up the part and differ by at most one position in length. Where a part has fewer
+    positions than there are ranks, some get none: the first ones.
+    """
+    return _piece(part.start, part.stop, rank, world)
+
+
+def _piece(start: int, stop: int, rank: int, world: int) -> range:
+    if not 0 <= rank < world:
         raise PlanError(
-            f"slots: step {step!r} and rank {rank!r} of {world!r}, expected step >= 0 and 0 <= rank < world; "
-            "check how the ranks are started"
+            f"slots: rank {rank!r} of {world!r}, expected 0 <= rank < world; check how the ranks are started"
         )
-    start = step * global_batch
-    return range(start + rank * global_batch // world, start + (rank + 1) * global_batch // world)
+    length = stop - start
+    return range(start + rank * length // world, start + (rank + 1) * length // world)
 
 
 def _skip_gaps(gaps: Ints, source: Any, rank: Any) -> Any:

@@ -15,6 +15,8 @@ from dataengine.deck import (
     Deck,
     Ints,
     NoOrderError,
+    apportion,
+    at,
     cycle_length,
     cycle_quotas,
     cycles_in_deck,
@@ -23,9 +25,10 @@ from dataengine.deck import (
     fill_batches,
     lay_deck,
     order_batches,
+    tally,
     tie_keys,
 )
-from dataengine.errors import PlanError
+from dataengine.errors import PlanError, nearest
 from dataengine.permute import key
 from dataengine.shares import Recipe, Source
 
@@ -36,15 +39,20 @@ _TRIES = 8
 class Order(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Which of K sources stands at each position, for ever.
 
-    Batch b, which holds the positions from b * global_batch on, takes its samples from the deck of one of `groups`
-    (source numbers), which `group_deck` names: a decoder family in mode `unmixed`, otherwise the one group of all
-    sources. Of every `cycles[i]` positions `quotas[i]` go to source i.
+    Batch b, which holds the positions from b * batch on, takes its samples from the deck of one of `groups` (source
+    numbers), which `group_deck` names: a decoder family in mode `unmixed`, otherwise the one group of all sources.
+    Without a `group_deck` (mode `accumulate`) every batch takes `widths[g]` samples from each group g, one group
+    after the other. `names` are those of the groups, "" for all sources. Of every `cycles[i]` positions `quotas[i]`
+    go to source i.
     """
 
     quotas: tuple[int, ...]
     cycles: tuple[int, ...]
+    batch: int
+    names: tuple[str, ...]
     groups: tuple[Ints, ...]
-    group_deck: Deck
+    group_deck: Deck | None
+    widths: Ints
     decks: tuple[Deck, ...]
 
 
@@ -69,12 +77,12 @@ def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Rec
     first, and `order_batches` fits the families around them, or the families come first, and `fill_batches` fits the
     sources into their batches. Where neither is found, PlanError says which batch is large enough.
     """
+    if recipe.mode == "accumulate":
+        return _lay_side_by_side(_accumulated(sources, portions, recipe), len(sources), recipe)
     batch = recipe.global_batch if recipe.mode == "stratified" else 1
     # A batch of one sample has one family in every mode, and the bound of mode mixed is the tighter one.
     if recipe.mode != "unmixed" or recipe.global_batch == 1:
-        return _lay_apart(
-            [_group("", range(len(sources)), sources, portions)], len(sources), batch, recipe.seed
-        )
+        return _lay_apart([_group("", range(len(sources)), sources, portions)], len(sources), batch, recipe)
     families: dict[str, list[int]] = {}
     for i, source in enumerate(sources):
         # A family without a share has no batch.
@@ -82,8 +90,49 @@ def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Rec
             families.setdefault(source.family, []).append(i)
     groups = [_group(name, members, sources, portions) for name, members in sorted(families.items())]
     if recipe.global_batch >= 2 * len(groups) - 2:
-        return _lay_apart(groups, len(sources), batch, recipe.seed)
-    return _lay_together(groups, len(sources), recipe.global_batch, recipe.seed)
+        return _lay_apart(groups, len(sources), batch, recipe)
+    return _lay_together(groups, len(sources), recipe)
+
+
+def stand(order: Order, positions: Ints) -> tuple[Ints, Ints]:
+    """Return the source that stands at each position, and how often it stood before; int64 arrays of one length."""
+    batches, offsets = np.divmod(positions, order.batch)
+    if order.group_deck is None:
+        ends = np.cumsum(order.widths)
+        groups = np.searchsorted(ends, offsets, side="right")
+        inner = batches * order.widths[groups] + offsets - (ends - order.widths)[groups]
+    else:
+        groups, batches_before = at(order.group_deck, batches)
+        inner = batches_before * order.batch + offsets
+    sources, nths = np.empty_like(positions), np.empty_like(positions)
+    for group in np.unique(groups).tolist():
+        here = groups == group
+        members, nths[here] = at(order.decks[group], inner[here])
+        sources[here] = order.groups[group][members]
+    return sources, nths
+
+
+def standings(order: Order, position: int) -> Ints:
+    """Return how often each source stands before `position`, as int64 of shape [K]."""
+    batch, offset = divmod(position, order.batch)
+    if order.group_deck is None:
+        starts = np.cumsum(order.widths) - order.widths
+        inner = batch * order.widths + np.clip(offset - starts, 0, order.widths)
+    else:
+        inner = tally(order.group_deck, batch) * order.batch
+        inner[int(at(order.group_deck, batch)[0])] += offset
+    counts = np.zeros(len(order.quotas), np.int64)
+    for members, deck, before in zip(order.groups, order.decks, inner.tolist(), strict=True):
+        counts[members] = tally(deck, before)
+    return counts
+
+
+def step_groups(order: Order, step: int) -> list[tuple[str, int, int]]:
+    """Return the groups of a batch in order: name, and the places in the batch from the first to before the last."""
+    if order.group_deck is None:
+        stops = np.cumsum(order.widths).tolist()
+        return list(zip(order.names, [0, *stops[:-1]], stops, strict=True))
+    return [(order.names[int(at(order.group_deck, step)[0])], 0, order.batch)]
 
 
 def _group(
@@ -99,7 +148,42 @@ def _group(
     )
 
 
-def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, seed: int) -> Order:
+def _accumulated(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Recipe) -> list[_Group]:
+    """Return the groups of which every batch holds a part: families, without the tasks that have a weight of their own.
+
+    Raises PlanError for a weight of what is not in the mixture.
+    """
+    members: dict[str, list[int]] = {}
+    for i, source in enumerate(sources):
+        if portions[i] > 0:
+            own = f"{source.family}/{source.task}"
+            members.setdefault(own if own in recipe.loss_weights else source.family, []).append(i)
+    known = {source.family for source in sources} | {f"{one.family}/{one.task}" for one in sources}
+    for name in recipe.loss_weights:
+        if name not in known:
+            raise PlanError(f"loss_weights: {name!r} is no family and no family/task{nearest(name, known)}")
+    return [_group(name, numbers, sources, portions) for name, numbers in sorted(members.items())]
+
+
+def _lay_side_by_side(groups: Sequence[_Group], num_sources: int, recipe: Recipe) -> Order:
+    """Give each group a fixed part of every batch, and lay out its sources in a cycle of their own."""
+    batch = recipe.global_batch
+    if batch < len(groups):
+        raise PlanError(
+            f"recipe: global_batch is {batch} and mode 'accumulate' has {len(groups)} sub-batches "
+            f"({', '.join(group.name for group in groups)}), expected a sample of each in every batch; raise "
+            "global_batch, or use mode 'unmixed'"
+        )
+    widths = apportion([group.share for group in groups], batch)
+    quotas, decks = [], []
+    for group in groups:
+        length = cycle_length(group.parts)
+        quotas.append(cycle_quotas(group.names, group.parts, length))
+        decks.append(lay_deck(group.names, quotas[-1] * cycles_in_deck(length), 1, recipe.seed))
+    return _order(groups, num_sources, widths, quotas, None, decks, batch)
+
+
+def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, recipe: Recipe) -> Order:
     """Lay out the groups, and the sources of each in batches of `batch`, in cycles of their own."""
     names, totals = [group.name for group in groups], [group.share for group in groups]
     length = cycle_length(totals)
@@ -109,17 +193,18 @@ def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, seed: int
         own_length = cycle_length(group.parts, batch)
         own = cycle_quotas(group.names, group.parts, own_length)
         quotas.append(own)
-        decks.append(lay_deck(group.names, own * cycles_in_deck(own_length), batch, seed))
-    group_deck = lay_deck(names, counts * cycles_in_deck(length), 1, seed)
-    return _order(groups, num_sources, counts, quotas, group_deck, decks)
+        decks.append(lay_deck(group.names, own * cycles_in_deck(own_length), batch, recipe.seed))
+    group_deck = lay_deck(names, counts * cycles_in_deck(length), 1, recipe.seed)
+    return _order(groups, num_sources, counts, quotas, group_deck, decks, recipe.global_batch)
 
 
-def _lay_together(groups: Sequence[_Group], num_sources: int, batch: int, seed: int) -> Order:
-    """Lay out the groups in batches of `batch`, and the sources of each, in one cycle.
+def _lay_together(groups: Sequence[_Group], num_sources: int, recipe: Recipe) -> Order:
+    """Lay out the groups in batches, and the sources of each, in one cycle.
 
     Either the sources' orders come first, or the groups' order: what one cannot keep, the other often can. Like
     groups that all need the same place at once fail the first; a great source in a group far off fails the second.
     """
+    batch, seed = recipe.global_batch, recipe.seed
     names, totals = [group.name for group in groups], [group.share for group in groups]
     in_batches = [group.share * part * batch for group in groups for part in group.parts]
     length = cycle_length([*totals, *in_batches], 1, MAX_CYCLE // batch)
@@ -137,7 +222,7 @@ def _lay_together(groups: Sequence[_Group], num_sources: int, batch: int, seed: 
             one.append(order)
     group_deck = deck_of(np.concatenate(turns), len(groups))
     decks = [deck_of(np.concatenate(one), len(own)) for one, own in zip(served, quotas, strict=True)]
-    return _order(groups, num_sources, counts, quotas, group_deck, decks)
+    return _order(groups, num_sources, counts, quotas, group_deck, decks, batch)
 
 
 def _fit_cycle(
@@ -193,10 +278,14 @@ def _order(
     num_sources: int,
     counts: Ints,
     quotas: Sequence[Ints],
-    group_deck: Deck,
+    group_deck: Deck | None,
     decks: Sequence[Deck],
+    batch: int,
 ) -> Order:
-    """Return the order in which, in a cycle, group g takes counts[g] turns, and its sources share them by quotas[g]."""
+    """Return the order in which, in a cycle, group g takes counts[g] turns, and its sources share them by quotas[g].
+
+    Without a `group_deck`, a turn is a sample of every batch.
+    """
     all_quotas, cycles = {}, {}
     for group, count, own in zip(groups, counts.tolist(), quotas, strict=True):
         length = int(own.sum())
@@ -207,7 +296,10 @@ def _order(
     return Order(
         quotas=tuple(all_quotas.get(i, 0) for i in range(num_sources)),
         cycles=tuple(cycles.get(i, 1) for i in range(num_sources)),
+        batch=batch,
+        names=tuple(group.name for group in groups),
         groups=tuple(np.array(group.members, np.int64) for group in groups),
         group_deck=group_deck,
+        widths=counts if group_deck is None else np.zeros(0, np.int64),
         decks=tuple(decks),
     )

@@ -37,10 +37,13 @@ class Pool:
             self._give(name)
         if len(data) != size:
             raise ShardError(
-                f"{self.directory / name}: has {length} bytes, expected at least {offset + size};"
-                f" rebuild it with 'dataengine shard {self.directory} --rebuild --only {name}'"
+                f"{self.directory / name}: has {length} bytes, expected at least {offset + size}; {self.mend(name)}"
             )
         return data
+
+    def mend(self, name: str) -> str:
+        """Return what helps against a file with wrong bytes."""
+        return f"rebuild it with 'dataengine shard {self.directory} --rebuild --only {name}'"
 
     def _take(self, name: str) -> int:
         with self._lock:
@@ -51,8 +54,7 @@ class Pool:
                     descriptor = os.open(self.directory / name, os.O_RDONLY)
                 except OSError as error:
                     raise ShardError(
-                        f"{self.directory / name}: {error.strerror};"
-                        f" rebuild it with 'dataengine shard {self.directory} --rebuild --only {name}'"
+                        f"{self.directory / name}: {error.strerror}; {self.mend(name)}"
                     ) from error
                 self._open[name] = descriptor
             self._open.move_to_end(name)

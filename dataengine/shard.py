@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
-from dataengine import marks, schema, tar
-from dataengine import sample as samples
-from dataengine.errors import Quarantine, ShardError
-from dataengine.files import Root, make_folder, unwritable, write_atomic
-from dataengine.images import MAX_BYTES, probe
+from dataengine import schema
+from dataengine.errors import ShardError
+from dataengine.files import Root, make_folder, write_atomic
 from dataengine.index import (
     INDEX,
     INDEX_SCHEMA,
@@ -37,97 +33,31 @@ from dataengine.index import (
     ShardSource,
     load_set,
 )
+from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
 from dataengine.sample import Sample
+from dataengine.write import PARTS, ROW_SCHEMA, Written, part_path, write_shard
 
-Layout = Literal["by_task", "mixed"]
-EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
 Progress = Callable[[int, str], None]
 REBUILD = ".rebuild-"
+STALE = "stale.json"
 
 
-class Part(msgspec.Struct, frozen=True):
-    """A run of rows of one manifest."""
-
-    directory: str
-    fingerprint: str
-    source: str
-    start: int
-    stop: int
-
-
-class ShardPlan(msgspec.Struct, frozen=True):
-    """What one tar will hold: runs of rows, and in which order they take turns (positions in `parts`)."""
-
-    name: str
-    parts: tuple[Part, ...]
-    turns: bytes | None
-
-    def digest(self) -> str:
-        """Return a digest of all that decides the tar's bytes, free of where the manifests lie."""
-        content = [(part.fingerprint, part.source, part.start, part.stop) for part in self.parts]
-        made_by = (VERSION, schema.digest(Sample), marks.VERSION, self.name, content)
-        data = msgspec.json.encode(made_by) + (self.turns or b"")
-        return xxhash.xxh3_128_hexdigest(data)
-
-
-class Written(msgspec.Struct, frozen=True):
-    """A finished tar: its entry, its index rows, and what it had to leave out."""
+class Tar(NamedTuple):
+    """A tar that stands: its entry, its index rows (columns as in ROW_SCHEMA), and what it had to leave out."""
 
     file: ShardFile
-    rows: list[dict[str, Any]]
+    rows: pa.Table
     dropped: list[Dropped]
 
 
-def plan_shards(
-    sources: list[tuple[Path, Manifest]], layout: Layout, samples_per_shard: int
-) -> list[ShardPlan]:
-    """Return the shards to write: a pure function of the manifests, the layout and the shard size."""
-    if layout == "by_task":
-        return [
-            ShardPlan(
-                f"{manifest.dataset}-{manifest.task}-{manifest.split}-{number:06d}",
-                (
-                    Part(
-                        str(path),
-                        manifest.fingerprint,
-                        manifest.name,
-                        start,
-                        min(start + samples_per_shard, count),
-                    ),
-                ),
-                None,
-            )
-            for path, manifest in sources
-            for count in (manifests.num_samples(path),)
-            for number, start in enumerate(range(0, count, samples_per_shard))
-        ]
-    counts = [manifests.num_samples(path) for path, _ in sources]
-    # Every source spreads evenly over the whole: sample j of n stands at (j + 1/2) / n.
-    places = np.concatenate([(np.arange(count) + 0.5) / count for count in counts if count] or [np.zeros(0)])
-    owners = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)
-    order = owners[np.lexsort((owners, places))]
-    served = np.zeros(len(counts), dtype=np.int64)
-    plans = []
-    for number, start in enumerate(range(0, len(order), samples_per_shard)):
-        turns = order[start : start + samples_per_shard]
-        taken = np.bincount(turns, minlength=len(counts))
-        used = np.flatnonzero(taken)
-        parts = tuple(
-            Part(
-                str(sources[i][0]),
-                sources[i][1].fingerprint,
-                sources[i][1].name,
-                int(served[i]),
-                int(served[i] + taken[i]),
-            )
-            for i in used
-        )
-        compact = np.searchsorted(used, turns).astype("<u2")
-        plans.append(ShardPlan(f"mixed-{number:06d}", parts, compact.tobytes()))
-        served += taken
-    return plans
+class Appended(msgspec.Struct, frozen=True):
+    """A set after more splits came to it: which ones did, and which were in it already."""
+
+    set: ShardSet
+    added: tuple[str, ...]
+    unchanged: tuple[str, ...]
 
 
 def shard(
@@ -148,22 +78,62 @@ def shard(
     sources = _sources(paths)
     plans = plan_shards(sources, layout, samples_per_shard)
     make_folder(out)
+    _roll_forward(out)
+    old = _old_index(out)
     roots = {manifest.name: manifest.root for _, manifest in sources}
     kept = {
-        name: written
-        for name, written in _standing(out, plans).items()
-        if not any(_came_back(one, roots) for one in written.dropped)
+        name: tar
+        for name, tar in _standing(out, plans, old).items()
+        if not any(_came_back(one, roots) for one in tar.dropped)
     }
-    todo = [plan for plan in plans if plan.name not in kept]
-    progress(sum(len(kept[name].rows) for name in kept), "unchanged" if kept and not todo else "")
-    written = dict(kept)
-    for result in run(
-        partial(write_shard, str(out), roots), todo, runner=runner, workers=workers, address=address
-    ):
-        written[result.file.name.removesuffix(".tar")] = result
-        progress(len(result.rows), "")
-    ordered = [written[plan.name] for plan in plans]
-    return _finish(out, sources, ordered, layout, samples_per_shard)
+    run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(sources))
+    tars = _write(out, plans, kept, roots, _names(old), run_plan, progress)
+    found = ShardSet(
+        version=VERSION,
+        layout=layout,
+        samples_per_shard=samples_per_shard,
+        schema_hash=schema.digest(Sample),
+        shards=tuple(tar.file for tar in tars),
+        sources=_entries(out, sources, tars),
+        dropped=tuple(one for tar in tars for one in tar.dropped),
+        specs=_specs(sources),
+    )
+    _publish(out, found, tars)
+    return found
+
+
+def append(
+    paths: Iterable[Path],
+    out: Path,
+    *,
+    replace: bool = False,
+    runner: RunnerName = "local",
+    workers: int = 1,
+    address: str | None = None,
+    progress: Progress = lambda count, text: None,
+) -> Appended:
+    """Add the shards of more manifests to a finished set, whose tars are neither read nor touched.
+
+    The old manifests are not needed. A split that the set holds from the same conversion is left alone; one from
+    another conversion is an error, unless `replace` is set (layout `by_task` alone: in mixed shards its samples lie
+    between those of others). Until the new set is whole the old one is. Raises SourceError or ShardError.
+    """
+    sources = _sources(paths)
+    _roll_forward(out)
+    old = Index(out)
+    fresh, unchanged = _fresh(out, old.set, sources, replace)
+    if not fresh:
+        progress(0, "unchanged")
+        return Appended(old.set, (), unchanged)
+    layout: Layout = "mixed" if old.set.layout == "mixed" else "by_task"
+    plans = plan_shards(fresh, layout, old.set.samples_per_shard, first=len(old.set.shards))
+    roots = {manifest.name: manifest.root for _, manifest in fresh}
+    kept = _standing(out, plans, old)
+    run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(fresh))
+    new = _write(out, plans, kept, roots, _names(old), run_plan, progress)
+    found, tars = _joined(out, old, fresh, new)
+    _publish(out, found, tars)
+    return Appended(found, tuple(manifest.name for _, manifest in fresh), unchanged)
 
 
 def _sources(paths: Iterable[Path]) -> list[tuple[Path, Manifest]]:
@@ -177,42 +147,137 @@ def _sources(paths: Iterable[Path]) -> list[tuple[Path, Manifest]]:
     return found
 
 
-def _part_path(out: Path, name: str) -> Path:
-    return out / ".parts" / f"{name}.msgpack"
+def _fresh(
+    out: Path, old: ShardSet, sources: Sequence[tuple[Path, Manifest]], replace: bool
+) -> tuple[list[tuple[Path, Manifest]], tuple[str, ...]]:
+    """Return the manifests that a set does not hold, and the names of those that it does."""
+    if (old.version, old.schema_hash) != (VERSION, schema.digest(Sample)):
+        raise ShardError(
+            f"{out}: was written by another version, with samples of another form;"
+            " run 'dataengine shard' without --append with all manifests"
+        )
+    known = {entry.name: entry.fingerprint for entry in old.sources}
+    fresh = [pair for pair in sources if known.get(pair[1].name) != pair[1].fingerprint]
+    changed = [manifest.name for _, manifest in fresh if manifest.name in known]
+    if changed and old.layout == "mixed":
+        raise ShardError(
+            f"{out}: {changed[0]} is in the mixed shards from another conversion;"
+            " run 'dataengine shard' without --append with all manifests"
+        )
+    if changed and not replace:
+        raise ShardError(
+            f"{out}: holds {changed[0]} from another conversion; pass --replace to write its shards anew"
+        )
+    names = {manifest.name for _, manifest in fresh}
+    return fresh, tuple(manifest.name for _, manifest in sources if manifest.name not in names)
 
 
-def _standing(out: Path, plans: list[ShardPlan]) -> dict[str, Written]:
-    """Return what is already written from the same plans: from an unfinished run's parts, or a finished set."""
-    wanted = {plan.name: plan.digest() for plan in plans}
-    found: dict[str, Written] = {}
-    for name, digest in wanted.items():
-        path = _part_path(out, name)
-        if path.exists():
-            try:
-                result = msgspec.msgpack.decode(path.read_bytes(), type=Written)
-            except msgspec.DecodeError:
-                continue  # another version's: the tar is written anew
-            if result.file.plan == digest and has_size(out, result.file):
-                found[name] = result
-    old = _old_index(out) if len(found) < len(wanted) else None
-    if old is not None:
-        files = {file.name.removesuffix(".tar"): file for file in old.set.shards}
-        good = {
-            name: file
-            for name, file in files.items()
-            if name not in found and wanted.get(name) == file.plan and has_size(out, file)
-        }
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in good}
-        if good:
-            for row in old.table.to_pylist():
-                if row["shard"] in rows:
-                    rows[row["shard"]].append(row)
-        dropped = {name: [d for d in old.set.dropped if d.detail.startswith(f"{name}: ")] for name in good}
-        found.update({name: Written(file, rows[name], dropped[name]) for name, file in good.items()})
+def _write(
+    out: Path,
+    plans: Sequence[ShardPlan],
+    kept: Mapping[str, Tar],
+    roots: Mapping[str, str],
+    held: frozenset[str],
+    run_plan: Callable[..., Iterable[Written]],
+    progress: Progress,
+) -> list[Tar]:
+    """Write the planned tars that do not stand already; return all of them in the order of the plans.
+
+    Those of `held` names wait in `.parts`. Raises ShardError where a tar was written that cannot be seen from here.
+    """
+    todo = [plan for plan in plans if plan.name not in kept]
+    progress(sum(tar.file.samples for tar in kept.values()), "unchanged" if kept and not todo else "")
+    tars = dict(kept)
+    _sweep(out)
+    try:
+        for result in run_plan(
+            partial(write_shard, str(out.absolute()), roots, held),
+            todo,
+            folder=out / PARTS,
+            name=lambda plan: plan.name,
+            size=lambda result: result.file.samples,
+            progress=progress,
+        ):
+            if not has_size(out / PARTS if _stem(result.file) in held else out, result.file):
+                raise ShardError(
+                    f"{out / result.file.name}: a worker wrote it, and it is not here;"
+                    " --out must lie on storage that all workers share"
+                )
+            tars[_stem(result.file)] = Tar(result.file, result.table(), result.dropped)
+    finally:
+        _sweep(out)
+    return [tars[plan.name] for plan in plans]
+
+
+def needs(sources: Iterable[tuple[Path, Manifest]]) -> list[Path]:
+    """Return what a worker must see to read the sources: each manifest, and a file of its root that is there."""
+    found = []
+    for path, manifest in sources:
+        root = Path(manifest.root)
+        files = (root / name for name in manifest.source_files)
+        found += [path / manifests.SAMPLES, next((file for file in files if file.is_file()), root)]
     return found
 
 
-def _came_back(dropped: Dropped, roots: dict[str, str]) -> bool:
+def _sweep(out: Path) -> None:
+    """Remove what was being written when its process died."""
+    for folder in (out, out / PARTS):
+        for path in folder.glob(".*.tar.tmp*"):
+            path.unlink(missing_ok=True)
+
+
+def _standing(out: Path, plans: Sequence[ShardPlan], old: Index | None) -> dict[str, Tar]:
+    """Return what is already written from the same plans: from an unfinished run's parts, or a finished set."""
+    wanted = {plan.name: plan.digest() for plan in plans}
+    found = _resumed(out, wanted, _names(old))
+    if old is not None and len(found) < len(wanted):
+        for tar in _tars(old):
+            name = _stem(tar.file)
+            if name not in found and wanted.get(name) == tar.file.plan and has_size(out, tar.file):
+                found[name] = tar
+    return found
+
+
+def _resumed(out: Path, wanted: Mapping[str, str], held: frozenset[str]) -> dict[str, Tar]:
+    """Return what a stopped run wrote from the same plans; what it had waiting from others is removed."""
+    found: dict[str, Tar] = {}
+    for name, digest in wanted.items():
+        path = part_path(out, name)
+        if path.exists():
+            try:
+                part = msgspec.msgpack.decode(path.read_bytes(), type=Written)
+            except msgspec.DecodeError:
+                continue  # another version's: the tar is written anew
+            if part.file.plan == digest and has_size(out / PARTS if name in held else out, part.file):
+                found[name] = Tar(part.file, part.table(), part.dropped)
+    for path in (out / PARTS).glob("*.tar"):
+        if path.stem not in found.keys() & held:
+            path.unlink()
+    return found
+
+
+def _tars(index: Index) -> list[Tar]:
+    """Return the tars of a finished set: their rows stand in the index one tar after the other."""
+    rows = index.table.cast(ROW_SCHEMA)
+    dropped: dict[str, list[Dropped]] = defaultdict(list)
+    for one in index.set.dropped:
+        dropped[one.detail.partition(": ")[0]].append(one)
+    found, start = [], 0
+    for file in index.set.shards:
+        found.append(Tar(file, rows.slice(start, file.samples), dropped[_stem(file)]))
+        start += file.samples
+    return found
+
+
+def _stem(file: ShardFile) -> str:
+    return file.name.removesuffix(".tar")
+
+
+def _names(index: Index | None) -> frozenset[str]:
+    return frozenset(map(_stem, index.set.shards)) if index is not None else frozenset()
+
+
+def _came_back(dropped: Dropped, roots: Mapping[str, str]) -> bool:
     """Say whether a sample that a tar had to leave out could be in it now."""
     if dropped.reason != "image.missing":
         return True  # to know, its picture must be read: the tar is written anew
@@ -234,140 +299,14 @@ def has_size(out: Path, file: ShardFile) -> bool:
     return path.is_file() and path.stat().st_size == file.bytes
 
 
-def write_shard(out: str, roots: dict[str, str], plan: ShardPlan) -> Written:
-    """Write one tar under a temporary name, then rename it; its index rows go to `.parts`, so that a rerun finds it."""
-    directory = Path(out)
-    path = directory / f"{plan.name}.tar"
-    temporary = directory / f".{plan.name}.tar.tmp{os.getpid()}"
-    try:
-        result = _write_tar(temporary, roots, plan)
-        temporary.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    write_atomic(_part_path(directory, plan.name), msgspec.msgpack.encode(result))
-    return result
-
-
-def _write_tar(path: Path, roots: dict[str, str], plan: ShardPlan) -> Written:
-    opened = {part.source: Root(Path(roots[part.source])) for part in plan.parts}
-    where = [(Path(part.directory), part.start, part.stop) for part in plan.parts]
-    streams = [zip(manifests.read_samples(*one), manifests.read_unsure(*one), strict=False) for one in where]
-    turns = np.frombuffer(plan.turns, "<u2").tolist() if plan.turns else [0] * _rows(plan)
-    rows: list[dict[str, Any]] = []
-    dropped: list[Dropped] = []
-    digest = xxhash.xxh3_128()
-    with path.open("wb") as file:
-        offset = 0
-        for turn in turns:
-            (sample, unsure), source = next(streams[turn]), plan.parts[turn].source
-            try:
-                sample, pictures = _with_pictures(sample, opened[source])
-            except Quarantine as error:
-                dropped.append(
-                    Dropped(id=sample.id, reason=error.reason, detail=f"{plan.name}: {error.detail}")
-                )
-                continue
-            key = f"{plan.name}-{len(rows):06d}"
-            blocks, row = _members(key, sample, pictures, offset)
-            for block in blocks:
-                file.write(block)
-                digest.update(block)
-                offset += len(block)
-            rows.append({**row, "source": source, "shard": plan.name, "unsure": unsure})
-        file.write(tar.end())
-        digest.update(tar.end())
-        file.flush()
-        os.fsync(file.fileno())
-    size = offset + len(tar.end())
-    entry = ShardFile(
-        name=f"{plan.name}.tar", samples=len(rows), bytes=size, digest=digest.hexdigest(), plan=plan.digest()
-    )
-    return Written(entry, rows, dropped)
-
-
-def _rows(plan: ShardPlan) -> int:
-    return sum(part.stop - part.start for part in plan.parts)
-
-
-def _with_pictures(sample: Sample, root: Root) -> tuple[Sample, list[bytes]]:
-    """Return the sample with its pictures' digests, and their bytes: as they are, or with the sample's marks on them.
-
-    Raises Quarantine `image.missing` or `image.changed` where the source is not what was converted any more, and
-    `image.corrupt` where a picture to be marked cannot be decoded whole.
-    """
-    pictures, images = [], []
-    for number, image in enumerate(sample.images):
-        path = root.inside(image.path)
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise Quarantine("image.too_large", f"{image.path}: more than {MAX_BYTES} bytes")
-            data = path.read_bytes()
-        except OSError as error:
-            raise Quarantine("image.missing", f"{image.path}: {error.strerror}") from error
-        real = probe(data)
-        if (real.width, real.height, real.format) != (image.width, image.height, image.format):
-            raise Quarantine("image.changed", f"{image.path}: is not the picture that was converted")
-        if drawn := sample.marks_on(number):
-            data, file_format = marks.draw_on(data, image.format, drawn)
-            image = msgspec.structs.replace(image, format=file_format)
-        pictures.append(data)
-        images.append(msgspec.structs.replace(image, digest=xxhash.xxh3_128_hexdigest(data)))
-    return msgspec.structs.replace(sample, images=tuple(images)), pictures
-
-
-def member_names(key: str, sample: Sample) -> list[str]:
-    """Return the names of a sample's members: its JSON, then its pictures in order."""
-    suffixes = [EXTENSIONS[image.format] for image in sample.images]
-    pictures = [f"{key}.{n}.{suffix}" if n else f"{key}.{suffix}" for n, suffix in enumerate(suffixes)]
-    return [f"{key}.json", *pictures]
-
-
-def _members(
-    key: str, sample: Sample, pictures: list[bytes], offset: int
-) -> tuple[list[bytes], dict[str, Any]]:
-    """Return a sample's tar blocks, members sorted by name, and its index row."""
-    encoded = samples.encode(sample)
-    named = zip(member_names(key, sample), [encoded, *pictures], range(-1, len(pictures)), strict=True)
-    blocks: list[bytes] = []
-    offsets: dict[int, int] = {}
-    for name, data, number in sorted(named):
-        blocks += [tar.header(name, len(data)), data, tar.padding(len(data))]
-        offsets[number] = offset + tar.BLOCK
-        offset += tar.BLOCK + len(data) + len(blocks[-1])
-    return blocks, {
-        "id": sample.id,
-        "task": sample.task,
-        "dataset": sample.dataset,
-        "key": key,
-        "json_offset": offsets[-1],
-        "json_size": len(encoded),
-        "image_offsets": [offsets[number] for number in range(len(pictures))],
-        "image_sizes": [len(data) for data in pictures],
-        "digest": xxhash.xxh3_128_hexdigest(encoded),
-        "text_length": sum(len(turn.text) for turn in sample.conversation),
-        "widths": [image.width for image in sample.images],
-        "heights": [image.height for image in sample.images],
-        "file": sample.origin.file,
-        "record": sample.origin.record,
-    }
-
-
-def _finish(
-    out: Path,
-    sources: list[tuple[Path, Manifest]],
-    written: list[Written],
-    layout: Layout,
-    samples_per_shard: int,
-) -> ShardSet:
-    """Remove what does not belong to the set, then write the index, then shards.json."""
-    rows = [row for result in written for row in result.rows]
-    counts, lengths = Counter[str](), Counter[str]()
-    for row in rows:
-        counts[row["source"]] += 1
-        lengths[row["source"]] += row["text_length"]
-    entries = tuple(
+def _entries(
+    out: Path, sources: Sequence[tuple[Path, Manifest]], tars: Sequence[Tar], group: int = 0
+) -> tuple[ShardSource, ...]:
+    rows = pa.concat_tables([ROW_SCHEMA.empty_table(), *[tar.rows for tar in tars]])
+    sums = rows.group_by("source").aggregate([("text_length", "sum"), ("text_length", "count")])
+    totals = {row["source"]: row for row in sums.to_pylist()}
+    none = {"text_length_sum": 0, "text_length_count": 0}
+    return tuple(
         ShardSource(
             name=manifest.name,
             dataset=manifest.dataset,
@@ -375,44 +314,99 @@ def _finish(
             split=manifest.split,
             use=manifest.use,
             family=manifest.family,
-            samples=counts[manifest.name],
-            text_length=lengths[manifest.name],
+            samples=total["text_length_count"],
+            text_length=total["text_length_sum"],
             spec_hash=manifest.spec_hash,
             fingerprint=manifest.fingerprint,
             manifest=os.path.relpath(path, out),
             ledger=ledgers.load(path / manifests.LEDGER),
             labels=manifest.labels,
+            group=group,
         )
         for path, manifest in sources
+        for total in (totals.get(manifest.name, none),)
     )
-    dropped = tuple(one for result in written for one in result.dropped)
-    result = ShardSet(
-        version=VERSION,
-        layout=layout,
-        samples_per_shard=samples_per_shard,
-        schema_hash=schema.digest(Sample),
-        shards=tuple(one.file for one in written),
-        sources=entries,
-        dropped=dropped,
-        specs={f"{m.dataset}/{m.task}": {k: v for k, v in m.spec.items() if k != "path"} for _, m in sources},
+
+
+def _specs(sources: Sequence[tuple[Path, Manifest]]) -> dict[str, Any]:
+    return {f"{m.dataset}/{m.task}": {k: v for k, v in m.spec.items() if k != "path"} for _, m in sources}
+
+
+def _joined(
+    out: Path, old: Index, fresh: Sequence[tuple[Path, Manifest]], new: Sequence[Tar]
+) -> tuple[ShardSet, list[Tar]]:
+    """Return the set that an old one and new tars make together, and its tars in order.
+
+    Of the layout `by_task` it is the one that a single call would have made; mixed shards follow the older ones.
+    """
+    mixed = old.set.layout == "mixed"
+    replaced = {manifest.name for _, manifest in fresh}
+    tars = [tar for tar in _tars(old) if mixed or source_of(_stem(tar.file)) not in replaced] + [*new]
+    if not mixed:
+        tars.sort(key=lambda tar: (source_of(_stem(tar.file)), int(_stem(tar.file).rpartition("-")[2])))
+    group = max((entry.group for entry in old.set.sources), default=-1) + 1 if mixed else 0
+    entries = [entry for entry in old.set.sources if entry.name not in replaced]
+    entries += _entries(out, fresh, new, group)
+    entries.sort(key=lambda entry: entry.name)
+    found = msgspec.structs.replace(
+        old.set,
+        shards=tuple(tar.file for tar in tars),
+        sources=tuple(entries),
+        dropped=tuple(one for tar in tars for one in tar.dropped),
+        specs={**old.set.specs, **_specs(fresh)},
     )
-    stale = set[str]()
-    with suppress(ShardError):  # there is no older set, or a damaged one that is written anew
-        stale |= {file.name for file in load_set(out).shards}
-    # What a stopped run wrote, by this plan or another one, left a part behind.
-    stale |= {f"{part.stem}.tar" for part in (out / ".parts").glob("*.msgpack")}
-    for name in stale - {one.file.name for one in written}:
-        (out / name).unlink(missing_ok=True)
-    for path in out.glob(".*.tar.tmp*"):
-        path.unlink(missing_ok=True)
-    # From here until shards.json is back, the folder says of itself that it is unfinished.
+    return found, tars
+
+
+def _publish(out: Path, found: ShardSet, tars: Sequence[Tar]) -> None:
+    """Make a set of tars the one that stands in a folder, in steps that a later call can finish.
+
+    What is to come is written down in `.parts` first. From then on the folder says of itself that it is unfinished,
+    until the last step, the renaming of shards.json.
+    """
+    parts = out / PARTS
+    write_atomic(parts / INDEX, _index_bytes(tars))
+    write_atomic(parts / STALE, msgspec.json.encode(sorted(_stale(out, found))))
+    data = msgspec.json.format(msgspec.json.encode(found, order="sorted"), indent=1)
+    write_atomic(parts / SHARDS, data + b"\n")
     (out / SHARDS).unlink(missing_ok=True)
+    _roll_forward(out)
+
+
+def _index_bytes(tars: Sequence[Tar]) -> bytes:
+    rows = pa.concat_tables([ROW_SCHEMA.empty_table(), *[tar.rows for tar in tars]]).combine_chunks()
+    columns = [
+        rows.column(number).dictionary_encode() if pa.types.is_dictionary(field.type) else rows.column(number)
+        for number, field in enumerate(INDEX_SCHEMA)
+    ]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, INDEX_SCHEMA), sink, compression="zstd")
-    write_atomic(out / INDEX, sink.getvalue().to_pybytes())
-    data = msgspec.json.format(msgspec.json.encode(result, order="sorted"), indent=1)
-    write_atomic(out / SHARDS, data + b"\n")
-    shutil.rmtree(out / ".parts", ignore_errors=True)
+    pq.write_table(pa.Table.from_arrays(columns, schema=INDEX_SCHEMA), sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _stale(out: Path, found: ShardSet) -> set[str]:
+    """Return the tars that an older set, or a stopped run by another plan, left in a folder."""
+    names = {f"{part.stem}.tar" for part in (out / PARTS).glob("*.msgpack")}
+    with suppress(ShardError):  # there is no older set, or a damaged one that is written anew
+        names |= {file.name for file in load_set(out).shards}
+    return names - {file.name for file in found.shards}
+
+
+def _roll_forward(out: Path) -> None:
+    """Finish what `_publish` began: every step can be done twice, and the order is such that none is lost."""
+    parts = out / PARTS
+    if (out / SHARDS).exists():
+        (parts / SHARDS).unlink(missing_ok=True)  # a run was stopped before the old set was given up
+    if not (parts / SHARDS).exists():
+        return
+    for name in msgspec.json.decode((parts / STALE).read_bytes(), type=list[str]):
+        (out / name).unlink(missing_ok=True)
+    for path in parts.glob("*.tar"):
+        path.replace(out / path.name)
+    if (parts / INDEX).exists():
+        (parts / INDEX).replace(out / INDEX)
+    (parts / SHARDS).replace(out / SHARDS)
+    shutil.rmtree(parts, ignore_errors=True)
     for folder in out.glob(f"{REBUILD}*"):
         shutil.rmtree(folder, ignore_errors=True)
-    return result

@@ -15,7 +15,7 @@ from dataengine.errors import PlanError, nearest
 from dataengine.permute import MAX_SIZE
 
 Policy = Literal["proportional", "sqrt", "temperature", "unimax", "explicit", "uniform"]
-Mode = Literal["mixed", "unmixed", "stratified"]
+Mode = Literal["mixed", "unmixed", "stratified", "accumulate"]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,7 +39,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `temperature` belongs to policy `temperature`: share ~ num_samples ** (1 / temperature). `cap_epochs` and
     `budget` (samples; all sources once if unset) belong to `unimax`. `weights` belongs to `explicit`: a key is
     the name of a source, or the id of a task, whose weight its sources without a weight of their own divide by
-    size; every source needs one, and 0 leaves it out. `global_batch` counts samples over all ranks.
+    size; every source needs one, and 0 leaves it out. `global_batch` counts samples over all ranks. `loss_weights`
+    belong to mode `accumulate`: a key is a family, or `family/task` for a task that gets a part of every batch of its
+    own; the others weigh 1.
     """
 
     seed: int
@@ -51,13 +53,22 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cap_epochs: float = 4.0
     budget: int | None = None
     weights: dict[str, float] = {}
+    loss_weights: dict[str, float] = {}
+
+
+# Fields that recipes did not always have: left out of a digest where they are not used, so that digests stay.
+_LATER_FIELDS = ("loss_weights",)
 
 
 def recipe_digest(recipe: Recipe) -> str:
     """Return xxh3-128 of the recipe as hex: equal recipes, equal digests, on every machine."""
     # Read back with its types, so that 4 and 4.0 are one number.
     typed = msgspec.json.decode(msgspec.json.encode(recipe), type=Recipe)
-    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(typed, order="sorted"))
+    fields = msgspec.structs.asdict(typed)
+    for name in _LATER_FIELDS:
+        if not fields[name]:
+            del fields[name]
+    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(fields, order="sorted"))
 
 
 def shares(sources: Sequence[Source], recipe: Recipe) -> list[Fraction]:
@@ -127,6 +138,16 @@ def _check(sources: Sequence[Source], recipe: Recipe) -> None:
             f"recipe: policy {recipe.policy!r} reads no weights, expected 'explicit' with them; "
             "change the policy or remove the weights"
         )
+    if recipe.loss_weights and recipe.mode != "accumulate":
+        raise PlanError(
+            f"recipe: mode {recipe.mode!r} reads no loss_weights, expected 'accumulate' with them: alone in its step, "
+            "a family has nothing to weigh against; change the mode or remove them"
+        )
+    for name, weight in recipe.loss_weights.items():
+        if not 0 < weight < math.inf:
+            raise PlanError(
+                f"loss_weights: {name!r} is {weight!r}, expected a number above 0; 1 is the default"
+            )
 
 
 def _roots(sizes: Sequence[int], degree: float) -> list[Fraction]:

@@ -1,9 +1,12 @@
-"""Samples by position: `stream.read(t)` is the same sample for every rank, worker and restart."""
+"""Samples by position: `stream.read(t)` is the same sample for every rank, worker and restart.
+
+What cannot be served leaves a hole: its position gives nothing, is counted, and moves no other one.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +15,16 @@ import numpy as np
 import xxhash
 
 from dataengine import sample as samples
-from dataengine.errors import PlanError, ShardError
-from dataengine.index import Index
-from dataengine.mix import Plan, plan, slots
-from dataengine.pool import Pool
+from dataengine.errors import Damage, PlanError, ShardError
+from dataengine.index import INDEX, Index
+from dataengine.mix import MAX_POSITION, Plan, plan, slots
 from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
+from dataengine.state import Hole, State, union
+from dataengine.store import StoreSettings, Url
 
 BLOCK, MAX_BLOCKS = 512, 8
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that a job needs to go on: the next position, what is left out, and which plan it was."""
-
-    position: int
-    plan: str
-    exclusions: dict[str, tuple[int, ...]] = {}
 
 
 def sources(index: Index, use: str = "train") -> list[Source]:
@@ -52,25 +48,38 @@ class Stream:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | Url,
         recipe: Recipe,
         *,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
         render: RenderOptions | None = None,
+        store: StoreSettings | None = None,
     ) -> None:
-        self.index = Index(directory)
+        self.index = Index(directory, store)
         found = sources(self.index, use)
         if not found:
             raise PlanError(f"{directory}: no samples with use {use!r}; its sources are "
                             f"{', '.join(entry.name for entry in self.index.set.sources) or 'none'}")  # fmt: skip
+        self._check_index(found)
         self.exclusions = dict(exclusions or {})
         self.plan: Plan = plan(found, recipe, self.exclusions)
-        self.pool = Pool(directory)
+        self.pool = self.index.open()
         self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
         self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
         self._blocks: dict[int, list[int]] = {}
         self._lock = threading.Lock()
+        self._holes: dict[int, Hole] = {}
+
+    def _check_index(self, found: list[Source]) -> None:
+        """Raise ShardError where the index has other samples than shards.json: it belongs to another set."""
+        rows = self.index.rows_by_source
+        for source in found:
+            if (count := len(rows.get(source.name, ()))) != source.num_samples:
+                raise ShardError(
+                    f"{self.index.directory / INDEX}: has {count} samples of {source.name}, shards.json"
+                    f" {source.num_samples}; the index is stale, run 'dataengine shard' again"
+                )
 
     def row(self, position: int) -> int:
         """Return the index row that stands at a position."""
@@ -108,51 +117,135 @@ class Stream:
         }
 
     def read(self, position: int) -> tuple[Sample, list[bytes]]:
-        """Return the sample at a position and its pictures' bytes, digests checked. Raises ShardError."""
-        number = self.row(position)
+        """Return the sample at a position, worded anew where the stream does that, and its pictures' bytes.
+
+        Digests are checked. Raises Damage.
+        """
+        return self._worded(position, self.row(position))
+
+    def _worded(self, position: int, number: int) -> tuple[Sample, list[bytes]]:
         sample, pictures = self.read_row(number)
         if self.renderer is not None:
             sample = self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
         return sample, pictures
 
+    def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
+        """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""
+        number = self.row(position)
+        if (known := self._holes.get(number)) is not None:
+            return msgspec.structs.replace(known, position=position)
+        try:
+            return self._worded(position, number)
+        except Damage as damage:
+            return self.hole(
+                position, damage.reason, str(damage), place=(damage.file, damage.offset), lasts=True
+            )
+
+    def hole(
+        self, position: int, reason: str, detail: str, *, lasts: bool, place: tuple[str, int] | None = None
+    ) -> Hole:
+        """Return the hole that the sample at a position leaves, at `place` (file, offset), else where its JSON lies.
+
+        One that lasts is remembered: `serve` does not read the sample again.
+        """
+        number = self.row(position)
+        row = self.index.row(number)
+        file, offset = place or (f"{row['shard']}.tar", row["json_offset"])
+        index = int(np.searchsorted(self.index.rows_by_source[row["source"]], number))
+        found = Hole(
+            position=position,
+            reason=reason,
+            id=row["id"],
+            source=row["source"],
+            index=index,
+            file=file,
+            offset=offset,
+            detail=detail,
+            lasts=lasts,
+        )
+        if lasts:
+            self._holes.setdefault(number, found)
+        return found
+
+    def remember(self, holes: Iterable[Hole]) -> None:
+        """Never read the samples of holes that an earlier run, or another rank, found. Raises PlanError."""
+        for hole in holes:
+            rows = self.index.rows_by_source.get(hole.source, ())
+            if not 0 <= hole.index < len(rows):
+                raise PlanError(
+                    f"{self.index.directory}: has no sample {hole.index} of {hole.source}, which a state calls bad;"
+                    " restore the shards that it was saved with"
+                )
+            self._holes[int(rows[hole.index])] = hole
+
     def read_row(self, number: int) -> tuple[Sample, list[bytes]]:
         """Return the sample of an index row as it is stored, and its pictures' bytes.
 
-        Raises ShardError, naming file and offset.
+        Raises Damage, naming file and offset.
         """
         place = self.index.place(number)
         name = f"{place.shard}.tar"
-        encoded = self.pool.read(name, place.json_offset, place.json_size)
-        if xxhash.xxh3_128_hexdigest(encoded) != place.digest:
-            raise self._damaged(name, place.json_offset, number)
-        sample = samples.decode(encoded)
-        pictures = []
-        for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True):
-            data = self.pool.read(name, offset, size)
-            if xxhash.xxh3_128_hexdigest(data) != image.digest:
-                raise self._damaged(name, offset, number)
-            pictures.append(data)
+        encoded = self._piece(number, name, place.json_offset, place.json_size, place.digest)
+        try:
+            sample = samples.decode(encoded)
+        except msgspec.DecodeError as error:
+            raise Damage(
+                f"{self.index.directory / name}: offset {place.json_offset}: not a sample of this version: {error};"
+                " run 'dataengine shard' again",
+                reason="shard.schema", file=name, offset=place.json_offset,
+            ) from error  # fmt: skip
+        pictures = [
+            self._piece(number, name, offset, size, image.digest)
+            for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
+        ]
         return sample, pictures
 
-    def _damaged(self, name: str, offset: int, number: int) -> ShardError:
-        directory, sample_id = self.index.directory, self.index.row(number)["id"]
-        return ShardError(
-            f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"
-            f" rebuild it with 'dataengine shard {directory} --rebuild --only {name}'"
-        )
+    def _piece(self, number: int, name: str, offset: int, size: int, digest: str | None) -> bytes:
+        """Return a part of a sample whose bytes have this digest. Raises Damage."""
+        try:
+            data = self.pool.read(name, offset, size)
+        except ShardError as error:
+            raise Damage(str(error), reason="shard.unreadable", file=name, offset=offset) from error
+        if xxhash.xxh3_128_hexdigest(data) != digest:
+            directory, sample_id = self.index.directory, self.index.row(number)["id"]
+            raise Damage(
+                f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"
+                f" {self.pool.mend(name)}",
+                reason="shard.damaged", file=name, offset=offset,
+            )  # fmt: skip
+        return data
+
+    def turns(
+        self,
+        start: int,
+        stop: int | None,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        worker: int = 0,
+        workers: int = 1,
+    ) -> Iterator[tuple[int, range]]:
+        """Yield (step, positions) of one worker of a rank, positions in [start, stop), without end if stop is None.
+
+        The rank's steps go to its workers in turn, so that taking one step of each worker, round and round, is the
+        rank's order whatever their number.
+        """
+        batch = self.plan.recipe.global_batch
+        slots(start // batch, rank, world, batch)  # a wrong rank is refused even where it would get nothing
+        last = MAX_POSITION if stop is None else stop
+        for step in range(start // batch + worker, -(-last // batch), workers):
+            mine = slots(step, rank, world, batch)
+            low, high = max(mine.start, start), min(mine.stop, last)
+            yield step, range(low, max(low, high))
 
     def positions(self, start: int, stop: int, *, rank: int = 0, world: int = 1) -> Iterator[int]:
         """Yield a rank's positions in [start, stop), in order: its part of each global batch."""
-        batch = self.plan.recipe.global_batch
-        slots(start // batch, rank, world, batch)  # a wrong rank is refused even where it would get nothing
-        for step in range(start // batch, -(-stop // batch)):
-            for position in slots(step, rank, world, batch):
-                if start <= position < stop:
-                    yield position
+        for _, positions in self.turns(start, stop, rank=rank, world=world):
+            yield from positions
 
-    def state(self, position: int) -> State:
+    def state(self, position: int, holes: Iterable[Hole] = ()) -> State:
         """Return what a restart needs, on any number of ranks and workers."""
-        return State(position=position, plan=self.plan.digest, exclusions=self.exclusions)
+        return State(position=position, plan=self.plan.digest, exclusions=self.exclusions, holes=union(holes))
 
     def check(self, state: State) -> None:
         """Raise PlanError where a saved state belongs to another plan."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -13,9 +14,12 @@ from dataengine import sample as samples
 from dataengine import tar
 from dataengine.errors import ShardError
 from dataengine.files import digest_file
-from dataengine.index import Index, load_set
+from dataengine.index import INDEX, Index, Place, ShardSet, ShardSource, load_set
+from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
+from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
-from dataengine.shard import REBUILD, Layout, Progress, has_size, member_names, plan_shards, write_shard
+from dataengine.shard import REBUILD, Progress, has_size, needs
+from dataengine.write import member_names, write_shard
 
 
 def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str]:
@@ -36,8 +40,27 @@ def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str
         elif digest_file(path) != file.digest:
             findings.append(f"{path}: digest differs from shards.json; {mend}")
             findings += _damaged_samples(path, index, by_shard.get(name, []))
+        else:
+            findings += _stale_rows(path, index, by_shard.get(name, []))
         progress(file.samples, "")
     return findings
+
+
+def _stale_rows(path: Path, index: Index, rows: list[int]) -> list[str]:
+    """Say how many rows of the index do not lead to their samples in a tar that is whole, and name the first."""
+    with path.open("rb") as file:
+        lost = [number for number in rows if not _leads(file, index.place(number))]
+    if not lost:
+        return []
+    return [
+        f"{index.directory / INDEX}: {len(lost)} of {len(rows)} samples of {path.name} lie elsewhere,"
+        f" {index.row(lost[0])['id']} the first; the index is stale, run 'dataengine shard' again"
+    ]
+
+
+def _leads(file: BinaryIO, place: Place) -> bool:
+    file.seek(place.json_offset)
+    return xxhash.xxh3_128_hexdigest(file.read(place.json_size)) == place.digest
 
 
 def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
@@ -68,6 +91,7 @@ def rebuild(
     only: str | None = None,
     runner: RunnerName = "local",
     workers: int = 1,
+    address: str | None = None,
     progress: Progress = lambda count, text: None,
 ) -> list[str]:
     """Write shards anew from their manifests and compare; a missing or damaged tar is put right.
@@ -75,26 +99,23 @@ def rebuild(
     Returns one line for every shard that could not be made the same. Raises ShardError where a manifest has moved.
     """
     shard_set = load_set(out)
-    sources = []
-    for entry in shard_set.sources:
-        path = (out / entry.manifest).resolve()
-        manifest = manifests.load(path)
-        if manifest.fingerprint != entry.fingerprint:
-            raise ShardError(
-                f"{path}: was converted again since; run 'dataengine shard' to bring the set up to date"
-            )
-        sources.append((path, manifest))
-    layout: Layout = "mixed" if shard_set.layout == "mixed" else "by_task"
-    plans = plan_shards(sources, layout, shard_set.samples_per_shard)
-    if only is not None:
-        plans = [plan for plan in plans if plan.name == only.removesuffix(".tar")]
-        if not plans:
-            raise ShardError(f"{out}: no shard {only!r}; shards.json lists them")
+    sources, plans = _plans(out, shard_set, only.removesuffix(".tar") if only is not None else None)
     files = {file.name: file for file in shard_set.shards}
     roots = {manifest.name: manifest.root for _, manifest in sources}
     findings = []
     with tempfile.TemporaryDirectory(dir=out, prefix=REBUILD) as folder:
-        for result in run(partial(write_shard, folder, roots), plans, runner=runner, workers=workers):
+        for result in run(
+            partial(write_shard, str(Path(folder).absolute()), roots, frozenset()),
+            plans,
+            runner=runner,
+            workers=workers,
+            address=address,
+            folder=Path(folder),
+            needs=needs(sources),
+            name=lambda plan: plan.name,
+            size=lambda result: result.file.samples,
+            progress=progress,
+        ):
             name = result.file.name
             path = out / name
             if result.file.digest != files[name].digest:
@@ -104,5 +125,48 @@ def rebuild(
             elif not has_size(out, files[name]) or digest_file(path) != files[name].digest:
                 (Path(folder) / name).replace(path)
             (Path(folder) / name).unlink(missing_ok=True)
-            progress(result.file.samples, "")
     return findings
+
+
+def _plans(
+    out: Path, shard_set: ShardSet, only: str | None
+) -> tuple[list[tuple[Path, Manifest]], list[ShardPlan]]:
+    """Return the plans of a set's shards, or of one alone, and the manifests that they need.
+
+    Raises SourceError where a manifest is gone, and ShardError where it is from another conversion.
+    """
+    if only is not None and f"{only}.tar" not in {file.name for file in shard_set.shards}:
+        raise ShardError(f"{out}: no shard {only!r}; shards.json lists them")
+    layout: Layout = "mixed" if shard_set.layout == "mixed" else "by_task"
+    plans: list[ShardPlan] = []
+    used: list[tuple[Path, Manifest]] = []
+    for first, entries in _groups(shard_set, layout, only):
+        sources = [_source(out, entry) for entry in entries]
+        used += sources
+        plans += plan_shards(sources, layout, shard_set.samples_per_shard, first)
+    return used, [plan for plan in plans if only is None or plan.name == only]
+
+
+def _groups(shard_set: ShardSet, layout: Layout, only: str | None) -> list[tuple[int, list[ShardSource]]]:
+    """Return the sources that were planned together, with the number of their first shard; of one shard those alone."""
+    if layout == "by_task":
+        return [(0, [entry]) for entry in shard_set.sources if only is None or entry.name == source_of(only)]
+    groups: list[tuple[int, list[ShardSource]]] = []
+    first = 0
+    for number in sorted({entry.group for entry in shard_set.sources}):
+        entries = [entry for entry in shard_set.sources if entry.group == number]
+        groups.append((first, entries))
+        first += -(-sum(entry.ledger.samples for entry in entries) // shard_set.samples_per_shard)
+    if only is None:
+        return groups
+    return [group for group in groups if group[0] <= int(only.rpartition("-")[2])][-1:]
+
+
+def _source(out: Path, entry: ShardSource) -> tuple[Path, Manifest]:
+    path = (out / entry.manifest).resolve()
+    manifest = manifests.load(path)
+    if manifest.fingerprint != entry.fingerprint:
+        raise ShardError(
+            f"{path}: was converted again since; run 'dataengine shard' to bring the set up to date"
+        )
+    return path, manifest

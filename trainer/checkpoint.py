@@ -20,6 +20,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.errors import ModelError
+from dataengine.state import Hole
 from trainer.config import TrainConfig
 from trainer.model.config import ModelConfig
 from trainer.model.visionllm import VisionLLM
@@ -30,7 +31,10 @@ WEIGHTS, OPTIMIZER, RECORD, TOKENIZER = "weights.pt", "optimizer.pt", "checkpoin
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a checkpoint says of itself: steps done, the stream's next position, the plan, the run, the model."""
+    """What a checkpoint says of itself: steps done, the stream's next position, the plan, the run, the model.
+
+    `holes` are the samples that proved bad so far (see `dataengine.state`).
+    """
 
     step: int
     position: int
@@ -38,6 +42,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     config: TrainConfig
     model: dict[str, Any]
     torch: str
+    holes: tuple[Hole, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataengine import stream
 from dataengine.errors import ModelError, SpecError, nearest
 from dataengine.mix import Recipe
 from dataengine.render import RenderOptions
+from dataengine.store import StoreSettings, locate
 from dataengine.strict import convert, load_struct
 from trainer.encode import EncodeSettings
 from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, TokenIds, tiny
@@ -49,19 +50,26 @@ _DECODER_SIZES = {"tiny": ((128,), 128), "": ((800,), 1333)}
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A training run.
 
+    `shards` is a folder or a URL, and `store` says how shards at a URL are read.
+
     `model` is "tiny", or a mapping `{preset: tiny, detection: {...}, superlink: {...}}`, or the fields of
     `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
     `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
-    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is always "unmixed".
-    `render: each_epoch` words samples anew in each pass over their source; `render_options` are the fields of
-    `dataengine.render.RenderOptions`.
+    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
+    "accumulate". `render: each_epoch` words samples anew in each pass over their source; `render_options` are the
+    fields of `dataengine.render.RenderOptions`.
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
+    Pictures of at least `reduce_from` pixels are decoded at a part of their size where their views need no more; null
+    decodes all of them whole.
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
+    `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
+    the run ends, counted over at least 1000; samples that are only skipped do not count.
     """
 
     shards: str
+    store: StoreSettings = StoreSettings()
     steps: int
     global_batch: int
     seed: int = 0
@@ -83,6 +91,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decoder_short: tuple[int, ...] = ()
     decoder_longest: int | None = None
     flip_ratio: float = 0.0
+    reduce_from: int | None = 1 << 20
+    max_bad_ratio: float = 0.01
     num_workers: int = 2
     threads: int = 0
     prefetch: int = 4
@@ -95,7 +105,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 FREE_TO_CHANGE = frozenset(
     {
         "shards",
+        "store",
         "device",
+        "max_bad_ratio",
         "num_workers",
         "threads",
         "prefetch",
@@ -137,7 +149,7 @@ def check_config(config: TrainConfig, place: str) -> None:
             raise SpecError(
                 f"{place}: {name} is {getattr(config, name)!r}, expected at least 1; give a larger number"
             )
-    for name in ("flip_ratio", "warmup_ratio"):
+    for name in ("flip_ratio", "warmup_ratio", "max_bad_ratio"):
         if not 0 <= getattr(config, name) <= 1:
             raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 to 1; it is a share")
     for name, meaning in (
@@ -156,6 +168,7 @@ def check_config(config: TrainConfig, place: str) -> None:
         raise SpecError(
             f"{place}: model is {config.model!r}, expected 'tiny' or a mapping; write the sizes out"
         )
+    locate(config.shards)
     recipe_of(config, place)
     render_of(config, place)
 
@@ -178,16 +191,17 @@ def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:
             raise SpecError(
                 f"{place}: mixture.{name} stands apart from {name}, expected one; remove mixture.{name}"
             )
-    if config.mixture.get("mode", "unmixed") != "unmixed":
+    mode = config.mixture.get("mode", "unmixed")
+    if mode not in ("unmixed", "accumulate"):
         raise SpecError(
-            f"{place}: mixture.mode is {config.mixture['mode']!r}, expected 'unmixed': a step trains one"
-            " decoder family; remove it"
+            f"{place}: mixture.mode is {mode!r}, expected 'unmixed' (a step trains one decoder family) or"
+            " 'accumulate' (a part of each)"
         )
     known = set(Recipe.__struct_fields__)
     unknown = sorted(set(config.mixture) - known)
     if unknown:
         raise SpecError(f"{place}: mixture: unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
-    fields = {**config.mixture, "mode": "unmixed", "seed": config.seed, "global_batch": config.global_batch}
+    fields = {**config.mixture, "mode": mode, "seed": config.seed, "global_batch": config.global_batch}
     return stream.recipe(**fields)
 
 
@@ -240,6 +254,7 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
         decoder_short=config.decoder_short or short,
         decoder_longest=config.decoder_longest or longest,
         flip_ratio=config.flip_ratio,
+        reduce_from=config.reduce_from,
         num_queries=num_queries,
         readers=readers,
     )

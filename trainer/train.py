@@ -24,6 +24,8 @@ from transformers import PreTrainedTokenizerFast
 from dataengine.errors import ModelError
 from dataengine.files import make_folder
 from dataengine.mix import key
+from dataengine.state import Hole, check_budget, union
+from dataengine.store import locate
 from trainer import checkpoint as checkpoints
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpoint, Record
@@ -71,22 +73,24 @@ def train(
 
     Writes `checkpoints/`, `metrics.jsonl` (a line every `log_every` steps) and `served.jsonl` (a line a step: the
     sample ids it was made of). SIGTERM ends the current step, saves and returns. Without a `reader`, samples come
-    from `config.shards`. Raises ModelError where the run cannot go on as it began.
+    from `config.shards`. Raises ModelError where the run cannot go on as it began, and BudgetBroken where more samples
+    are bad than `max_bad_ratio` allows.
     """
     make_folder(out_dir)
     device = _device(config.device)
-    reader = reader or open_shards(Path(config.shards), recipe_of(config), render_of(config))
+    reader = reader or open_shards(locate(config.shards), recipe_of(config), render_of(config), config.store)
     found = checkpoints.newest(out_dir / CHECKPOINTS)
     tokenizer = _tokenizer(config, found)
     model = VisionLLM(model_config(config, tokenizer.get_vocab())).to(device)
     rates = learning_rates(config, model.parts())
     model.train_only(set(rates))
     optimizer = _optimizer(config, model, rates)
-    first_step = 0
+    first_step, holes = 0, ()
     if found is not None:
         _check_resumable(found, config, reader.digest)
         checkpoints.restore(found, model, optimizer)
-        first_step = found.record.step
+        first_step, holes = found.record.step, found.record.holes
+        reader.remember(holes)
     for name in (METRICS, SERVED):
         _forget_after(out_dir / name, first_step)
     (out_dir / CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
@@ -124,6 +128,8 @@ def train(
                     nonfinite.append(data.step)
             step = data.step + 1
             skipped.update(reason for _, reason in data.skipped)
+            holes = union([*holes, *data.holes]) if data.holes else holes
+            check_budget(holes, step * config.global_batch, config.max_bad_ratio)
             _write(served, {"step": step, "ids": _ids(data), "skipped": dict(data.skipped)})
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if step % config.log_every == 0 or step == config.steps or not math.isfinite(grad_norm):
@@ -134,11 +140,11 @@ def train(
             if step % config.checkpoint_every == 0 or step == config.steps or stop.is_set():
                 metrics.flush()
                 served.flush()
-                path = _save(config, out_dir, step, reader, model, optimizer, tokenizer)
+                path = _save(config, out_dir, step, holes, reader, model, optimizer, tokenizer)
             if stop.is_set():
                 break
     if path is None:
-        path = _save(config, out_dir, step, reader, model, optimizer, tokenizer)
+        path = _save(config, out_dir, step, holes, reader, model, optimizer, tokenizer)
     return Result(
         step=step,
         stopped=step < config.steps,
@@ -221,6 +227,7 @@ def _save(
     config: TrainConfig,
     out_dir: Path,
     step: int,
+    holes: tuple[Hole, ...],
     reader: Reader,
     model: VisionLLM,
     optimizer: torch.optim.Optimizer,
@@ -230,6 +237,7 @@ def _save(
         step=step,
         position=step * config.global_batch,
         plan=reader.digest,
+        holes=holes,
         config=config,
         model=model.config.to_dict(),
         torch=str(torch.__version__),

@@ -8,18 +8,21 @@ from pathlib import Path
 import click
 
 from dataengine.cli.output import json_option, print_json, print_table, progress
+from dataengine.store import Url, locate
 
 
 @click.command("evaluate")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=locate)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Where evaluation.json goes; the run's folder by default."
 )
 @click.option("--use", type=click.Choice(["train", "eval"]), default="eval", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="At most so many samples.")
 @json_option
-def command(run: Path, data: Path, out: Path | None, use: str, limit: int | None, as_json: bool) -> None:
+def command(
+    run: Path, data: Path | Url, out: Path | None, use: str, limit: int | None, as_json: bool
+) -> None:
     """Evaluate RUN (a training run or a checkpoint) on DATA (shards, or a folder of manifests), teacher-forced."""
     # The trainer is found by name: the engine must not import torch.
     evaluator = importlib.import_module("trainer.evaluate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -13,17 +14,16 @@ from dataengine.errors import PlanError
 from dataengine.index import Index
 from dataengine.mix import plan
 from dataengine.shares import Mode, Policy
+from dataengine.store import Url, locate
 from dataengine.stream import recipe, sources
 
 policy_option = click.option(
     "--policy",
-    type=click.Choice(["proportional", "sqrt", "temperature", "unimax", "explicit", "uniform"]),
+    type=click.Choice(get_args(Policy)),
     default="unimax",
     show_default=True,
 )
-mode_option = click.option(
-    "--mode", type=click.Choice(["mixed", "unmixed", "stratified"]), default="mixed", show_default=True
-)
+mode_option = click.option("--mode", type=click.Choice(get_args(Mode)), default="mixed", show_default=True)
 batch_option = click.option("--global-batch", type=click.IntRange(1), default=64, show_default=True)
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
 temperature_option = click.option(
@@ -48,7 +48,7 @@ def read_weights(path: Path | None) -> dict[str, float] | None:
 
 
 @click.command("mix")
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=locate)
 @policy_option
 @weights_option
 @temperature_option
@@ -61,7 +61,7 @@ def read_weights(path: Path | None) -> dict[str, float] | None:
 @seed_option
 @json_option
 def command(
-    shards: Path,
+    shards: Path | Url,
     policy: Policy,
     weights_file: Path | None,
     temperature: float | None,

@@ -13,7 +13,7 @@ from dataengine.cli.output import json_option, print_json, progress
 
 
 @click.command("train")
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", metavar="SHARDS")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Checkpoints, metrics and served samples."
 )
@@ -29,11 +29,11 @@ from dataengine.cli.output import json_option, print_json, progress
 @click.option("--lr", type=float, help="One learning rate for all that learns.")
 @click.option("--device", help="cpu, cuda or auto.")
 @json_option
-def command(shards: Path, out: Path, config: Path | None, as_json: bool, **options: Any) -> None:
+def command(shards: str, out: Path, config: Path | None, as_json: bool, **options: Any) -> None:
     """Train on SHARDS into OUT. A run that was stopped goes on where it was, bit for bit on a CPU."""
     fields: dict[str, Any] = yaml12.load(config) if config is not None else {}
     fields |= {name: value for name, value in options.items() if value is not None}
-    fields["shards"] = str(shards)
+    fields["shards"] = shards
     fields.setdefault("steps", 1000)
     fields.setdefault("global_batch", 8)
     # The trainer is found by name: the engine must not import torch.

@@ -14,7 +14,8 @@ from dataengine.errors import PlanError, ShardError
 from dataengine.mix import plan
 from dataengine.shard import shard
 from dataengine.shares import Recipe
-from dataengine.stream import State, Stream, recipe, sources
+from dataengine.state import State
+from dataengine.stream import Stream, recipe, sources
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny

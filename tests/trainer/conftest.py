@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from dataengine.sample import (
     TargetInstance,
     TextTargets,
 )
+from dataengine.state import Hole
 from trainer.config import TrainConfig
 from trainer.train import train
 
@@ -95,18 +96,40 @@ def toy_sample(number: int, task: str) -> tuple[Sample, list[bytes]]:
 
 @dataclass
 class ToyReader:
-    """Samples for ever, without repetition; `broken` positions have a picture that cannot be decoded."""
+    """`samples` in turn, or others for ever; `broken` positions have a picture that cannot be decoded."""
 
     global_batch: int = 2
     digest: str = "toy"
     broken: frozenset[int] = frozenset()
+    samples: Sequence[tuple[Sample, list[bytes]]] = ()
     reads: list[int] = field(default_factory=list)
 
     def read(self, position: int) -> tuple[Sample, list[bytes]]:
         self.reads.append(position)
-        task = "vqa" if (position // self.global_batch) % 3 == 2 else "detection"
-        sample, pictures = toy_sample(position, task)
+        sample, pictures = self._at(position)
         return sample, [b"no picture"] if position in self.broken else pictures
+
+    def _at(self, position: int) -> tuple[Sample, list[bytes]]:
+        if self.samples:
+            return self.samples[position % len(self.samples)]
+        return toy_sample(position, "vqa" if (position // self.global_batch) % 3 == 2 else "detection")
+
+    def hole(self, position: int, reason: str, detail: str, *, lasts: bool) -> Hole:
+        sample, _ = self._at(position)
+        return Hole(
+            position=position,
+            reason=reason,
+            id=sample.id,
+            source="toy",
+            index=position,
+            file="toy.tar",
+            offset=0,
+            detail=detail,
+            lasts=lasts,
+        )
+
+    def remember(self, holes: Iterable[Hole]) -> None:
+        """A toy is read again each time."""
 
 
 MakeReader = Callable[..., ToyReader]

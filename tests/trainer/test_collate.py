@@ -16,8 +16,9 @@ from dataengine.annotation import Turn
 from dataengine.errors import ModelError
 from dataengine.sample import Region, Sample
 from dataengine.tokens import region_text
+from trainer.batch import IGNORED
 from trainer.collate import collate
-from trainer.encode import IGNORED, Encoded, EncodeSettings, encode
+from trainer.encode import Encoded, EncodeSettings, encode
 from trainer.model.config import tiny
 from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import train_tokenizer

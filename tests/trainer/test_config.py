@@ -61,7 +61,7 @@ def test_a_file_becomes_a_run(tmp_path: Path) -> None:
         ("threads: -1", "threads is -1, expected 0 or more"),
         ("model: huge", "model is 'huge', expected 'tiny' or a mapping"),
         ("mixture: {seed: 3}", "mixture.seed stands apart from seed"),
-        ("mixture: {mode: mixed}", "mixture.mode is 'mixed', expected 'unmixed'"),
+        ("mixture: {mode: mixed}", "mixture.mode is 'mixed', expected 'unmixed' .* or 'accumulate'"),
         ("mixture: {polity: sqrt}", "unknown key 'polity'; did you mean 'policy'?"),
         ("render: never", r"run\.yaml:4: render: invalid enum value 'never'"),
         (
@@ -102,6 +102,13 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None
 )
 def test_a_stage_trains_the_parts_of_the_paper(stage: str, expected: dict[str, float]) -> None:
     assert learning_rates(make(stage=stage), dict.fromkeys(PARTS)) == expected
+
+
+def test_a_step_holds_one_family_or_a_part_of_each() -> None:
+    parts = make(mixture={"mode": "accumulate", "loss_weights": {"detection": 2.0}})
+
+    assert recipe_of(make()).mode == "unmixed"
+    assert (recipe_of(parts).mode, recipe_of(parts).loss_weights) == ("accumulate", {"detection": 2.0})
 
 
 def test_only_the_joint_stage_trains_the_image_encoder() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dataengine import stream
 from dataengine.errors import ShardError
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample
+from dataengine.shares import Recipe
 from trainer.batch import Batch
 from trainer.config import TrainConfig, encode_settings, model_config
 from trainer.data import StepData, batches, open_shards
@@ -121,7 +123,25 @@ def test_words_anew_come_in_the_same_order_on_any_number_of_threads_and_after_an
     assert all(same(a.batch, b.batch) for a, b in zip(anew[5:], late, strict=True))
 
 
-def test_damage_to_the_shards_is_no_skip(read: Any) -> None:
+def test_damaged_shards_cost_their_samples_and_no_other(read: Any, tiny_shards: Path, tmp_path: Path) -> None:
+    recipe = Recipe(seed=3, global_batch=3, policy="proportional", mode="unmixed")
+    whole = read(open_shards(tiny_shards, recipe), batch=3, last=3)
+    folder = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    (folder / "tiny-detection-train-000001.tar").unlink()
+
+    steps = read(open_shards(folder, recipe), batch=3, last=3, num_workers=2)
+
+    holes = [hole for step in steps for hole in step.holes]
+    assert sorted((hole.id, hole.reason) for hole in holes) == [
+        ("tiny/train/3#detection", "shard.unreadable"),
+        ("tiny/train/4#detection", "shard.unreadable"),
+    ]
+    for step, intact in zip(steps, whole, strict=True):
+        lost = {hole.id for hole in step.holes}
+        assert [i for i in intact.batch.sample_ids if i not in lost] == list(step.batch.sample_ids)
+
+
+def test_shards_that_cannot_be_opened_end_the_run(read: Any) -> None:
     class Damaged:
         digest = "toy"
 

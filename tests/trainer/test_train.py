@@ -17,7 +17,7 @@ import torch
 
 from dataengine import images
 from dataengine.cli.trace import steps_of
-from dataengine.errors import ModelError
+from dataengine.errors import BudgetBroken, ModelError
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
 from trainer.config import TrainConfig, encode_settings
@@ -129,6 +129,34 @@ def test_a_bad_sample_is_left_out_counted_and_not_replaced(
     assert served[0]["skipped"] == {"toy/train/1#detection": "image.corrupt"}
     assert metrics[2]["loss"] is None and metrics[2]["skipped"] == {"image.corrupt": 2}
     assert sorted(reader.reads) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_proved_bad_is_in_the_checkpoint_and_known_to_the_reader_afterwards(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    train(make_run(steps=2), tmp_path, reader=make_reader(broken=frozenset({1})))
+    known: list[Any] = []
+    resumed = make_reader()
+    resumed.remember = known.extend
+
+    train(make_run(steps=2), tmp_path, reader=resumed)
+
+    assert [(hole.position, hole.id, hole.reason) for hole in known] == [
+        (1, "toy/train/1#detection", "image.corrupt")
+    ]
+
+
+def test_a_run_ends_where_more_is_bad_than_its_budget(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    reader = make_reader(broken=frozenset({3}))
+
+    with pytest.raises(
+        BudgetBroken, match=r"toy\.tar: 1 bad samples \(image\.corrupt 1\) in 4 positions, .* at most 0"
+    ):
+        train(make_run(max_bad_ratio=0.0), tmp_path, reader=reader)
+
+    assert [line["step"] for line in lines(tmp_path, SERVED)] == [1]
 
 
 def test_a_loss_that_is_not_finite_changes_no_weight(

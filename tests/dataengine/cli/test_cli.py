@@ -315,6 +315,34 @@ def test_stream_gives_each_position_once_over_all_ranks(
     assert sorted(lines, key=lambda line: int(line["t"])) == [stream.entry(t) for t in range(7, 27)]
 
 
+def test_a_simulation_proves_the_plan_for_every_rank_before_and_after_a_stop(
+    call: Call, tiny_shards: Path
+) -> None:
+    asked = ["stream", tiny_shards, "--simulate", "--global-batch", 8, "--steps", 10, "--world", 8,
+             "--workers", 2, "--stop-at", 28, "--then-world", 3]  # fmt: skip
+
+    code, out, _ = call(*asked, "--json")
+    table = call(*asked)
+
+    found = json.loads(out)
+    assert (code, table[0]) == (0, 0)
+    assert found["findings"] == [] and found["positions"] == 80
+    assert [(run["start"], run["stop"], run["world"], run["workers"]) for run in found["runs"]] == [
+        (0, 28, 8, 2), (28, 80, 3, 2),
+    ]  # fmt: skip
+    assert [sum(row["positions"] for row in ranks) for ranks in found["ranks"]] == [28, 52]
+    assert f"80 positions, each served once, each the sample of plan {found['plan']}" in table[1]
+
+
+def test_a_simulated_stop_lies_inside_the_run(call: Call, tiny_shards: Path) -> None:
+    code, _, err = call(
+        "stream", tiny_shards, "--simulate", "--global-batch", 2, "--steps", 3, "--stop-at", 7
+    )
+
+    assert code == 2
+    assert err.startswith("error: --stop-at: position 7, expected 0 to 6")
+
+
 def test_stream_shows_the_words_of_each_pass(call: Call, tiny_shards: Path) -> None:
     policy = ["--policy", "proportional", "--seed", 3, "--global-batch", 6]
 

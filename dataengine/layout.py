@@ -1,0 +1,97 @@
+"""Which samples each tar of a shard set will hold: planned before anything is written, from the manifests alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import xxhash
+
+from dataengine import manifest as manifests
+from dataengine import marks, schema
+from dataengine.index import VERSION
+from dataengine.manifest import Manifest
+from dataengine.sample import Sample
+
+Layout = Literal["by_task", "mixed"]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A run of rows of one manifest."""
+
+    directory: str
+    fingerprint: str
+    source: str
+    start: int
+    stop: int
+
+
+class ShardPlan(msgspec.Struct, frozen=True):
+    """What one tar will hold: runs of rows, and in which order they take turns (positions in `parts`)."""
+
+    name: str
+    parts: tuple[Part, ...]
+    turns: bytes | None
+
+    def digest(self) -> str:
+        """Return a digest of all that decides the tar's bytes, free of where the manifests lie."""
+        content = [(part.fingerprint, part.source, part.start, part.stop) for part in self.parts]
+        made_by = (VERSION, schema.digest(Sample), marks.VERSION, self.name, content)
+        data = msgspec.json.encode(made_by) + (self.turns or b"")
+        return xxhash.xxh3_128_hexdigest(data)
+
+
+def plan_shards(
+    sources: Sequence[tuple[Path, Manifest]], layout: Layout, samples_per_shard: int, first: int = 0
+) -> list[ShardPlan]:
+    """Return the shards to write: a pure function of the manifests, the layout and the shard size.
+
+    Numbers of mixed shards begin at `first`: a set that was added to has shards already.
+    """
+    if layout == "by_task":
+        return [plan for path, manifest in sources for plan in _by_task(path, manifest, samples_per_shard)]
+    return _mixed(sources, samples_per_shard, first)
+
+
+def source_of(name: str) -> str:
+    """Return the source whose samples a shard of the layout `by_task` holds, from the shard's name."""
+    return "/".join(name.split("-")[:3])
+
+
+def _by_task(path: Path, manifest: Manifest, samples_per_shard: int) -> list[ShardPlan]:
+    count = manifests.num_samples(path)
+    stem = manifest.name.replace("/", "-")
+    return [
+        ShardPlan(
+            f"{stem}-{number:06d}",
+            (_part(path, manifest, start, min(start + samples_per_shard, count)),),
+            None,
+        )
+        for number, start in enumerate(range(0, count, samples_per_shard))
+    ]
+
+
+def _part(path: Path, manifest: Manifest, start: int, stop: int) -> Part:
+    return Part(str(path.absolute()), manifest.fingerprint, manifest.name, start, stop)
+
+
+def _mixed(sources: Sequence[tuple[Path, Manifest]], samples_per_shard: int, first: int) -> list[ShardPlan]:
+    counts = [manifests.num_samples(path) for path, _ in sources]
+    # Every source spreads evenly over the whole: sample j of n stands at (j + 1/2) / n.
+    places = np.concatenate([(np.arange(count) + 0.5) / count for count in counts if count] or [np.zeros(0)])
+    owners = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)
+    order = owners[np.lexsort((owners, places))]
+    served = np.zeros(len(counts), dtype=np.int64)
+    plans = []
+    for number, start in enumerate(range(0, len(order), samples_per_shard), first):
+        turns = order[start : start + samples_per_shard]
+        taken = np.bincount(turns, minlength=len(counts))
+        used = np.flatnonzero(taken)
+        parts = tuple(_part(*sources[int(i)], int(served[i]), int(served[i] + taken[i])) for i in used)
+        compact = np.searchsorted(used, turns).astype("<u2")
+        plans.append(ShardPlan(f"mixed-{number:06d}", parts, compact.tobytes()))
+        served += taken
+    return plans
