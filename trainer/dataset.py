@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from dataengine import images
 from dataengine.errors import PlanError, Quarantine, Skip
 from dataengine.images import Pixels
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.shares import Recipe
 from dataengine.state import Hole, State, check_budget, merge, union
@@ -68,7 +69,8 @@ class StreamDataset(IterableDataset):
 
     A DataLoader with `batch_size=None` and any number of workers gives them in order. Each process opens the shards
     for itself when it begins to read: the dataset is small to pickle and holds nothing that a fork could share. Within
-    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance.
+    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance. `render` words
+    samples anew in each pass over their source.
     """
 
     def __init__(
@@ -85,9 +87,11 @@ class StreamDataset(IterableDataset):
         collate: Collate | None = None,
         threads: int = 0,
         ahead: int = 2,
+        render: RenderOptions | None = None,
         store: StoreSettings | None = None,
     ) -> None:
         self.directory, self.recipe, self.use, self.store = directory, recipe, use, store
+        self.render = render
         self.rank, self.world, self.last_step = rank, world, last_step
         self.exclusions = dict(exclusions or {})
         self.transform, self.collate = transform, collate
@@ -99,7 +103,12 @@ class StreamDataset(IterableDataset):
         """Return this process's own stream, opened when first asked for. Raises ShardError or PlanError."""
         if self._opened is None or self._opened[0] != os.getpid():
             found = Stream(
-                self.directory, self.recipe, use=self.use, exclusions=self.exclusions, store=self.store
+                self.directory,
+                self.recipe,
+                use=self.use,
+                exclusions=self.exclusions,
+                render=self.render,
+                store=self.store,
             )
             self._opened = (os.getpid(), found)
         return self._opened[1]

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,6 +134,37 @@ def test_keypoints_keep_their_names_when_other_classes_are_asked_for(
 def _points(points: object, targets: KeypointTargets) -> dict[str, object]:
     assert isinstance(points, tuple)
     return {name: point for name, point in zip(targets.names, points, strict=True) if point[2]}
+
+
+def test_no_template_is_chosen_that_would_swap_what_routes_point_to(
+    make_task: MakeTask, make_sample: MakeSample
+) -> None:
+    annotation = Annotation(
+        key="1",
+        images=(Image(path="a.jpg"),),
+        origin=Origin(file="f", record="r"),
+        instances=(
+            Instance(id="1", category="man", box=(1, 1, 9, 9)),
+            Instance(id="2", category="dog", box=(20, 1, 30, 9)),
+        ),
+        relations=((0, "walks", 1),),
+    )
+    task = make_task("relation_grounding")
+    assert task.bank is not None
+    answers = {
+        "en01": "{subject}, {object}.",
+        "en02": "{object} of {subject}.",
+        "en03": "{subject}: {object}.",
+    }
+    task = msgspec.structs.replace(task, bank=msgspec.structs.replace(task.bank, answers=answers))
+    rendering = load_builder("relation", "").build(annotation, annotation, task, random.Random(1))
+    sample = make_sample(annotation, task, rendering)
+    assert sample.prompt.answer != "en02"
+
+    several = [rerender(sample, way_of(task, RenderOptions()), random.Random(n)) for n in range(30)]
+
+    assert {one.conversation[1].text for one in several} == {"man[GRD], dog[GRD].", "man[GRD]: dog[GRD]."}
+    assert {one.routes for one in several} == {sample.routes}
 
 
 def ask(make_task: MakeTask, make_sample: MakeSample, question: Question, seed: int = 0) -> list[Sample]:
