@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from dataengine.errors import BudgetBroken, PlanError, Quarantine, Skip
 from dataengine.mix import Plan
 from dataengine.pool import Pool
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe
 from dataengine.stream import Stream
@@ -361,3 +362,21 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     assert step.start == 10**9 // BATCH * BATCH and len(step.data) == BATCH
     # Six positions may lie on both sides of a border.
     assert 1 <= len(blocks) <= 2
+
+
+def said(sample: Sample, pictures: list[bytes], rng: random.Random) -> tuple[str, str]:
+    return sample.id, sample.conversation[0].text
+
+
+def test_words_anew_are_the_same_in_any_number_of_workers(make: Make) -> None:
+    stored, anew = (make(transform=said, render=one) for one in (None, RenderOptions()))
+    several = StreamLoader(make(transform=said, render=RenderOptions()), num_workers=2)
+
+    straight = [step.data for step in anew]
+
+    assert [step.data for step in several] == straight
+    # Nine samples: the second step begins with the last three of the first pass.
+    before = [step.data for step in stored]
+    assert straight[0] == before[0] and straight[1][:3] == before[1][:3]
+    later = [one for step in straight[2:] for one in step]
+    assert all(a != b for a, b in zip(later, [one for step in before[2:] for one in step], strict=True))
