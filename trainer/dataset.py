@@ -106,7 +106,6 @@ class StreamDataset(IterableDataset):
         last_step: int | None = None,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
-        render: RenderOptions | None = None,
         transform: Transform = decoded,
         collate: Collate | None = None,
         threads: int = 0,
@@ -115,7 +114,6 @@ class StreamDataset(IterableDataset):
         store: StoreSettings | None = None,
     ) -> None:
         self.directory, self.recipe, self.use, self.store = directory, recipe, use, store
-        self.render = render
         self.rank, self.world, self.last_step = rank, world, last_step
         self.exclusions, self.render = dict(exclusions or {}), render
         self.transform, self.collate = transform, collate
