@@ -19,6 +19,8 @@ from dataengine import images
 from dataengine.adapt import Adapt
 from dataengine.cli.trace import steps_of
 from dataengine.errors import BudgetBroken, ModelError
+from dataengine.index import Index
+from dataengine.served import account, run_plan
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
 from trainer.config import TrainConfig, encode_settings
@@ -313,6 +315,10 @@ def test_a_mixture_that_changes_on_the_way_goes_on_and_is_replayed(
     for run in ("killed", "replayed"):
         assert exact(tmp_path / run) == exact(tmp_path / "whole")
         assert (tmp_path / run / MIXTURE).read_bytes() == (tmp_path / "whole" / MIXTURE).read_bytes()
+        index = Index(two_tasks)
+        held = account(index, run_plan(index, tmp_path / run), tmp_path / run)
+        assert (held.steps, held.differences) == (9, ())
+        assert sum(row.samples for row in held.rows) == 18
     # The losses did change what was served.
     train(msgspec.structs.replace(config, adapt=None), tmp_path / "steady")
     families = [[line["family"] for line in lines(tmp_path / run)] for run in ("whole", "steady")]
