@@ -75,7 +75,7 @@ def _by_task(path: Path, manifest: Manifest, samples_per_shard: int) -> list[Sha
 
 
 def _part(path: Path, manifest: Manifest, start: int, stop: int) -> Part:
-    return Part(str(path), manifest.fingerprint, manifest.name, start, stop)
+    return Part(str(path.absolute()), manifest.fingerprint, manifest.name, start, stop)
 
 
 def _mixed(sources: Sequence[tuple[Path, Manifest]], samples_per_shard: int, first: int) -> list[ShardPlan]:

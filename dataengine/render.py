@@ -134,8 +134,8 @@ def _chosen(own: Any, options: RenderOptions) -> Any:
 def rerender(sample: Sample, way: Way, rng: random.Random, unsure: Collection[str] | None = None) -> Sample:
     """Return a sample with the same facts and identity in other words.
 
-    `unsure` are the classes of the label space of which the sample's source says neither that they are there nor that
-    they are not; None where nobody knows: then only classes that the sample names as absent are named again.
+    `unsure` are the classes that the sample does not name and that may be there all the same, as its builder told them;
+    None where nobody knows: then only classes that the sample says are absent are named as such.
     Raises ShardError where the builder refuses facts that it once took.
     """
     recover = getattr(way.builder, "recover", None)

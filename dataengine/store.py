@@ -263,7 +263,7 @@ class Store:
             passed = self._clock() - begun
             pause = _pause(tries, verdict.after_s, f"{name}:{offset}:{tries}")
             last = tries > self.settings.retries or passed + pause > self.settings.patience_s
-            self._note(verdict.kind, 0.0 if last else pause)
+            self.note(verdict.kind, 0.0 if last else pause)
             if last:
                 break
             self._wait(pause)
@@ -272,7 +272,8 @@ class Store:
             " run again later, or raise retries and patience_s of the store"
         ) from verdict
 
-    def _note(self, kind: str, pause: float) -> None:
+    def note(self, kind: str, pause: float = 0.0) -> None:
+        """Count a trouble; with a pause, what follows it is another try."""
         counts = self._counts.get()
         with counts.lock:
             counts.troubles[kind] += 1

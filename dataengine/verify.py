@@ -18,7 +18,7 @@ from dataengine.index import INDEX, Index, Place, ShardSet, ShardSource, load_se
 from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
-from dataengine.shard import REBUILD, Progress, has_size
+from dataengine.shard import REBUILD, Progress, has_size, needs
 from dataengine.write import member_names, write_shard
 
 
@@ -91,6 +91,7 @@ def rebuild(
     only: str | None = None,
     runner: RunnerName = "local",
     workers: int = 1,
+    address: str | None = None,
     progress: Progress = lambda count, text: None,
 ) -> list[str]:
     """Write shards anew from their manifests and compare; a missing or damaged tar is put right.
@@ -100,11 +101,20 @@ def rebuild(
     shard_set = load_set(out)
     sources, plans = _plans(out, shard_set, only.removesuffix(".tar") if only is not None else None)
     files = {file.name: file for file in shard_set.shards}
-    roots = {manifest.name: manifest.root for manifest in sources}
+    roots = {manifest.name: manifest.root for _, manifest in sources}
     findings = []
     with tempfile.TemporaryDirectory(dir=out, prefix=REBUILD) as folder:
         for result in run(
-            partial(write_shard, folder, roots, frozenset()), plans, runner=runner, workers=workers
+            partial(write_shard, str(Path(folder).absolute()), roots, frozenset()),
+            plans,
+            runner=runner,
+            workers=workers,
+            address=address,
+            folder=Path(folder),
+            needs=needs(sources),
+            name=lambda plan: plan.name,
+            size=lambda result: result.file.samples,
+            progress=progress,
         ):
             name = result.file.name
             path = out / name
@@ -115,11 +125,12 @@ def rebuild(
             elif not has_size(out, files[name]) or digest_file(path) != files[name].digest:
                 (Path(folder) / name).replace(path)
             (Path(folder) / name).unlink(missing_ok=True)
-            progress(result.file.samples, "")
     return findings
 
 
-def _plans(out: Path, shard_set: ShardSet, only: str | None) -> tuple[list[Manifest], list[ShardPlan]]:
+def _plans(
+    out: Path, shard_set: ShardSet, only: str | None
+) -> tuple[list[tuple[Path, Manifest]], list[ShardPlan]]:
     """Return the plans of a set's shards, or of one alone, and the manifests that they need.
 
     Raises SourceError where a manifest is gone, and ShardError where it is from another conversion.
@@ -128,10 +139,10 @@ def _plans(out: Path, shard_set: ShardSet, only: str | None) -> tuple[list[Manif
         raise ShardError(f"{out}: no shard {only!r}; shards.json lists them")
     layout: Layout = "mixed" if shard_set.layout == "mixed" else "by_task"
     plans: list[ShardPlan] = []
-    used: list[Manifest] = []
+    used: list[tuple[Path, Manifest]] = []
     for first, entries in _groups(shard_set, layout, only):
         sources = [_source(out, entry) for entry in entries]
-        used += [manifest for _, manifest in sources]
+        used += sources
         plans += plan_shards(sources, layout, shard_set.samples_per_shard, first)
     return used, [plan for plan in plans if only is None or plan.name == only]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def write_shard(out: str, roots: Mapping[str, str], held: frozenset[str], plan: 
     """
     directory = Path(out)
     path = (directory / PARTS if plan.name in held else directory) / f"{plan.name}.tar"
-    temporary = path.with_name(f".{plan.name}.tar.tmp{os.getpid()}")
+    # A number of a process is not enough: machines of a cluster have the same ones.
+    temporary = path.with_name(f".{plan.name}.tar.tmp{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(exist_ok=True)
         result = _write_tar(temporary, roots, plan)
@@ -79,7 +81,7 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     offset = count = 0
     opened = {part.source: Root(Path(roots[part.source])) for part in plan.parts}
     with path.open("wb") as file:
-        for sample, source in _in_turn(plan):
+        for sample, unsure, source in _in_turn(plan):
             try:
                 sample, pictures = _with_pictures(sample, opened[source])
             except Quarantine as error:
@@ -93,7 +95,8 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
                 digest.update(block)
                 offset += len(block)
             count += 1
-            for column, value in {**row, "source": source, "shard": plan.name}.items():
+            facts = {**row, "source": source, "shard": plan.name, "unsure": unsure}
+            for column, value in facts.items():
                 rows[column].append(value)
         file.write(tar.end())
         digest.update(tar.end())
@@ -103,19 +106,21 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     entry = ShardFile(
         name=f"{plan.name}.tar", samples=count, bytes=size, digest=digest.hexdigest(), plan=plan.digest()
     )
-    return Written(entry, _stream(rows), dropped)
+    return Written(entry, arrow(rows), dropped)
 
 
-def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, str]]:
-    """Yield the samples of a plan in their order, each with its source."""
-    streams = [manifests.read_samples(Path(part.directory), part.start, part.stop) for part in plan.parts]
+def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, list[str] | None, str]]:
+    """Yield the samples of a plan in their order, each with the classes that it leaves open and its source."""
+    where = [(Path(part.directory), part.start, part.stop) for part in plan.parts]
+    streams = [zip(manifests.read_samples(*one), manifests.read_unsure(*one), strict=False) for one in where]
     count = sum(part.stop - part.start for part in plan.parts)
     turns = np.frombuffer(plan.turns, "<u2").tolist() if plan.turns else [0] * count
     for turn in turns:
-        yield next(streams[turn]), plan.parts[turn].source
+        yield *next(streams[turn]), plan.parts[turn].source
 
 
-def _stream(rows: Mapping[str, list[Any]]) -> bytes:
+def arrow(rows: Mapping[str, list[Any]]) -> bytes:
+    """Return index rows, given column by column, as an Arrow stream."""
     columns = [pa.array(rows.get(field.name, []), field.type) for field in ROW_SCHEMA]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, ROW_SCHEMA) as stream:
@@ -169,15 +174,23 @@ def _members(
         blocks += [tar.header(name, len(data)), data, tar.padding(len(data))]
         offsets[number] = offset + tar.BLOCK
         offset += tar.BLOCK + len(data) + len(blocks[-1])
-    return blocks, {
+    places = [offsets[number] for number in range(-1, len(pictures))]
+    return blocks, index_row(key, sample, encoded, places, [len(encoded), *map(len, pictures)])
+
+
+def index_row(
+    key: str, sample: Sample, encoded: bytes, offsets: Sequence[int], sizes: Sequence[int]
+) -> dict[str, Any]:
+    """Return a sample's index row but for `source` and `shard`; offsets and sizes: its JSON's, then its pictures'."""
+    return {
         "id": sample.id,
         "task": sample.task,
         "dataset": sample.dataset,
         "key": key,
-        "json_offset": offsets[-1],
-        "json_size": len(encoded),
-        "image_offsets": [offsets[number] for number in range(len(pictures))],
-        "image_sizes": [len(data) for data in pictures],
+        "json_offset": offsets[0],
+        "json_size": sizes[0],
+        "image_offsets": [*offsets[1:]],
+        "image_sizes": [*sizes[1:]],
         "digest": xxhash.xxh3_128_hexdigest(encoded),
         "text_length": sum(len(turn.text) for turn in sample.conversation),
         "widths": [image.width for image in sample.images],

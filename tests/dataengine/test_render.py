@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 
 from dataengine import sample as samples
@@ -73,6 +74,14 @@ def test_words_depend_on_seed_sample_and_pass_alone(tiny_shards: Path) -> None:
     assert all(other_order[one.id, plan[t].epoch] == one for t, one in enumerate(straight))
 
 
+def test_a_sample_is_described_in_the_words_that_it_is_served_in(tiny_shards: Path) -> None:
+    stream = open_stream(tiny_shards)
+
+    described = [stream.describe(position) for position in range(20)]
+
+    assert described == read(stream, 20)
+
+
 def test_another_seed_or_pass_gives_other_words(tiny_shards: Path) -> None:
     found = load_set(tiny_shards)
     (sample, *_) = read(open_stream(tiny_shards, None))
@@ -100,9 +109,39 @@ def test_options_of_the_run_limit_the_class_list(tiny_shards: Path) -> None:
     all_of_them = read(open_stream(tiny_shards, RenderOptions(first_pass="anew", all_ratio=1.0)), 90)
 
     assert asked >= {2, 3} and few == {1}
-    # Of a sample that names two classes, nobody knows the third.
-    stored = {one.id: len(one.routes) for one in read(open_stream(tiny_shards, None), 9)}
-    assert all(len(one.routes) == stored[one.id] for one in all_of_them)
+    assert {len(one.routes) for one in all_of_them} == {3}
+
+
+def test_older_shards_that_do_not_tell_what_was_left_out_name_only_what_was_named_as_absent(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    older = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    table = pq.read_table(older / "index.parquet")
+    pq.write_table(table.drop_columns(["unsure"]), older / "index.parquet")
+    named = {one.id: {route.name for route in one.routes} for one in read(open_stream(older, None), 9)}
+    assert {len(names) for names in named.values()} == {1, 2, 3}
+
+    for sample in read(open_stream(older, RenderOptions(first_pass="anew", all_ratio=1.0))):
+        assert {route.name for route in sample.routes} == named[sample.id]
+
+
+def test_a_class_whose_only_object_is_a_crowd_is_never_named(tiny: Tiny, tmp_path: Path) -> None:
+    document = tiny.document()
+    for one in document["annotations"]:
+        # Every picture has a dog, and some have a bird as well.
+        one["iscrowd"] = int(one["category_id"] == 7)
+    tiny.write(document)
+    tiny.convert()
+    found = shard([tiny.out], tmp_path / "s")
+    crowded = {f"tiny/train/{one['image_id']}#detection" for one in document["annotations"] if one["iscrowd"]}
+    assert found.sources[0].samples == 6 and 0 < len(crowded) < 6
+
+    named: dict[str, set[str]] = {}
+    for sample in read(open_stream(tmp_path / "s"), 120):
+        named.setdefault(sample.id, set()).update(route.name for route in sample.routes)
+
+    for name, classes in named.items():
+        assert classes == ({"cat", "dog"} if name in crowded else {"cat", "dog", "bird"})
 
 
 def test_an_object_whose_class_is_not_asked_for_is_no_target(tiny_shards: Path) -> None:
