@@ -154,6 +154,7 @@ def test_a_folder_that_is_no_run_is_told(
     (run / "served.jsonl").write_bytes((run / "served.jsonl").read_bytes() + b'{"step": 3')
     with pytest.raises(SourceError, match=r"served\.jsonl: cannot be read"):
         held(tiny_shards, run)
-    (run / "mixture.jsonl").write_text('{"step": 4}\n')
-    with pytest.raises(PlanError, match=r"mixture\.jsonl: not a log of a mixture"):
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "adapt": {"function": "a:b"}}))
+    with pytest.raises(PlanError, match=r"mixture\.jsonl: not a log of a mixture: .*No such file"):
         held(tiny_shards, run)

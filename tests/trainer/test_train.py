@@ -392,6 +392,20 @@ def test_a_mixture_that_changes_on_the_way_goes_on_and_is_replayed(
     assert families[0][:4] == families[1][:4] and families[0] != families[1]
 
 
+def test_a_step_of_parts_trains_every_family_and_serves_its_plan(
+    two_tasks: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    mixture = {"policy": "uniform", "mode": "accumulate", "loss_weights": {"detection": 0.25}}
+
+    train(make_run(shards=str(two_tasks), steps=3, mixture=mixture), tmp_path / "run")
+
+    index = Index(two_tasks)
+    held = account(index, run_plan(index, tmp_path / "run"), tmp_path / "run")
+    assert (held.differences, [row.samples for row in held.rows]) == ((), [3, 3])
+    assert {line["family"] for line in lines(tmp_path / "run")} == {"detection+text"}
+    assert all(set(line["tasks"]) == {"detection", "region_recognition"} for line in lines(tmp_path / "run"))
+
+
 def test_a_changed_index_is_told_source_by_source(
     two_tasks: Path, tiny: Any, tmp_path: Path, make_run: MakeRun
 ) -> None:
