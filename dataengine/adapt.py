@@ -95,7 +95,8 @@ class Adapter:
     def __init__(self, settings: Adapt, plan: Plan, log: Path, memory: Memory) -> None:
         if settings.replay is not None and Path(settings.replay).resolve() == log.resolve():
             raise PlanError(
-                f"adapt: replay {settings.replay!r} is the log of this run, which begins anew, expected another file, and replay the copy"
+                f"adapt: replay {settings.replay!r} is the log of this run, which begins anew, expected another file; "
+                "copy it, and replay the copy"
             )
         self._settings = settings
         self._log = log
