@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataengine.annotation import LabelSpace
+from dataengine.cache import Cache, Whole
 from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
 from dataengine.pool import Pool
@@ -41,18 +42,25 @@ INDEX_SCHEMA = pa.schema(
         ("heights", pa.list_(pa.int32())),
         ("file", pa.string()),
         ("record", pa.string()),
+        ("unsure", pa.list_(pa.string())),
     ]
 )
+# Sets that were made before a column stood at the end.
+_OLDER = INDEX_SCHEMA.names[:-1]
 
 
-class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One tar: its bytes, the xxh3-128 of them, and the digest of the plan that it was written from."""
+class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One tar: its bytes, the xxh3-128 of them, and the digest of the plan that it was written from.
+
+    `encoder` names the libraries that made its pictures anew, where its specs declare how large those may be.
+    """
 
     name: str
     samples: int
     bytes: int
     digest: str
     plan: str
+    encoder: str = ""
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,8 +93,11 @@ class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     group: int = 0
 
 
-class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole set. manifest samples = shard samples + dropped, for each source."""
+class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The whole set. manifest samples = shard samples + dropped, for each source.
+
+    `unknown` has lines only where the set was restored from its tars: what they could not tell.
+    """
 
     version: int
     layout: str
@@ -96,6 +107,7 @@ class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sources: tuple[ShardSource, ...]
     dropped: tuple[Dropped, ...]
     specs: dict[str, Any]
+    unknown: tuple[str, ...] = ()
 
 
 def load_set(directory: Path | Url, store: Store | None = None) -> ShardSet:
@@ -158,7 +170,7 @@ class Index:
             raise ShardError(
                 f"{directory / INDEX}: cannot be read: {error}; run 'dataengine shard' again"
             ) from error
-        if self.table.schema.names != INDEX_SCHEMA.names:
+        if self.table.schema.names not in (INDEX_SCHEMA.names, _OLDER):
             raise ShardError(
                 f"{directory / INDEX}: columns are not those of version {VERSION}; run 'dataengine shard' again"
             )
@@ -221,11 +233,15 @@ class Index:
         """Return the first byte of each sample of a shard, ascending, and the byte after each one's last."""
         return self._extents[name]
 
-    def open(self) -> Pool | Ranges:
-        """Return what reads pieces of the shards, by name and offset: open files, or requests to the store."""
-        if self.store is not None:
+    def open(self) -> Pool | Ranges | Cache:
+        """Return what reads pieces of the shards, by name and offset: files, copies of objects, or the store itself."""
+        if self.store is None:
+            return Pool(Path(self.directory))
+        settings = self.store.settings
+        if settings.cache_dir is None or settings.cache_bytes is None:
             return Ranges(self.store, self.extents)
-        return Pool(Path(self.directory))
+        shards = [Whole(file.name, file.bytes, file.digest) for file in self.set.shards]
+        return Cache(self.store, shards, Path(settings.cache_dir), settings.cache_bytes)
 
     def place(self, number: int) -> Place:
         """Return where one row's bytes lie: what reading a sample needs, and nothing else."""
@@ -239,6 +255,19 @@ class Index:
             columns.image_size[start:stop].tolist(),
             columns.digest[number].as_py(),
         )
+
+    def unsure(self, number: int) -> tuple[str, ...] | None:
+        """Return the classes that may be there though one row's sample does not name them; None where nobody knows."""
+        if self._unsure is None:
+            return None
+        found = self._unsure[number].as_py()
+        return None if found is None else tuple(found)
+
+    @cached_property
+    def _unsure(self) -> Any:
+        if "unsure" not in self.table.schema.names:
+            return None
+        return self.table.column("unsure").combine_chunks()
 
     def row(self, number: int) -> dict[str, Any]:
         """Return one row as plain values."""

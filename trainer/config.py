@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from dataengine import stream
+from dataengine.adapt import Adapt, check_adapt
 from dataengine.errors import ModelError, SpecError, nearest
 from dataengine.mix import Recipe
 from dataengine.render import RenderOptions
@@ -79,7 +80,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
     `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
     the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
-    "accumulate". `render: each_epoch` words samples anew in each pass over their source; `render_options` are the
+    "accumulate". `adapt` changes it on the way: `{function: my.module:choose, every: 100}`, see `dataengine.adapt`.
+    `render: each_epoch` words samples anew in each pass over their source; `render_options` are the
     fields of `dataengine.render.RenderOptions`.
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
@@ -97,6 +99,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     global_batch: int
     seed: int = 0
     mixture: dict[str, Any] = {}
+    adapt: Adapt | None = None
     render: Literal["stored", "each_epoch"] = "stored"
     render_options: dict[str, Any] = {}
     model: str | dict[str, Any] = "tiny"
@@ -197,7 +200,13 @@ def check_config(config: TrainConfig, place: str) -> None:
         )
     _check_layout(config, place)
     locate(config.shards)
-    recipe_of(config, place)
+    recipe = recipe_of(config, place)
+    if config.adapt is not None:
+        check_adapt(config.adapt, config.prefetch, place)
+        if recipe.schedule:
+            raise SpecError(
+                f"{place}: mixture.schedule and adapt both change the mixture, expected one; remove the other"
+            )
     render_of(config, place)
 
 

@@ -21,11 +21,11 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.errors import Quarantine, Skip
-from dataengine.mix import Recipe, StepPart, slots
+from dataengine.mix import Plan, Recipe, StepPart, slots
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.state import Hole
-from dataengine.store import StoreSettings, Url
+from dataengine.store import Stats, StoreSettings, Url
 from dataengine.stream import Stream
 from trainer.batch import Batch
 from trainer.collate import collate
@@ -41,6 +41,15 @@ class Reader(Protocol):
 
     @property
     def digest(self) -> str: ...
+
+    @property
+    def plan(self) -> Plan | None:
+        """The mixture, where the samples are those of one."""
+        ...
+
+    def follow(self, plan: Plan) -> None:
+        """Go on by another plan, which is the same at every position that was read."""
+        ...
 
     def read(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return the sample at a position and its pictures' bytes, in the order of its images, or why there is none."""
@@ -69,6 +78,21 @@ class ShardReader:
     def digest(self) -> str:
         """Return the digest of the stream's plan."""
         return self.stream.plan.digest
+
+    @property
+    def plan(self) -> Plan:
+        """Return the stream's plan."""
+        return self.stream.plan
+
+    def follow(self, plan: Plan) -> None:
+        """Go on by another plan of the same sources."""
+        self.stream.follow(plan)
+
+    @property
+    def stats(self) -> Stats | None:
+        """Return what reading from a store has cost so far; None for a folder."""
+        store = self.stream.index.store
+        return None if store is None else store.stats
 
     def read(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return the sample at a position, or the hole that damage left there."""

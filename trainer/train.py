@@ -21,10 +21,11 @@ import msgspec
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from dataengine.adapt import Adapter, Memory
 from dataengine.errors import ModelError
 from dataengine.files import make_folder
 from dataengine.mix import key
-from dataengine.state import Hole, check_budget, union
+from dataengine.state import Hole, check_budget, differences, union
 from dataengine.store import locate
 from trainer import checkpoint as checkpoints
 from trainer.batch import Batch, Whole, counts
@@ -46,6 +47,7 @@ from trainer.model.visionllm import Output, VisionLLM
 from trainer.tokenizer import bank_texts, load_tokenizer, train_tokenizer
 
 CHECKPOINTS, METRICS, SERVED, CONFIG = "checkpoints", "metrics.jsonl", "served.jsonl", "config.json"
+MIXTURE = "mixture.jsonl"
 
 Progress = Callable[[int, str], None]
 
@@ -73,10 +75,11 @@ def train(
 ) -> Result:
     """Train until `config.steps`, from the newest checkpoint in `out_dir` if there is one.
 
-    Writes `checkpoints/`, `metrics.jsonl` (a line every `log_every` steps) and `served.jsonl` (a line a step: the
-    sample ids it was made of). SIGTERM ends the current step, saves and returns. Without a `reader`, samples come
-    from `config.shards`. Raises ModelError where the run cannot go on as it began, and BudgetBroken where more samples
-    are bad than `max_bad_ratio` allows.
+    Writes `checkpoints/`, `metrics.jsonl` (a line every `log_every` steps), `served.jsonl` (a line a step: the ids of
+    the samples that it was made of, and of those left out, with the reason) and, where the mixture may change,
+    `mixture.jsonl` (a line a decision). SIGTERM ends the current step, saves and returns. Without a `reader`, samples
+    come from `config.shards`. Raises ModelError where the run cannot go on as it began, and BudgetBroken where more
+    samples are bad than `max_bad_ratio` allows.
     """
     make_folder(out_dir)
     device = _device(config.device)
@@ -88,8 +91,9 @@ def train(
     model.train_only(set(rates))
     optimizer = _optimizer(config, model, rates)
     first_step, holes = 0, ()
+    adapter = _adapter(config, reader, out_dir, found)
     if found is not None:
-        _check_resumable(found, config, reader.digest)
+        _check_resumable(found, config, reader)
         checkpoints.restore(found, model, optimizer)
         first_step, holes = found.record.step, found.record.holes
         reader.remember(holes)
@@ -135,21 +139,27 @@ def train(
             skipped.update(reason for _, reason in data.skipped)
             holes = union([*holes, *data.holes]) if data.holes else holes
             check_budget(holes, step * config.global_batch, config.max_bad_ratio)
-            _write(served, {"step": step, "ids": data.sample_ids, "skipped": dict(data.skipped)})
+            _write(served, {"step": step, "ids": data.sample_ids, "skipped": data.skipped})
             seconds, started = time.perf_counter() - started, time.perf_counter()
-            if step % config.log_every == 0 or step == config.steps or not math.isfinite(grad_norm):
+            logged = step % config.log_every == 0 or step == config.steps or not math.isfinite(grad_norm)
+            if logged or adapter is not None:
                 line = _metrics(data, output, grad_norm, optimizer, seconds, _most_tokens(config))
+            if adapter is not None and adapter.after(step, line["tasks"], line["terms"]):
+                reader.follow(adapter.plan)
+            if logged:
+                if isinstance(reader, ShardReader) and reader.stats is not None:
+                    line["store"] = msgspec.to_builtins(reader.stats)
                 _write(metrics, line)
                 progress(step - reported, f"step {step} of {config.steps}, {_describe(line)}")
                 reported = step
             if step % config.checkpoint_every == 0 or step == config.steps or stop.is_set():
                 metrics.flush()
                 served.flush()
-                path = _save(config, out_dir, step, holes, reader, model, optimizer, tokenizer)
+                path = _save(config, out_dir, step, holes, reader, adapter, model, optimizer, tokenizer)
             if stop.is_set():
                 break
     if path is None:
-        path = _save(config, out_dir, step, holes, reader, model, optimizer, tokenizer)
+        path = _save(config, out_dir, step, holes, reader, adapter, model, optimizer, tokenizer)
     return Result(
         step=step,
         stopped=step < config.steps,
@@ -294,11 +304,25 @@ def _set_rates(optimizer: torch.optim.Optimizer, rates: dict[str, float], factor
         group["lr"] = rates[group["name"]] * factor
 
 
-def _check_resumable(found: Checkpoint, config: TrainConfig, digest: str) -> None:
-    if found.record.plan != digest:
+def _adapter(config: TrainConfig, reader: Reader, out_dir: Path, found: Checkpoint | None) -> Adapter | None:
+    """Return who changes the mixture, and bring the reader to the plan that was decided on before."""
+    if config.adapt is None:
+        return None
+    if reader.plan is None:
+        raise ModelError("adapt: the samples have no mixture, expected shards; remove adapt")
+    memory = found.record.adapt if found is not None else Memory()
+    adapter = Adapter(config.adapt, reader.plan, out_dir / MIXTURE, memory)
+    reader.follow(adapter.plan)
+    return adapter
+
+
+def _check_resumable(found: Checkpoint, config: TrainConfig, reader: Reader) -> None:
+    changed_sources = differences(found.record.sources, () if reader.plan is None else reader.plan.marks)
+    if changed_sources or found.record.plan != reader.digest:
         raise ModelError(
-            f"{found.directory}: its plan {found.record.plan!r} is not the stream's {digest!r}, expected the same"
-            " samples at the same positions; restore the shards and the mixture, or train into another folder"
+            f"{found.directory}: its plan {found.record.plan!r} is not the stream's {reader.digest!r}"
+            f" ({changed_sources or 'no source changed that is known'}), expected the same samples at the same"
+            " positions; restore the shards and the mixture, or train into another folder"
         )
     then, now = msgspec.to_builtins(found.record.config), msgspec.to_builtins(config)
     changed = sorted(name for name in now if name not in FREE_TO_CHANGE and then[name] != now[name])
@@ -316,6 +340,7 @@ def _save(
     step: int,
     holes: tuple[Hole, ...],
     reader: Reader,
+    adapter: Adapter | None,
     model: VisionLLM,
     optimizer: torch.optim.Optimizer,
     tokenizer: PreTrainedTokenizerFast,
@@ -325,6 +350,8 @@ def _save(
         position=step * config.global_batch,
         plan=reader.digest,
         holes=holes,
+        sources=() if reader.plan is None else reader.plan.marks,
+        adapt=Memory() if adapter is None else adapter.memory,
         config=config,
         model=model.config.to_dict(),
         torch=str(torch.__version__),

@@ -77,6 +77,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             answer_index=choices.index(names[0]) if choices and len(names) == 1 else None,
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id),
+        unsure=() if choices and annotation.exhaustive else None,
     )
 
 

@@ -86,7 +86,19 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             void=_void(annotation) if "mask" in task.spec.requires else None,
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=answer.id),
+        unsure=unsure_classes(annotation, classes),
     )
+
+
+def unsure_classes(annotation: Annotation, named: Collection[str]) -> tuple[str, ...] | None:
+    """Return the classes of objects that are not asked for; None where labels say nothing of what has no object.
+
+    They have crowds or objects that cannot be used, or were too many for a prompt.
+    """
+    if not annotation.exhaustive:
+        return None
+    seen = {item.category for item in annotation.instances if item.category is not None}
+    return tuple(sorted(seen - set(named)))
 
 
 def recover(

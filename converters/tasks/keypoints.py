@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from converters.tasks.instances import choose_classes, with_absent
+from converters.tasks.instances import choose_classes, unsure_classes, with_absent
 from dataengine.annotation import Annotation, Instance, Keypoint, Label, Turn
 from dataengine.errors import Quarantine, Skip
 from dataengine.geometry import box_area, rle_area
@@ -98,6 +98,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             sigmas=_sigmas(asked_labels, names),
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=answer.id),
+        unsure=unsure_classes(posed, classes),
     )
 
 

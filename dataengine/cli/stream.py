@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -17,7 +18,8 @@ from dataengine.cli.mix import (
     weights_option,
 )
 from dataengine.cli.output import json_option, print_json, print_table, size_text
-from dataengine.errors import PlanError
+from dataengine.errors import PlanError, UsageError
+from dataengine.render import RenderOptions
 from dataengine.shares import Mode, Policy
 from dataengine.simulate import Run, simulate
 from dataengine.store import Url, locate
@@ -56,6 +58,9 @@ from dataengine.stream import Stream, recipe
 @temperature_option
 @mode_option
 @batch_option
+@click.option(
+    "--render", is_flag=True, help="With --json: the conversations too, worded anew from the second pass on."
+)
 @json_option
 def command(
     shards: Path | Url,
@@ -76,6 +81,7 @@ def command(
     temperature: float | None,
     mode: Mode,
     global_batch: int,
+    render: bool,
     as_json: bool,
 ) -> None:
     """List what SHARDS serve at positions POSITION to POSITION + COUNT to one RANK of WORLD.
@@ -83,6 +89,8 @@ def command(
     All ranks together list each position once, whatever their number. With --simulate: what every rank would read
     in --steps steps from POSITION on, also with a stop at T and another number of ranks after it, from the index alone.
     """
+    if render and not as_json:
+        raise UsageError("stream: --render shows whole conversations, expected --json with it; add --json")
     stream = Stream(
         shards,
         recipe(
@@ -94,6 +102,7 @@ def command(
             weights=read_weights(weights_file),
         ),
         use=use,
+        render=RenderOptions() if render else None,
     )
     if do_simulate:
         steps = steps or max(1, int(stream.plan.sizes.sum()) // global_batch)
@@ -104,7 +113,7 @@ def command(
     positions = stream.positions(position, position + count, rank=rank, world=world)
     if as_json:
         for one in positions:
-            print_json(stream.entry(one))
+            print_json({**stream.entry(one), **(_worded(stream, one) if render else {})})
         return
     entries = [stream.entry(one) for one in positions]
     print_table(
@@ -157,3 +166,12 @@ def _simulate(stream: Stream, runs: list[Run], as_json: bool) -> None:
             )
     if found.findings:
         raise click.exceptions.Exit(1)
+
+
+def _worded(stream: Stream, position: int) -> dict[str, Any]:
+    """Return the pass over its source in which a position stands, and the words that its sample has in it."""
+    sample, _ = stream.read(position)
+    words: dict[str, Any] = msgspec.to_builtins(
+        {"conversation": sample.conversation, "routes": sample.routes, "prompt": sample.prompt}
+    )
+    return {"epoch": stream.plan[position].epoch, **words}

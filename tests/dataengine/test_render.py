@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 
 from dataengine import sample as samples
@@ -92,11 +91,19 @@ def test_another_seed_or_pass_gives_other_words(tiny_shards: Path) -> None:
     assert len(said) > 30
 
 
-def test_what_is_to_evaluate_keeps_its_words(tiny_shards: Path) -> None:
-    recipe = Recipe(seed=1, global_batch=3)
-    stored, anew = (Stream(tiny_shards, recipe, use="eval", render=one) for one in (None, ANEW))
+def test_what_is_to_evaluate_keeps_its_words(tiny: Tiny, tmp_path: Path) -> None:
+    # Of a number that is asked for, only the template can be another.
+    tiny.spec.write_text(tiny.spec.read_text().replace("detection: {}", "counting: {}"))
+    for split in ("train", "val"):
+        tiny.convert(split, "counting")
+    shard([tiny.out], tmp_path / "s")
+    changed = {}
+    for use, count in (("train", 12), ("eval", 12)):
+        recipe = Recipe(seed=1, global_batch=3)
+        stored, anew = (Stream(tmp_path / "s", recipe, use=use, render=one) for one in (None, ANEW))
+        changed[use] = [anew.read(t) != stored.read(t) for t in range(count)]
 
-    assert [anew.read(t) for t in range(9)] == [stored.read(t) for t in range(9)]
+    assert sum(changed["train"]) > 6 and not any(changed["eval"])
 
 
 def test_options_of_the_run_limit_the_class_list(tiny_shards: Path) -> None:
@@ -108,9 +115,39 @@ def test_options_of_the_run_limit_the_class_list(tiny_shards: Path) -> None:
     all_of_them = read(open_stream(tiny_shards, RenderOptions(first_pass="anew", all_ratio=1.0)), 90)
 
     assert asked >= {2, 3} and few == {1}
-    # Of a sample that names two classes, nobody knows the third.
-    stored = {one.id: len(one.routes) for one in read(open_stream(tiny_shards, None), 9)}
-    assert all(len(one.routes) == stored[one.id] for one in all_of_them)
+    assert {len(one.routes) for one in all_of_them} == {3}
+
+
+def test_older_shards_that_do_not_tell_what_was_left_out_name_only_what_was_named_as_absent(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    older = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    table = pq.read_table(older / "index.parquet")
+    pq.write_table(table.drop_columns(["unsure"]), older / "index.parquet")
+    named = {one.id: {route.name for route in one.routes} for one in read(open_stream(older, None), 9)}
+    assert {len(names) for names in named.values()} == {1, 2, 3}
+
+    for sample in read(open_stream(older, RenderOptions(first_pass="anew", all_ratio=1.0))):
+        assert {route.name for route in sample.routes} == named[sample.id]
+
+
+def test_a_class_whose_only_object_is_a_crowd_is_never_named(tiny: Tiny, tmp_path: Path) -> None:
+    document = tiny.document()
+    for one in document["annotations"]:
+        # Every picture has a dog, and some have a bird as well.
+        one["iscrowd"] = int(one["category_id"] == 7)
+    tiny.write(document)
+    tiny.convert()
+    found = shard([tiny.out], tmp_path / "s")
+    crowded = {f"tiny/train/{one['image_id']}#detection" for one in document["annotations"] if one["iscrowd"]}
+    assert found.sources[0].samples == 6 and 0 < len(crowded) < 6
+
+    named: dict[str, set[str]] = {}
+    for sample in read(open_stream(tmp_path / "s"), 120):
+        named.setdefault(sample.id, set()).update(route.name for route in sample.routes)
+
+    for name, classes in named.items():
+        assert classes == ({"cat", "dog"} if name in crowded else {"cat", "dog", "bird"})
 
 
 def test_an_object_whose_class_is_not_asked_for_is_no_target(tiny_shards: Path) -> None:
@@ -167,31 +204,20 @@ def test_shards_of_own_specs_and_banks_are_enough(tiny: Tiny, tmp_path: Path) ->
     assert {one.prompt.bank for one in read(open_stream(tmp_path / "s"), 6)} == {"mine"}
 
 
-@pytest.fixture
-def edit(tiny_shards: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], None]], Path]:
-    """Return a function that gives a shard set whose shards.json was changed."""
+def test_splits_of_different_specs_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    text = tiny.spec.read_text().replace("val: {annotations: val.json, use: eval}",
+                                         "val: {annotations: val.json, use: train}")  # fmt: skip
+    tiny.spec.write_text(text)
+    tiny.convert("train")
+    tiny.spec.write_text(text.replace("detection: {}", "detection: {max_classes: 2}"))
+    tiny.convert("val")
+    shard([tiny.out], tmp_path / "s")
 
-    def change(how: Callable[[dict[str, Any]], None]) -> Path:
-        folder = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
-        content = json.loads((folder / "shards.json").read_text())
-        how(content)
-        (folder / "shards.json").write_text(json.dumps(content))
-        return folder
-
-    return change
-
-
-def test_a_spec_that_the_source_was_not_made_with_is_refused(
-    edit: Callable[[Callable[[dict[str, Any]], None]], Path],
-) -> None:
-    def reworded(content: dict[str, Any]) -> None:
-        content["specs"]["tiny/detection"]["bank"]["questions"]["en01"] = "Where is {classes}?"
-
-    shards = edit(reworded)
-
-    assert len(read(open_stream(shards, None), 9)) == 9
-    with pytest.raises(ShardError, match="is not the spec that tiny/detection/other was made with"):
-        open_stream(shards)
+    assert len(read(open_stream(tmp_path / "s", None), 9)) == 9
+    with pytest.raises(
+        ShardError, match="detection/train and tiny/detection/val were made with different specs"
+    ):
+        open_stream(tmp_path / "s")
 
 
 def test_words_anew_pass_the_sample_check(tiny_shards: Path) -> None:

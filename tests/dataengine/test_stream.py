@@ -164,9 +164,10 @@ def test_a_chain_of_stops_with_other_ranks_and_workers_loses_nothing_and_repeats
         resumed.check(state)
         position = state.position + length
         for rank in range(world):
-            mine = list(resumed.positions(state.position, position, rank=rank, world=world))
             for worker in range(workers):
-                served += [(t, resumed.entry(t)["id"]) for t in mine[worker::workers]]
+                who = {"rank": rank, "world": world, "worker": worker, "workers": workers}
+                for _, positions in resumed.turns(state.position, position, **who):
+                    served += [(t, resumed.entry(t)["id"]) for t in positions]
 
     assert sorted(served) == [(t, straight.entry(t)["id"]) for t in range(position)]
 

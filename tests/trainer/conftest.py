@@ -17,6 +17,7 @@ from dataengine.annotation import Turn
 from dataengine.catalog import Catalog, shipped_specs
 from dataengine.convert import convert
 from dataengine.geometry import rle_of_box
+from dataengine.mix import Plan
 from dataengine.sample import (
     InstanceTargets,
     Route,
@@ -103,6 +104,7 @@ class ToyReader:
 
     global_batch: int = 2
     digest: str = "toy"
+    plan: Plan | None = None
     broken: frozenset[int] = frozenset()
     samples: Sequence[tuple[Sample, list[bytes]]] = ()
     reads: list[int] = field(default_factory=list)
@@ -136,6 +138,9 @@ class ToyReader:
 
     def remember(self, holes: Iterable[Hole]) -> None:
         """A toy is read again each time."""
+
+    def follow(self, plan: Plan) -> None:
+        """A toy has no plan."""
 
 
 MakeReader = Callable[..., ToyReader]

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from dataengine import stream
 from dataengine.errors import ShardError
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe
 from trainer.config import TrainConfig, encode_settings, model_config
@@ -96,6 +98,30 @@ def test_bad_samples_are_listed_with_their_reason(read: Any, make_reader: MakeRe
     assert not steps[1].batches and len(steps[1].skipped) == 2
 
 
+def _words(steps: list[StepData]) -> list[list[int]]:
+    return [batch.input_ids_BL.tolist() for step in steps for batch in step.batches]
+
+
+def test_words_anew_come_in_the_same_order_on_any_number_of_threads_and_after_any_start(
+    read: Any, tiny_shards: Path
+) -> None:
+    recipe = stream.recipe(seed=3, global_batch=3, mode="unmixed", policy="proportional")
+    stored = read(open_shards(tiny_shards, recipe), last=9, batch=3)
+    reader = open_shards(tiny_shards, recipe, RenderOptions())
+
+    anew = read(reader, last=9, batch=3)
+    in_threads = read(reader, last=9, batch=3, num_workers=3)
+    late = read(open_shards(tiny_shards, recipe, RenderOptions()), first=5, last=9, batch=3)
+
+    ids = [[step.sample_ids for step in steps] for steps in (stored, anew)]
+    assert ids[0] == ids[1] and len(ids[0]) == 9
+    # Nine samples, three a step: the first pass ends with the third step.
+    assert _words(anew)[:3] == _words(stored)[:3]
+    assert all(a != b for a, b in zip(_words(anew)[3:], _words(stored)[3:], strict=True))
+    assert all(same(a.batches[0], b.batches[0]) for a, b in zip(anew, in_threads, strict=True))
+    assert all(same(a.batches[0], b.batches[0]) for a, b in zip(anew[5:], late, strict=True))
+
+
 def test_damaged_shards_cost_their_samples_and_no_other(read: Any, tiny_shards: Path, tmp_path: Path) -> None:
     recipe = Recipe(seed=3, global_batch=3, policy="proportional", mode="unmixed")
     whole = read(open_shards(tiny_shards, recipe), batch=3, last=3)
@@ -128,7 +154,7 @@ def test_shards_that_cannot_be_opened_end_the_run(read: Any) -> None:
 def test_reading_ahead_is_bounded(make_run: Any, make_reader: MakeReader) -> None:
     reader, config = make_reader(), make_run()
     settings = encode_settings(config, model_config(config, TOKENIZER.get_vocab()))
-    stream = batches(
+    ahead = batches(
         reader,
         TOKENIZER,
         settings,
@@ -140,10 +166,10 @@ def test_reading_ahead_is_bounded(make_run: Any, make_reader: MakeReader) -> Non
         prefetch=3,
     )
 
-    next(stream)
+    next(ahead)
     time.sleep(0.3)
 
     # The step that was handed out, and three that stand ready.
     assert max(reader.reads) <= 7
-    stream.close()
+    ahead.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("data")]
