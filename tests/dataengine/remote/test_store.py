@@ -273,3 +273,16 @@ def test_a_web_server_is_read_by_ranges(web: Web) -> None:
     assert web.ranges("/set/a.tar") == ["bytes=100-899"] * 3
     assert store.stats.troubles == {"status 503": 1, "connection": 1}
     assert waits[0] == 3.0
+
+
+def test_a_user_may_say_how_a_provider_is_asked(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"config_kwargs": {"user_agent_extra": "mine/1"}}
+    monkeypatch.setitem(fsspec.config.conf, "s3", given)
+    store, _ = store_of(bucket, retries=1)
+    bucket.fail("set/a.tar", *[Trick(status=500)] * 9)
+
+    with pytest.raises(StoreError, match="the server answers 500, 2 times"):
+        store.read("a.tar", 0, 10)
+
+    assert len(bucket.ranges("set/a.tar")) == 2
+    assert all("mine/1" in agent for agent in bucket.agents)
