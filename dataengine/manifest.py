@@ -152,7 +152,9 @@ def read_encoded(directory: Path, start: int = 0, stop: int | None = None) -> It
             count = file.metadata.row_group(group).num_rows
             low, high = max(start - first, 0), count if stop is None else min(stop - first, count)
             if low < high:
-                column = file.read_row_group(group, columns=["sample"]).column("sample")
+                # One column gives threads nothing to share.
+                table = file.read_row_group(group, columns=["sample"], use_threads=False)
+                column = table.column("sample")
                 yield from column.slice(low, high - low).to_pylist()
             first += count
             if stop is not None and first >= stop:
