@@ -71,7 +71,7 @@ class Stream:
         self.pool = self.index.open()
         self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
         self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
-        self._blocks: dict[tuple[str, int], list[int]] = {}
+        self._blocks: dict[tuple[str, int], list[tuple[int, int]]] = {}
         self._lock = threading.Lock()
         self._holes: dict[int, Hole] = {}
 
@@ -91,6 +91,13 @@ class Stream:
 
     def row(self, position: int) -> int:
         """Return the index row that stands at a position."""
+        return self._drawn(position)[0]
+
+    def epoch(self, position: int) -> int:
+        """Return in which pass over its source, from 0, a position stands."""
+        return self._drawn(position)[1]
+
+    def _drawn(self, position: int) -> tuple[int, int]:
         block, place = divmod(position, BLOCK)
         plan = self.plan
         rows = self._blocks.get((plan.digest, block))
@@ -103,15 +110,14 @@ class Stream:
                 self._blocks[plan.digest, block] = rows
         return rows[place]
 
-    def _block_rows(self, plan: Plan, block: int) -> list[int]:
-        """Return the rows of a block of positions: as arrays they cost a fraction of one by one."""
+    def _block_rows(self, plan: Plan, block: int) -> list[tuple[int, int]]:
+        """Return rows and passes of a block of positions: as arrays they cost a fraction of one by one."""
         draws = plan.slice(block * BLOCK, (block + 1) * BLOCK)
         rows = np.empty(BLOCK, np.int64)
         for number, of_source in enumerate(self._rows):
             here = draws.source == number
             rows[here] = of_source[draws.index[here]]
-        found: list[int] = rows.tolist()
-        return found
+        return list(zip(rows.tolist(), draws.epoch.tolist(), strict=True))
 
     def entry(self, position: int) -> dict[str, Any]:
         """Return what stands at a position and where its JSON begins, without reading a shard."""
@@ -137,7 +143,7 @@ class Stream:
     def _worded(self, position: int, number: int, sample: Sample) -> Sample:
         if self.renderer is None:
             return sample
-        return self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
+        return self.renderer.render(sample, self.epoch(position), self.index.unsure(number))
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""

@@ -92,8 +92,7 @@ class StreamDataset(IterableDataset):
 
     A DataLoader with `batch_size=None` and any number of workers gives them in order. Each process opens the shards
     for itself when it begins to read: the dataset is small to pickle and holds nothing that a fork could share. Within
-    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance. `render` words
-    samples anew in each pass over their source.
+    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance.
     """
 
     def __init__(
@@ -111,11 +110,9 @@ class StreamDataset(IterableDataset):
         collate: Collate | None = None,
         threads: int = 0,
         ahead: int = 2,
-        render: RenderOptions | None = None,
         store: StoreSettings | None = None,
     ) -> None:
         self.directory, self.recipe, self.use, self.store = directory, recipe, use, store
-        self.render = render
         self.rank, self.world, self.last_step = rank, world, last_step
         self.exclusions, self.render = dict(exclusions or {}), render
         self.transform, self.collate = transform, collate

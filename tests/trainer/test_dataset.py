@@ -349,7 +349,7 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     blocks = list[int]()
     real = stream._block_rows
 
-    def counted(plan: Plan, block: int) -> list[int]:
+    def counted(plan: Plan, block: int) -> list[tuple[int, int]]:
         blocks.append(block)
         return real(plan, block)
 
