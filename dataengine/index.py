@@ -49,14 +49,18 @@ INDEX_SCHEMA = pa.schema(
 _OLDER = INDEX_SCHEMA.names[:-1]
 
 
-class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One tar: its bytes, the xxh3-128 of them, and the digest of the plan that it was written from."""
+class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One tar: its bytes, the xxh3-128 of them, and the digest of the plan that it was written from.
+
+    `encoder` names the libraries that made its pictures anew, where its specs declare how large those may be.
+    """
 
     name: str
     samples: int
     bytes: int
     digest: str
     plan: str
+    encoder: str = ""
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -214,11 +214,11 @@ class Store:
             yield data
             done += len(data)
 
-    def count(self, **numbers: int) -> None:
-        """Add to the counters that `stats` shows."""
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to one of the counters that `stats` shows."""
         counts = self._counts.get()
         with counts.lock:
-            counts.numbers.update(numbers)
+            counts.numbers[name] += number
 
     @property
     def stats(self) -> Stats:
@@ -282,7 +282,7 @@ class Store:
 
     def _get(self, name: str, start: int | None, stop: int | None) -> bytes:
         data = self._call("cat_file", name, start=start, end=stop)
-        self.count(bytes=len(data))
+        self.count("bytes", len(data))
         return bytes(data)
 
     def _size(self, name: str) -> int | None:
@@ -292,7 +292,7 @@ class Store:
     def _call(self, method: str, name: str, **arguments: Any) -> Any:
         """Call a method of the file system, with a limit on its time where it has a loop to run on."""
         system = self._opened.get()
-        self.count(requests=1)
+        self.count("requests")
         path = system._strip_protocol((self.url / name).address)
         if getattr(system, "async_impl", False):
             from fsspec.asyn import sync  # type: ignore[import-untyped]

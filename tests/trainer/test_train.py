@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec  # type: ignore[import-untyped]
 import msgspec
 import pytest
 import torch
@@ -19,11 +20,13 @@ from dataengine import images
 from dataengine.adapt import Adapt
 from dataengine.cli.trace import steps_of
 from dataengine.errors import BudgetBroken, ModelError
+from dataengine.store import StoreSettings, locate
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
 from trainer.config import MicroBatches, Packing, TrainConfig, encode_settings
 from trainer.data import PartData
 from trainer.encode import encode
+from trainer.evaluate import evaluate_run
 from trainer.train import METRICS, MIXTURE, SERVED, train, update
 
 MakeRun = Callable[..., TrainConfig]
@@ -408,6 +411,34 @@ def test_samples_without_a_mixture_cannot_be_adapted(
 
     with pytest.raises(ModelError, match="adapt: the samples have no mixture, expected shards"):
         train(make_run(adapt=adapt), tmp_path, reader=make_reader())
+
+
+def test_a_run_and_its_measures_are_the_same_from_a_url(
+    tiny_shards: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tiny_shards), "/set", recursive=True)
+    cache = StoreSettings(cache_dir=str(tmp_path / "cache"), cache_bytes=10**7)
+    found = []
+    for name, shards in (("local", str(tiny_shards)), ("remote", "memory://set"), ("cached", "memory://set")):
+        config = make_run(
+            shards=shards,
+            store=cache if name == "cached" else StoreSettings(),
+            steps=2,
+            mixture={"policy": "proportional"},
+            num_workers=2,
+        )
+        train(config, tmp_path / name)
+        measures = evaluate_run(tmp_path / name, locate(shards), tmp_path / name)
+        found.append(([line["loss"] for line in lines(tmp_path / name)], measures))
+    memory.rm("/set", recursive=True)
+
+    assert found[0] == found[1] == found[2]
+    told: list[Any] = [lines(tmp_path / name)[-1].get("store") for name in ("local", "remote", "cached")]
+    assert told[0] is None
+    # Index and shards.json are two requests each: how much, and what.
+    assert (told[1]["requests"], told[1]["fetched"], told[1]["troubles"]) == (8, 0, {})
+    assert told[2]["fetched"] == len(list((tmp_path / "cache").glob("*.tar"))) > 0
 
 
 def test_a_gpu_that_is_not_there_is_one_line(

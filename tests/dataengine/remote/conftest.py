@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import fsspec  # type: ignore[import-untyped]
 import pytest
 
 from dataengine.store import Url
@@ -198,3 +199,14 @@ def bucket(s3_port: int, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     server.shutdown()
     server.server_close()
     thread.join(5)
+
+
+@pytest.fixture
+def memory(tiny_shards: Path) -> Iterator[Url]:
+    """A set of shards in fsspec's own memory: a store without a server."""
+    system = fsspec.filesystem("memory")
+    for path in tiny_shards.iterdir():
+        if path.is_file():
+            system.pipe_file(f"/set/{path.name}", path.read_bytes())
+    yield Url("memory://set")
+    system.rm("/set", recursive=True)

@@ -4,13 +4,16 @@ import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import fsspec  # type: ignore[import-untyped]
 import pytest
 
 from dataengine.errors import ShardError, StoreError
 from dataengine.store import Store, StoreSettings, Url
+from tests.dataengine.conftest import COMMIT
 from tests.dataengine.remote.conftest import Trick
 
 if TYPE_CHECKING:
+    from tests.dataengine.conftest import Web
     from tests.dataengine.remote.conftest import Bucket
 
 DATA = bytes(range(256)) * 40
@@ -217,3 +220,34 @@ def test_another_process_opens_the_store_anew(bucket: Bucket, method: str) -> No
     assert found == (DATA[300:500], 1)
     assert store.read("a.tar", 0, 100) == DATA[:100]
     assert store.stats.requests == 2
+
+
+def test_the_hub_is_read_by_ranges(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    web.put_repo("owner/name", {"set/a.tar": DATA})
+    api = "/api/datasets/owner/name"
+    web.files[api] = web.files[f"{api}/revision/main"]
+    web.files[f"{api}/tree/main/set"] = web.files[f"{api}/tree/{COMMIT}"]
+    web.files["/datasets/owner/name/resolve/main/set/a.tar"] = DATA
+    monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": web.address, "token": False})
+
+    store = Store(Url("hf://datasets/owner/name/set"))
+
+    assert store.read("a.tar", 100, 900) == DATA[100:900]
+    assert store.read("a.tar", 0, 100) == DATA[:100]
+    assert store.read_whole("a.tar") == DATA
+    (path,) = {name for method, name, _ in web.asked if method == "GET" and name.endswith("a.tar")}
+    assert web.ranges(path) == ["bytes=100-899", "bytes=0-99", "bytes=0-10239"]
+
+
+def test_a_web_server_is_read_by_ranges(web: Web) -> None:
+    pytest.importorskip("aiohttp", reason="needs aiohttp, which fsspec reads http:// with")
+    busy = web.trick(status=503, headers={"Retry-After": "3"})
+    web.put("/set/a.tar", DATA, busy, web.trick(cut=100), web.trick())
+    waits = Waits()
+
+    store = Store(Url(f"{web.address}/set"), wait=waits, clock=waits.clock)
+
+    assert store.read("a.tar", 100, 900) == DATA[100:900]
+    assert web.ranges("/set/a.tar") == ["bytes=100-899"] * 3
+    assert store.stats.troubles == {"status 503": 1, "connection": 1}
+    assert waits[0] == 3.0
