@@ -49,10 +49,11 @@ def sources(index: Index, use: str = "train") -> list[Source]:
 
 
 class _Block:
-    """The rows of consecutive positions, and where their bytes lie, which is looked up when one is read."""
+    """The rows and passes of consecutive positions, and where their bytes lie: looked up when one is read."""
 
-    def __init__(self, index: Index, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(self, index: Index, rows: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64]) -> None:
         self.rows: list[int] = rows.tolist()
+        self.epochs: list[int] = epochs.tolist()
         self._index = index
         self._places: list[Place] | None = None
 
@@ -113,13 +114,17 @@ class Stream:
         """Return the index row that stands at a position."""
         return self._block(position).rows[position % BLOCK]
 
+    def epoch(self, position: int) -> int:
+        """Return in which pass over its source, from 0, a position stands."""
+        return self._block(position).epochs[position % BLOCK]
+
     def _block(self, position: int) -> _Block:
         """Return the block of positions in which one lies: as arrays they cost a fraction of one by one."""
         plan = self.plan
         name = (plan.digest, position // BLOCK)
         found = self._blocks.get(name)
         if found is None:
-            found = _Block(self.index, self._block_rows(plan, position // BLOCK))
+            found = self._drawn(plan, position // BLOCK)
             with self._lock:
                 # A few blocks suffice: positions are asked for nearly in order, by some threads at once.
                 while len(self._blocks) >= MAX_BLOCKS:
@@ -127,10 +132,9 @@ class Stream:
                 self._blocks[name] = found
         return found
 
-    def _block_rows(self, plan: Plan, block: int) -> npt.NDArray[np.int64]:
+    def _drawn(self, plan: Plan, block: int) -> _Block:
         draws = plan.slice(block * BLOCK, (block + 1) * BLOCK)
-        rows: npt.NDArray[np.int64] = self._rows[self._firsts[draws.source] + draws.index]
-        return rows
+        return _Block(self.index, self._rows[self._firsts[draws.source] + draws.index], draws.epoch)
 
     def entry(self, position: int) -> dict[str, Any]:
         """Return what stands at a position and where its JSON begins, without reading a shard."""
@@ -156,7 +160,7 @@ class Stream:
     def _worded(self, position: int, number: int, sample: Sample) -> Sample:
         if self.renderer is None:
             return sample
-        return self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
+        return self.renderer.render(sample, self.epoch(position), self.index.unsure(number))
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""
