@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from dataengine import images
 from dataengine.errors import PlanError, Quarantine, Skip
 from dataengine.images import Pixels
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.shares import Recipe
 from dataengine.state import Hole, State, check_budget, merge, union
@@ -108,6 +109,7 @@ class StreamDataset(IterableDataset):
         collate: Collate | None = None,
         threads: int = 0,
         ahead: int = 2,
+        render: RenderOptions | None = None,
         store: StoreSettings | None = None,
     ) -> None:
         self.directory, self.recipe, self.use, self.store = locate(directory), recipe, use, store
