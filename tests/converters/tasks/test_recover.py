@@ -134,7 +134,7 @@ def test_keypoints_keep_their_names_when_other_classes_are_asked_for(
 def test_keypoints_of_an_unknown_label_space_get_another_template_alone(
     make_task: MakeTask, make_sample: MakeSample
 ) -> None:
-    states: dict[str, State] = {name: "nothing" for name in NAMES}
+    states: dict[str, State] = dict.fromkeys(NAMES, "nothing")
     states |= {"bee": "object", "cow": "object"}
     annotation = scene(states, True, set())
     task = make_task("keypoints", labels=SPACE)
