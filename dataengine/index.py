@@ -49,14 +49,18 @@ INDEX_SCHEMA = pa.schema(
 _OLDER = INDEX_SCHEMA.names[:-1]
 
 
-class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One tar: its bytes, the xxh3-128 of them, and the digest of the plan that it was written from."""
+class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One tar: its bytes, the xxh3-128 of them, and the digest of the plan that it was written from.
+
+    `encoder` names the libraries that made its pictures anew, where its specs declare how large those may be.
+    """
 
     name: str
     samples: int
     bytes: int
     digest: str
     plan: str
+    encoder: str = ""
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,8 +93,11 @@ class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     group: int = 0
 
 
-class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole set. manifest samples = shard samples + dropped, for each source."""
+class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The whole set. manifest samples = shard samples + dropped, for each source.
+
+    `unknown` has lines only where the set was restored from its tars: what they could not tell.
+    """
 
     version: int
     layout: str
@@ -100,6 +107,7 @@ class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sources: tuple[ShardSource, ...]
     dropped: tuple[Dropped, ...]
     specs: dict[str, Any]
+    unknown: tuple[str, ...] = ()
 
 
 def load_set(directory: Path | Url, store: Store | None = None) -> ShardSet:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataengine.index import Index
-from dataengine.pool import MAX_OPEN_FILES
+from dataengine.pool import MAX_OPEN_FILES, Pool
 from dataengine.stream import Stream
 
 _CHUNK = 1 << 16
@@ -59,7 +59,8 @@ def simulate(stream: Stream, runs: Sequence[Run]) -> Simulation:
     """
     first, last = min(run.start for run in runs), max(run.stop for run in runs)
     served, times = np.full(last - first, -1, np.int64), np.zeros(last - first, np.int64)
-    facts = _Facts(stream.index)
+    # Ranges of a store need no file.
+    facts = _Facts(stream.index, most_open=MAX_OPEN_FILES if isinstance(stream.pool, Pool) else 0)
     accounts: list[tuple[RankRow, ...]] = []
     findings: list[str] = []
     for run in runs:
@@ -138,7 +139,9 @@ def _differences(first: int, served: Ints, times: Ints, planned: Ints) -> list[s
 class _Facts:
     """Columns of the index by which reads are counted; `bytes` are those of a sample's JSON and pictures."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, most_open: int) -> None:
+        self.most_open = most_open
+
         def column(name: str) -> Any:
             return index.table.column(name).combine_chunks()
 
@@ -162,5 +165,5 @@ class _Facts:
             tasks={task: count for task, count in sorted(zip(self.tasks, counts, strict=True)) if count},
             bytes=int(self.bytes[rows].sum()),
             shards=len(np.unique(self.shard[rows])),
-            open_files=sum(min(len(np.unique(self.shard[one])), MAX_OPEN_FILES) for one in workers),
+            open_files=sum(min(len(np.unique(self.shard[one])), self.most_open) for one in workers),
         )

@@ -14,7 +14,7 @@ from dataengine import sample as samples
 from dataengine import tar
 from dataengine.errors import ShardError
 from dataengine.files import digest_file
-from dataengine.index import INDEX, Index, Place, ShardSet, ShardSource, load_set
+from dataengine.index import INDEX, Index, Place, ShardFile, ShardSet, ShardSource, load_set
 from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
@@ -120,12 +120,21 @@ def rebuild(
             path = out / name
             if result.file.digest != files[name].digest:
                 findings.append(
-                    f"{path}: rebuilt bytes differ from shards.json; its source files have changed"
+                    f"{path}: rebuilt bytes differ from shards.json; {_why(files[name], result.file)}"
                 )
             elif not has_size(out, files[name]) or digest_file(path) != files[name].digest:
                 (Path(folder) / name).replace(path)
             (Path(folder) / name).unlink(missing_ok=True)
     return findings
+
+
+def _why(old: ShardFile, new: ShardFile) -> str:
+    if old.encoder != new.encoder:
+        return (
+            f"its pictures were made by {old.encoder or 'none'}, and by {new.encoder or 'none'} now, which may give"
+            " other bytes; rebuild it with the older libraries, or run 'dataengine shard' to write it anew"
+        )
+    return "its source files have changed"
 
 
 def _plans(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -21,8 +21,9 @@ from dataengine.errors import Quarantine
 from dataengine.files import Root, unwritable, write_atomic
 from dataengine.images import MAX_BYTES, probe
 from dataengine.index import INDEX_SCHEMA, Dropped, ShardFile
-from dataengine.layout import ShardPlan
-from dataengine.sample import Sample
+from dataengine.layout import Part, ShardPlan
+from dataengine.resize import Pictures, packed, picked, scaled, shrunk
+from dataengine.sample import Sample, SampleImage
 
 PARTS = ".parts"
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
@@ -81,9 +82,9 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     offset = count = 0
     opened = {part.source: Root(Path(roots[part.source])) for part in plan.parts}
     with path.open("wb") as file:
-        for sample, unsure, source in _in_turn(plan):
+        for sample, unsure, part in _in_turn(plan):
             try:
-                sample, pictures = _with_pictures(sample, opened[source])
+                sample, pictures = _with_pictures(sample, opened[part.source], part.pictures)
             except Quarantine as error:
                 dropped.append(
                     Dropped(id=sample.id, reason=error.reason, detail=f"{plan.name}: {error.detail}")
@@ -95,7 +96,7 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
                 digest.update(block)
                 offset += len(block)
             count += 1
-            facts = {**row, "source": source, "shard": plan.name, "unsure": unsure}
+            facts = {**row, "source": part.source, "shard": plan.name, "unsure": unsure}
             for column, value in facts.items():
                 rows[column].append(value)
         file.write(tar.end())
@@ -104,22 +105,28 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
         os.fsync(file.fileno())
     size = offset + len(tar.end())
     entry = ShardFile(
-        name=f"{plan.name}.tar", samples=count, bytes=size, digest=digest.hexdigest(), plan=plan.digest()
+        name=f"{plan.name}.tar",
+        samples=count,
+        bytes=size,
+        digest=digest.hexdigest(),
+        plan=plan.digest(),
+        encoder=plan.encoder,
     )
-    return Written(entry, _stream(rows), dropped)
+    return Written(entry, arrow(rows), dropped)
 
 
-def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, list[str] | None, str]]:
-    """Yield the samples of a plan in their order, each with the classes that it leaves open and its source."""
+def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, list[str] | None, Part]]:
+    """Yield the samples of a plan in their order, each with the classes that it leaves open and its part."""
     where = [(Path(part.directory), part.start, part.stop) for part in plan.parts]
     streams = [zip(manifests.read_samples(*one), manifests.read_unsure(*one), strict=False) for one in where]
     count = sum(part.stop - part.start for part in plan.parts)
     turns = np.frombuffer(plan.turns, "<u2").tolist() if plan.turns else [0] * count
     for turn in turns:
-        yield *next(streams[turn]), plan.parts[turn].source
+        yield *next(streams[turn]), plan.parts[turn]
 
 
-def _stream(rows: Mapping[str, list[Any]]) -> bytes:
+def arrow(rows: Mapping[str, list[Any]]) -> bytes:
+    """Return index rows, given column by column, as an Arrow stream."""
     columns = [pa.array(rows.get(field.name, []), field.type) for field in ROW_SCHEMA]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, ROW_SCHEMA) as stream:
@@ -128,30 +135,60 @@ def _stream(rows: Mapping[str, list[Any]]) -> bytes:
     return data
 
 
-def _with_pictures(sample: Sample, root: Root) -> tuple[Sample, list[bytes]]:
-    """Return the sample with its pictures' digests, and their bytes: as they are, or with the sample's marks on them.
+def _with_pictures(sample: Sample, root: Root, limits: Pictures | None) -> tuple[Sample, list[bytes]]:
+    """Return the sample with its pictures' digests, and their bytes: as they are, or smaller, or with marks on them.
 
     Raises Quarantine `image.missing` or `image.changed` where the source is not what was converted any more, and
-    `image.corrupt` where a picture to be marked cannot be decoded whole.
+    `image.corrupt` where a picture to be made anew cannot be decoded whole.
     """
-    pictures, images = [], []
-    for number, image in enumerate(sample.images):
-        path = root.inside(image.path)
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise Quarantine("image.too_large", f"{image.path}: more than {MAX_BYTES} bytes")
-            data = path.read_bytes()
-        except OSError as error:
-            raise Quarantine("image.missing", f"{image.path}: {error.strerror}") from error
-        real = probe(data)
-        if (real.width, real.height, real.format) != (image.width, image.height, image.format):
-            raise Quarantine("image.changed", f"{image.path}: is not the picture that was converted")
-        if drawn := sample.marks_on(number):
-            data, file_format = marks.draw_on(data, image.format, drawn)
-            image = msgspec.structs.replace(image, format=file_format)
+    pictures, digests = [], []
+    for number in range(len(sample.images)):
+        data = _read(sample.images[number], root)
+        sample, data = _made_anew(sample, number, data, limits)
         pictures.append(data)
-        images.append(msgspec.structs.replace(image, digest=xxhash.xxh3_128_hexdigest(data)))
-    return msgspec.structs.replace(sample, images=tuple(images)), pictures
+        digests.append(xxhash.xxh3_128_hexdigest(data))
+    images = tuple(
+        msgspec.structs.replace(image, digest=digest)
+        for image, digest in zip(sample.images, digests, strict=True)
+    )
+    return msgspec.structs.replace(sample, images=images), pictures
+
+
+def _read(image: SampleImage, root: Root) -> bytes:
+    path = root.inside(image.path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise Quarantine("image.too_large", f"{image.path}: more than {MAX_BYTES} bytes")
+        data = path.read_bytes()
+    except OSError as error:
+        raise Quarantine("image.missing", f"{image.path}: {error.strerror}") from error
+    real = probe(data)
+    if (real.width, real.height, real.format) != (image.width, image.height, image.format):
+        raise Quarantine("image.changed", f"{image.path}: is not the picture that was converted")
+    return data
+
+
+def _made_anew(sample: Sample, number: int, data: bytes, limits: Pictures | None) -> tuple[Sample, bytes]:
+    """Return a sample and the bytes of one of its pictures, made smaller and marked where that is to be done."""
+    image = sample.images[number]
+    size = (image.width, image.height) if limits is None else limits.size_for(image.width, image.height)
+    if limits is not None and size != (image.width, image.height):
+        if samples.measure_of(sample, number) is not None:
+            data, measured = picked(data, size)
+            return scaled(sample, number, size, measured), data
+        made: Literal["jpeg", "png"] = limits.format or ("jpeg" if image.format == "jpeg" else "png")
+        pixels = shrunk(data, size)
+        sample = scaled(sample, number, size, made)
+        # The line of a mark is as wide on a small picture as on one that was small from the start.
+        if drawn := sample.marks_on(number):
+            pixels = marks.draw(pixels, drawn)
+        return sample, packed(pixels, made, limits.quality)
+    if drawn := sample.marks_on(number):
+        data, file_format = marks.draw_on(data, image.format, drawn)
+        images = list(sample.images)
+        images[number] = msgspec.structs.replace(image, format=file_format)
+        sample = msgspec.structs.replace(sample, images=tuple(images))
+    return sample, data
 
 
 def member_names(key: str, sample: Sample) -> list[str]:
@@ -173,15 +210,23 @@ def _members(
         blocks += [tar.header(name, len(data)), data, tar.padding(len(data))]
         offsets[number] = offset + tar.BLOCK
         offset += tar.BLOCK + len(data) + len(blocks[-1])
-    return blocks, {
+    places = [offsets[number] for number in range(-1, len(pictures))]
+    return blocks, index_row(key, sample, encoded, places, [len(encoded), *map(len, pictures)])
+
+
+def index_row(
+    key: str, sample: Sample, encoded: bytes, offsets: Sequence[int], sizes: Sequence[int]
+) -> dict[str, Any]:
+    """Return a sample's index row but for `source` and `shard`; offsets and sizes: its JSON's, then its pictures'."""
+    return {
         "id": sample.id,
         "task": sample.task,
         "dataset": sample.dataset,
         "key": key,
-        "json_offset": offsets[-1],
-        "json_size": len(encoded),
-        "image_offsets": [offsets[number] for number in range(len(pictures))],
-        "image_sizes": [len(data) for data in pictures],
+        "json_offset": offsets[0],
+        "json_size": sizes[0],
+        "image_offsets": [*offsets[1:]],
+        "image_sizes": [*sizes[1:]],
         "digest": xxhash.xxh3_128_hexdigest(encoded),
         "text_length": sum(len(turn.text) for turn in sample.conversation),
         "widths": [image.width for image in sample.images],

@@ -52,6 +52,11 @@ def tile_view(image: Pixels, side: int, max_tiles: int) -> torch.Tensor:
     return _normalise(tiles, CLIP_MEAN, CLIP_STD)
 
 
+def squash(image: Pixels, side: int) -> torch.Tensor:
+    """Return an RGB picture squashed to a square, uint8 [3, S, S]: bicubic with antialiasing, as Pillow resizes."""
+    return _resize(_planes(image), side, side, "bicubic")
+
+
 def decoder_size(width: int, height: int, short: int, longest: int) -> tuple[int, int]:
     """Return (width, height) with the short side `short`, or less where the long one would exceed `longest`."""
     scale = min(short / min(width, height), longest / max(width, height))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -209,6 +211,26 @@ def test_a_sample_of_another_version_is_named(shards: Shards, monkeypatch: pytes
     assert isinstance(found, Hole)
     assert (found.reason, found.offset > 0) == ("shard.schema", True)
     assert "not a sample of this version: Object missing required field `mood`" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("code", "is_hole"), [(errno.EMFILE, False), (errno.ENOMEM, False), (errno.EIO, True)]
+)
+def test_what_the_process_lacks_is_no_damage(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch, code: int, is_hole: bool
+) -> None:
+    stream = Stream(shards.folder, RECIPE)
+
+    def refuse(*_: Any) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", refuse)
+
+    if is_hole:
+        assert isinstance(stream.serve(0), Hole)
+        return
+    with pytest.raises(ShardError, match=os.strerror(code)):
+        stream.serve(0)
 
 
 def test_a_known_hole_is_not_read_again_and_gives_the_same(shards: Shards) -> None:

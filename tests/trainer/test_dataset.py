@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import pickle
 import random
 from collections.abc import Callable, Iterator
@@ -10,15 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 import xxhash
+from PIL import Image
+from torch.utils.data import DataLoader
 
 from dataengine.errors import BudgetBroken, PlanError, Quarantine, Skip
+from dataengine.mix import Plan
+from dataengine.pool import Pool
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe
 from dataengine.stream import Stream
-from trainer.dataset import Decoded, Step, StreamDataset, StreamLoader, merge_state_dicts
+from trainer.dataset import Decoded, Squash, Step, StreamDataset, StreamLoader, merge_state_dicts
 
 # More workers than cores are slow; they must be right all the same.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -107,6 +115,18 @@ def test_spawned_workers_read_the_same(make: Make, straight: Told) -> None:
     loader = StreamLoader(dataset, num_workers=2, multiprocessing_context="spawn")
 
     assert told(iter(loader)) == straight
+
+
+def test_a_lock_that_another_thread_held_at_the_fork_stops_no_worker(make: Make, straight: Told) -> None:
+    dataset = make()
+    stream = dataset.stream()
+    assert isinstance(stream.pool, Pool)
+
+    with stream._lock, stream.pool._lock:
+        steps = iter(DataLoader(dataset, batch_size=None, num_workers=1, timeout=20))
+        first = told(islice(steps, 1))
+
+    assert first == straight[:1]
 
 
 def test_a_dataset_is_small_to_pickle(make: Make) -> None:
@@ -272,6 +292,44 @@ def test_a_state_brings_its_exclusions(make: Make) -> None:
     assert told(iter(resumed)) == told(iter(make(exclusions=barred)))[1:]
 
 
+def test_pictures_squashed_to_squares_are_what_pillow_makes_of_them(make: Make, tiny_shards: Path) -> None:
+    stream = Stream(tiny_shards, RECIPE)
+
+    steps = list(make(transform=Squash(16), threads=2))
+
+    for t, (sample, squares) in enumerate(one for step in steps for one in step.data):
+        stored, (data,) = stream.read(t)
+        whole = Image.open(io.BytesIO(data)).convert("RGB")
+        pillow = np.asarray(whole.resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        assert sample == stored
+        assert (squares.dtype, squares.shape) == (torch.uint8, (1, 3, 16, 16))
+        assert np.abs(squares[0].numpy().astype(int) - pillow).max() <= 1
+
+
+def test_a_sample_without_pictures_squashes_to_none(tiny_shards: Path) -> None:
+    sample, _ = Stream(tiny_shards, RECIPE).read(0)
+
+    assert Squash(16)(sample, [], random.Random(0))[1].shape == (0, 3, 16, 16)
+
+
+def test_the_documented_loop_stops_and_goes_on(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "streaming.md").read_text()
+    code = (
+        text.split("```python\n")[1].split("```")[0].replace("if step.step == 3:", "if step.step % 4 == 3:")
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("shards").symlink_to(tiny_shards)
+
+    positions = []
+    for _ in range(2):
+        exec(code, {})
+        positions.append(json.loads(Path("state.json").read_text())["position"])
+
+    assert positions == [32, 64]
+
+
 def test_collate_is_called_in_the_worker_and_never_with_nothing(make: Make) -> None:
     def bare(sample: Sample, pictures: list[bytes], rng: random.Random) -> str:
         if sample.id.startswith("tiny/other"):
@@ -291,9 +349,9 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     blocks = list[int]()
     real = stream._block_rows
 
-    def counted(block: int) -> list[int]:
+    def counted(plan: Plan, block: int) -> list[int]:
         blocks.append(block)
-        return real(block)
+        return real(plan, block)
 
     monkeypatch.setattr(stream, "_block_rows", counted)
     loader = StreamLoader(dataset)
@@ -304,3 +362,21 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     assert step.start == 10**9 // BATCH * BATCH and len(step.data) == BATCH
     # Six positions may lie on both sides of a border.
     assert 1 <= len(blocks) <= 2
+
+
+def said(sample: Sample, pictures: list[bytes], rng: random.Random) -> tuple[str, str]:
+    return sample.id, sample.conversation[0].text
+
+
+def test_words_anew_are_the_same_in_any_number_of_workers(make: Make) -> None:
+    stored, anew = (make(transform=said, render=one) for one in (None, RenderOptions()))
+    several = StreamLoader(make(transform=said, render=RenderOptions()), num_workers=2)
+
+    straight = [step.data for step in anew]
+
+    assert [step.data for step in several] == straight
+    # Nine samples: the second step begins with the last three of the first pass.
+    before = [step.data for step in stored]
+    assert straight[0] == before[0] and straight[1][:3] == before[1][:3]
+    later = [one for step in straight[2:] for one in step]
+    assert all(a != b for a, b in zip(later, [one for step in before[2:] for one in step], strict=True))
