@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from dataengine import images
 from dataengine.errors import PlanError, Quarantine, Skip
 from dataengine.images import Pixels
-from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.shares import Recipe
 from dataengine.state import Hole, State, check_budget, merge, union
@@ -92,8 +91,7 @@ class StreamDataset(IterableDataset):
 
     A DataLoader with `batch_size=None` and any number of workers gives them in order. Each process opens the shards
     for itself when it begins to read: the dataset is small to pickle and holds nothing that a fork could share. Within
-    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance. `render` words
-    samples anew in each pass over their source.
+    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance.
     """
 
     def __init__(
@@ -106,7 +104,6 @@ class StreamDataset(IterableDataset):
         last_step: int | None = None,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
-        render: RenderOptions | None = None,
         transform: Transform = decoded,
         collate: Collate | None = None,
         threads: int = 0,
