@@ -211,9 +211,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         order, batch = groups_order(self.segments[self._segment(start)], start)
         for name, first, last in step_groups(order, batch):
             family = name.partition("/")[0]
-            if (
-                self.recipe.mode == "unmixed" and not name
-            ):  # batches of one sample are laid out as in mode mixed
+            # Unmixed batches of one sample are laid out as in mode mixed.
+            if self.recipe.mode == "unmixed" and not name:
                 family = self.sources[self[start].source].family
             weight = self.recipe.loss_weights.get(name, self.recipe.loss_weights.get(family, 1.0))
             parts.append(StepPart(family=family, start=start + first, stop=start + last, weight=weight))
