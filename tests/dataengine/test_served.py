@@ -113,6 +113,7 @@ def test_a_difference_of_one_sample_is_told(
 
     names = {"first": first, "middle": middle, "last": last}
     assert sorted(found.differences) == sorted(line.format(**names) for line in told)
+    assert found.steps == STEPS
 
 
 def test_two_samples_in_each_others_steps_are_four_differences(
