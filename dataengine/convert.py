@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -105,7 +106,7 @@ def convert(
         workers=workers,
         address=address,
         folder=parts,
-        needs=[Path(context.root)],
+        needs=_a_file(Path(context.root)),
         modules=[spec.task.builder] if "." in spec.task.builder else [],
         name=lambda chunk: f"{place}: chunk {chunk[0]}",
         size=lambda part: part[1],
@@ -142,6 +143,14 @@ def convert(
     shutil.rmtree(parts)
     ledger.check_budgets(place, spec.budgets())
     return ledger
+
+
+def _a_file(root: Path) -> Iterator[Path]:
+    """Yield a file below the root: where the root is not mounted, there may still be an empty folder."""
+    for folder, _, files in os.walk(root):
+        if files:
+            yield Path(folder) / files[0]
+            return
 
 
 def _fingerprint(identity: dict[str, Any], digests: dict[str, str], pictures: str) -> str:

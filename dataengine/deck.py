@@ -250,12 +250,12 @@ def at(deck: Deck, position: Any) -> tuple[Any, Any]:
     return member, cycle * deck.totals[member] + deck.ordinals[place]
 
 
-def tally(deck: Deck, position: int) -> Ints:
-    """Return how often each member stands before `position` of the endless deck, as int64 of shape [K]."""
-    cycle, place = divmod(position, len(deck.members))
-    reach = np.arange(len(deck.totals)) * len(deck.members) + place
-    before = np.searchsorted(deck.standings, reach) - (np.cumsum(deck.totals) - deck.totals)
-    return cycle * deck.totals + before
+def tally(deck: Deck, members: Ints, positions: Ints) -> Ints:
+    """Return how often a member stands before a position of the endless deck, for each pair of them."""
+    cycles, places = np.divmod(positions, len(deck.members))
+    first = np.cumsum(deck.totals) - deck.totals
+    before = np.searchsorted(deck.standings, members * len(deck.members) + places) - first[members]
+    return cycles * deck.totals[members] + before
 
 
 def _largest_remainder(portions: Sequence[Fraction], total: int) -> list[int]:

@@ -89,8 +89,11 @@ class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     group: int = 0
 
 
-class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole set. manifest samples = shard samples + dropped, for each source."""
+class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The whole set. manifest samples = shard samples + dropped, for each source.
+
+    `unknown` has lines only where the set was restored from its tars: what they could not tell.
+    """
 
     version: int
     layout: str
@@ -100,6 +103,7 @@ class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sources: tuple[ShardSource, ...]
     dropped: tuple[Dropped, ...]
     specs: dict[str, Any]
+    unknown: tuple[str, ...] = ()
 
 
 def load_set(directory: Path | Url, store: Store | None = None) -> ShardSet:

@@ -7,6 +7,8 @@ the j-th sample of a keyed shuffle that is itself a formula (`permute`). Nothing
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -15,11 +17,13 @@ import msgspec
 import numpy as np
 import xxhash
 
-from dataengine.deck import Ints
+from dataengine.deck import MAX_CYCLE, Ints
 from dataengine.errors import PlanError, nearest
-from dataengine.order import Order, lay_out, stand, standings, step_groups
+from dataengine.order import Order, lay_out, step_groups
 from dataengine.permute import key, permute_many
-from dataengine.shares import Recipe, Source, recipe_digest, shares
+from dataengine.schedule import Segment, drawn, expected, follow, groups_order, lay_out_schedule, served
+from dataengine.shares import Recipe, Source, recipe_digest
+from dataengine.state import SourceMark
 
 MAX_SOURCES = (1 << 15) - 1
 _POSITION_BITS = 48
@@ -58,8 +62,11 @@ class StepPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class PlanRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of the printed plan. The exact share is quota / cycle; `samples`, `tokens` and `epochs` are those
-    of the steps asked for."""
+    """A line of the printed plan. `share`, `samples`, `tokens` and `epochs` are those of the steps asked for.
+
+    Of every `cycle` positions `quota` belong to the source where the steps end: exactly, and without a schedule
+    everywhere.
+    """
 
     source: str
     task: str
@@ -77,23 +84,34 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A mixture for ever: `plan[t]` is the `Draw` at position t, the same on every machine.
 
     `sources` are sorted by name, and draws number them in that order. `sizes` [K] are the samples left of each
-    after exclusions, `order` says which source stands where, and `digest` covers the recipe, sources and
+    after exclusions, `segments` say which source stands where, and `digest` covers the recipe, sources and
     exclusions.
     """
 
     sources: tuple[Source, ...]
     recipe: Recipe
     sizes: Ints
-    order: Order
+    segments: tuple[Segment, ...]
     gaps: Ints
     digest: str
 
     @property
-    def shares(self) -> tuple[Fraction, ...]:
-        """The exact share of each source in the plan; they sum to 1."""
+    def marks(self) -> tuple[SourceMark, ...]:
+        """What a state keeps of the sources, to tell later which of them changed."""
         return tuple(
-            Fraction(quota, cycle) for quota, cycle in zip(self.order.quotas, self.order.cycles, strict=True)
+            SourceMark(name=one.name, num_samples=one.num_samples, fingerprint=one.fingerprint)
+            for one in self.sources
         )
+
+    @property
+    def order(self) -> Order:
+        """The order in which the plan begins."""
+        return self.segments[0].order
+
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The exact share of each source with which the plan begins; they sum to 1."""
+        return self.order.shares
 
     def __getitem__(self, position: int) -> Draw:
         """Return the draw at `position` (>= 0), in time that depends on neither position nor sizes."""
@@ -103,7 +121,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def slice(self, start: int, stop: int) -> Draws:
         """Return the draws at positions start to stop - 1; equal to asking for each, and much faster."""
         _require_positions(start, stop)
-        sources, nths = stand(self.order, np.arange(start, stop, dtype=np.int64))
+        sources, nths = self._drawn(start, stop)
         sizes = self.sizes[sources]
         epochs, ranks = np.divmod(nths, sizes)
         # A key costs a hash in Python: make one for each (source, pass), not for each draw.
@@ -115,10 +133,33 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         indices = permute_many(ranks, sizes, np.array(keys, np.uint64)[which])
         return Draws(source=sources, epoch=epochs, index=_skip_gaps(self.gaps, sources, indices))
 
+    def _drawn(self, start: int, stop: int) -> tuple[Ints, Ints]:
+        """Return the source at each position, and how often it was served before."""
+        found: list[tuple[Ints, Ints]] = []
+        while start < stop or not found:
+            number = self._segment(start)
+            last = self.segments[number + 1].start if number + 1 < len(self.segments) else stop
+            found.append(drawn(self.segments[number], np.arange(start, min(last, stop), dtype=np.int64)))
+            start = last
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate([one for one, _ in found]), np.concatenate([nths for _, nths in found])
+
+    def _segment(self, position: int) -> int:
+        return bisect_right(self.segments, position, key=lambda segment: segment.start) - 1
+
     def counts(self, position: int) -> Ints:
         """Return how many samples each source gave before `position`, as int64 of shape [K]."""
         _require_positions(position, position)
-        return standings(self.order, position)
+        return served(self.segments[self._segment(position)], position)
+
+    def expected(self, position: int) -> list[Fraction]:
+        """Return the samples that the shares in effect before `position` sum to, exactly, for each source."""
+        _require_positions(position, position)
+        last = self._segment(position)
+        stops = [segment.start for segment in self.segments[1 : last + 1]] + [position]
+        parts = [expected(one, stop) for one, stop in zip(self.segments[: last + 1], stops, strict=True)]
+        return [sum(some, Fraction(0)) for some in zip(*parts, strict=True)]
 
     def parts(self, step: int) -> tuple[StepPart, ...]:
         """Return what a step is made of, in the order of its positions, which the parts cover without a gap.
@@ -129,7 +170,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         start = step * self.recipe.global_batch
         _require_positions(start, start + self.recipe.global_batch)
         parts = []
-        for name, first, last in step_groups(self.order, step):
+        order, batch = groups_order(self.segments[self._segment(start)], start)
+        for name, first, last in step_groups(order, batch):
             family = name.partition("/")[0]
             if (
                 self.recipe.mode == "unmixed" and not name
@@ -141,7 +183,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def table(self, num_steps: int) -> list[PlanRow]:
         """Return a row for each source: its exact share, and what `num_steps` steps take from it."""
-        counts = self.counts(num_steps * self.recipe.global_batch).tolist()
+        stop = num_steps * self.recipe.global_batch
+        order = self.segments[self._segment(stop)].order
+        shares = [count / stop for count in self.expected(stop)] if stop else self.shares
         return [
             PlanRow(
                 source=source.name,
@@ -150,13 +194,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 family=source.family,
                 quota=quota,
                 cycle=cycle,
-                share=quota / cycle,
+                share=float(share),
                 samples=count,
                 tokens=count * source.num_tokens // source.num_samples,
                 epochs=count / size,
             )
-            for source, quota, cycle, count, size in zip(
-                self.sources, self.order.quotas, self.order.cycles, counts, self.sizes.tolist(), strict=True
+            for source, quota, cycle, share, count, size in zip(
+                self.sources,
+                order.quotas,
+                order.cycles,
+                shares,
+                self.counts(stop).tolist(),
+                self.sizes.tolist(),
+                strict=True,
             )
         ]
 
@@ -179,6 +229,10 @@ def plan(
     * accumulate: every batch has the same number of samples of each family. The shares are those that these numbers
       give: |count_i(t) - p_i t| < 1 wherever a batch ends, and < B inside.
 
+    A schedule's changes begin a segment each, and another one begins where a line ends. The bound holds of what was
+    served since the segment began, and three times it along a line, which mixes two orders. From position 0 on bounds
+    add up: a source is off the sum of its shares by less than a bound for each segment begun, three for a line.
+
     In all modes, draws n k to n (k + 1) - 1 of a source with n samples are each of them once.
     Raises PlanError when the sources, the recipe or the exclusions cannot be.
     """
@@ -186,15 +240,12 @@ def plan(
         raise PlanError(f"mixture: {len(sources)} sources, expected at most {MAX_SOURCES}; merge some")
     ordered = sorted(sources, key=lambda source: source.name)
     barred = _barred_indices(ordered, exclusions or {})
-    left = [
-        msgspec.structs.replace(source, num_samples=source.num_samples - len(indices))
-        for source, indices in zip(ordered, barred, strict=True)
-    ]
+    sizes = [source.num_samples - len(indices) for source, indices in zip(ordered, barred, strict=True)]
     return Plan(
         sources=tuple(ordered),
         recipe=recipe,
-        sizes=np.array([source.num_samples for source in left], np.int64),
-        order=lay_out(left, shares(left, recipe), recipe),
+        sizes=np.array(sizes, np.int64),
+        segments=lay_out_schedule(ordered, sizes, recipe),
         gaps=np.concatenate(
             [np.zeros(0, np.int64)]
             # The k-th barred index has k barred ones before it: it bars every rank from itself minus k on.
@@ -202,6 +253,59 @@ def plan(
         ),
         digest=_digest(ordered, recipe, barred),
     )
+
+
+def task_shares(plan: Plan) -> dict[str, float]:
+    """Return the share of each task with which a plan begins; those of no share are left out."""
+    shares: dict[str, Fraction] = {}
+    for source, share in zip(plan.sources, plan.shares, strict=True):
+        shares[source.task] = shares.get(source.task, Fraction(0)) + share
+    return {task: float(share) for task, share in sorted(shares.items()) if share}
+
+
+def adapted(plan: Plan, step: int, weights: Mapping[str, float]) -> Plan:
+    """Return a plan whose tasks have the shares `weights` (any sum) from a step on, and which is the same before.
+
+    The sources of a task divide its share as they did at the beginning. Where all sources have a share of a thousandth
+    or more, shares are kept to 1 in 2**14: the order is laid out in a fraction of the time. Raises PlanError where a
+    task has no weight, where one is no number from 0 on, and where the plan already changes at a later step.
+    """
+    known = task_shares(plan)
+    _check_task_weights(known, weights)
+    start = step * plan.recipe.global_batch
+    if plan.segments[-1].start > start:
+        raise PlanError(
+            f"weights: step {step} lies before step {plan.segments[-1].start // plan.recipe.global_batch}, from which "
+            "others hold, expected a later one; decide in the order of steps, and without a schedule"
+        )
+    # Exact parts of the tasks, so that the only rounding is that of the cycle.
+    whole: dict[str, Fraction] = {}
+    for source, share in zip(plan.sources, plan.shares, strict=True):
+        whole[source.task] = whole.get(source.task, Fraction(0)) + share
+    total = sum((Fraction(str(weight)) for weight in weights.values()), Fraction(0))
+    portions = [
+        Fraction(str(weights[source.task])) / total * share / whole[source.task] if share else share
+        for source, share in zip(plan.sources, plan.shares, strict=True)
+    ]
+    least = min(portion for portion in portions if portion)
+    order = lay_out(plan.sources, portions, plan.recipe, 1 << 14 if least >= Fraction(1, 1000) else MAX_CYCLE)
+    digest = xxhash.xxh3_128(f"{plan.digest} {step} ".encode() + msgspec.json.encode(weights, order="sorted"))
+    return msgspec.structs.replace(
+        plan, segments=tuple(follow(plan.segments, start, order)), digest=digest.hexdigest()
+    )
+
+
+def _check_task_weights(known: Collection[str], weights: Mapping[str, float]) -> None:
+    for task, weight in weights.items():
+        if task not in known:
+            raise PlanError(f"weights: {task!r} is no task of the mixture{nearest(task, known)}")
+        if not 0 <= weight < math.inf:
+            raise PlanError(f"weights: {task!r} is {weight!r}, expected a number from 0 on; 0 leaves it out")
+    for task in known:
+        if task not in weights:
+            raise PlanError(f"weights: task {task!r} has none, expected one for each; 0 leaves it out")
+    if not any(weights.values()):
+        raise PlanError("weights: all are 0, expected one above 0; give the tasks to serve a weight")
 
 
 def slots(step: int, rank: int, world: int, global_batch: int) -> range:
@@ -266,7 +370,11 @@ def _barred_indices(sources: Sequence[Source], exclusions: Mapping[str, Collecti
 def _digest(sources: Sequence[Source], recipe: Recipe, barred: Sequence[Ints]) -> str:
     digest = xxhash.xxh3_128(f"{_ORDER_VERSION} {recipe_digest(recipe)} ".encode())
     for source, indices in zip(sources, barred, strict=True):
-        digest.update(msgspec.json.encode(source))
+        # Fingerprints came later: they are compared beside the digest, which stays what it was.
+        fields = {
+            name: value for name, value in msgspec.structs.asdict(source).items() if name != "fingerprint"
+        }
+        digest.update(msgspec.json.encode(fields))
         digest.update(f" {len(indices)} ".encode() + indices.astype("<i8").tobytes())
     return digest.hexdigest()
 

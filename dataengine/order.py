@@ -55,6 +55,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     widths: Ints
     decks: tuple[Deck, ...]
 
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The exact share of each source; they sum to 1."""
+        return tuple(Fraction(quota, cycle) for quota, cycle in zip(self.quotas, self.cycles, strict=True))
+
 
 class _Group(msgspec.Struct, frozen=True, kw_only=True):
     """Sources that share batches: their numbers and names, their share of the whole, and their parts of it."""
@@ -66,8 +71,12 @@ class _Group(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Fraction, ...]
 
 
-def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Recipe) -> Order:
+def lay_out(
+    sources: Sequence[Source], portions: Sequence[Fraction], recipe: Recipe, limit: int = MAX_CYCLE
+) -> Order:
     """Return the order of `sources` with shares `portions` (sum 1): see `mix.plan` for what it promises.
+
+    Shares that need a cycle of more than `limit` positions are rounded to one of about that length.
 
     In mode unmixed with K families and batches of B, a family is at most a = 1 - 1 / (2 K - 2) batches off its share
     where a batch ends, by `fair_order`, and less in between, where its difference runs along a straight line. A
@@ -78,11 +87,13 @@ def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Rec
     sources into their batches. Where neither is found, PlanError says which batch is large enough.
     """
     if recipe.mode == "accumulate":
-        return _lay_side_by_side(_accumulated(sources, portions, recipe), len(sources), recipe)
+        return _lay_side_by_side(_accumulated(sources, portions, recipe), len(sources), recipe, limit)
     batch = recipe.global_batch if recipe.mode == "stratified" else 1
     # A batch of one sample has one family in every mode, and the bound of mode mixed is the tighter one.
     if recipe.mode != "unmixed" or recipe.global_batch == 1:
-        return _lay_apart([_group("", range(len(sources)), sources, portions)], len(sources), batch, recipe)
+        return _lay_apart(
+            [_group("", range(len(sources)), sources, portions)], len(sources), batch, recipe, limit
+        )
     families: dict[str, list[int]] = {}
     for i, source in enumerate(sources):
         # A family without a share has no batch.
@@ -90,20 +101,18 @@ def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Rec
             families.setdefault(source.family, []).append(i)
     groups = [_group(name, members, sources, portions) for name, members in sorted(families.items())]
     if recipe.global_batch >= 2 * len(groups) - 2:
-        return _lay_apart(groups, len(sources), batch, recipe)
-    return _lay_together(groups, len(sources), recipe)
+        return _lay_apart(groups, len(sources), batch, recipe, limit)
+    return _lay_together(groups, len(sources), recipe, limit)
 
 
 def stand(order: Order, positions: Ints) -> tuple[Ints, Ints]:
     """Return the source that stands at each position, and how often it stood before; int64 arrays of one length."""
     batches, offsets = np.divmod(positions, order.batch)
     if order.group_deck is None:
-        ends = np.cumsum(order.widths)
-        groups = np.searchsorted(ends, offsets, side="right")
-        inner = batches * order.widths[groups] + offsets - (ends - order.widths)[groups]
+        groups = np.searchsorted(np.cumsum(order.widths), offsets, side="right")
     else:
-        groups, batches_before = at(order.group_deck, batches)
-        inner = batches_before * order.batch + offsets
+        groups, _ = at(order.group_deck, batches)
+    inner = _group_positions(order, groups, positions)
     sources, nths = np.empty_like(positions), np.empty_like(positions)
     for group in np.unique(groups).tolist():
         here = groups == group
@@ -114,17 +123,32 @@ def stand(order: Order, positions: Ints) -> tuple[Ints, Ints]:
 
 def standings(order: Order, position: int) -> Ints:
     """Return how often each source stands before `position`, as int64 of shape [K]."""
-    batch, offset = divmod(position, order.batch)
+    every = np.arange(len(order.quotas))
+    return count_of(order, every, np.full(len(every), position))
+
+
+def count_of(order: Order, sources: Ints, positions: Ints) -> Ints:
+    """Return how often a source stands before a position, for each pair of them; int64 arrays of one length."""
+    counts = np.zeros_like(positions)
+    for group, members in enumerate(order.groups):
+        member_of = np.full(len(order.quotas), -1)
+        member_of[members] = np.arange(len(members))
+        here = np.flatnonzero(member_of[sources] >= 0)
+        inner = _group_positions(order, np.full(len(here), group), positions[here])
+        counts[here] = tally(order.decks[group], member_of[sources[here]], inner)
+    return counts
+
+
+def _group_positions(order: Order, groups: Ints, positions: Ints) -> Ints:
+    """Return how many positions before each one belong to a group, for each pair of them."""
+    batches, offsets = np.divmod(positions, order.batch)
     if order.group_deck is None:
         starts = np.cumsum(order.widths) - order.widths
-        inner = batch * order.widths + np.clip(offset - starts, 0, order.widths)
-    else:
-        inner = tally(order.group_deck, batch) * order.batch
-        inner[int(at(order.group_deck, batch)[0])] += offset
-    counts = np.zeros(len(order.quotas), np.int64)
-    for members, deck, before in zip(order.groups, order.decks, inner.tolist(), strict=True):
-        counts[members] = tally(deck, before)
-    return counts
+        begun: Ints = np.clip(offsets - starts[groups], 0, order.widths[groups])
+        return batches * order.widths[groups] + begun
+    current, _ = at(order.group_deck, batches)
+    begun = np.where(current == groups, offsets, 0)
+    return tally(order.group_deck, groups, batches) * order.batch + begun
 
 
 def step_groups(order: Order, step: int) -> list[tuple[str, int, int]]:
@@ -165,7 +189,7 @@ def _accumulated(sources: Sequence[Source], portions: Sequence[Fraction], recipe
     return [_group(name, numbers, sources, portions) for name, numbers in sorted(members.items())]
 
 
-def _lay_side_by_side(groups: Sequence[_Group], num_sources: int, recipe: Recipe) -> Order:
+def _lay_side_by_side(groups: Sequence[_Group], num_sources: int, recipe: Recipe, limit: int) -> Order:
     """Give each group a fixed part of every batch, and lay out its sources in a cycle of their own."""
     batch = recipe.global_batch
     if batch < len(groups):
@@ -177,20 +201,20 @@ def _lay_side_by_side(groups: Sequence[_Group], num_sources: int, recipe: Recipe
     widths = apportion([group.share for group in groups], batch)
     quotas, decks = [], []
     for group in groups:
-        length = cycle_length(group.parts)
+        length = cycle_length(group.parts, 1, limit)
         quotas.append(cycle_quotas(group.names, group.parts, length))
         decks.append(lay_deck(group.names, quotas[-1] * cycles_in_deck(length), 1, recipe.seed))
     return _order(groups, num_sources, widths, quotas, None, decks, batch)
 
 
-def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, recipe: Recipe) -> Order:
+def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, recipe: Recipe, limit: int) -> Order:
     """Lay out the groups, and the sources of each in batches of `batch`, in cycles of their own."""
     names, totals = [group.name for group in groups], [group.share for group in groups]
-    length = cycle_length(totals)
+    length = cycle_length(totals, 1, limit)
     counts = cycle_quotas(names, totals, length)
     quotas, decks = [], []
     for group in groups:
-        own_length = cycle_length(group.parts, batch)
+        own_length = cycle_length(group.parts, batch, limit)
         own = cycle_quotas(group.names, group.parts, own_length)
         quotas.append(own)
         decks.append(lay_deck(group.names, own * cycles_in_deck(own_length), batch, recipe.seed))
@@ -198,7 +222,7 @@ def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, recipe: R
     return _order(groups, num_sources, counts, quotas, group_deck, decks, recipe.global_batch)
 
 
-def _lay_together(groups: Sequence[_Group], num_sources: int, recipe: Recipe) -> Order:
+def _lay_together(groups: Sequence[_Group], num_sources: int, recipe: Recipe, limit: int) -> Order:
     """Lay out the groups in batches, and the sources of each, in one cycle.
 
     Either the sources' orders come first, or the groups' order: what one cannot keep, the other often can. Like
@@ -207,7 +231,7 @@ def _lay_together(groups: Sequence[_Group], num_sources: int, recipe: Recipe) ->
     batch, seed = recipe.global_batch, recipe.seed
     names, totals = [group.name for group in groups], [group.share for group in groups]
     in_batches = [group.share * part * batch for group in groups for part in group.parts]
-    length = cycle_length([*totals, *in_batches], 1, MAX_CYCLE // batch)
+    length = cycle_length([*totals, *in_batches], 1, limit // batch)
     counts = cycle_quotas(names, totals, length)
     quotas = [
         cycle_quotas(group.names, group.parts, count * batch)

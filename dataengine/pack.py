@@ -1,4 +1,6 @@
-"""How the samples of a step lie in sequences, and sequences in forward passes: arithmetic on lengths alone.
+"""How the samples of a step lie in sequences, and sequences in micro-batches: arithmetic on lengths alone.
+
+A sequence is a row of text; a micro-batch is what goes through the model at once, one row or several.
 
 A step is the same samples however it is laid out. Every result is a function of its arguments, ties going to the
 earlier sample, so that every rank finds the same layout by itself and none has to be saved.
@@ -58,12 +60,12 @@ def bucket(
     multiple_of: int = 1,
     kinds: Sequence[int] = (),
 ) -> Groups:
-    """Cut rows into forward passes with little padding; each pass is a list of places in `lengths`.
+    """Cut rows into micro-batches with little padding; each is a list of places in `lengths`.
 
     Rows are ordered by kind (what pads badly together in another way, such as upright and flat pictures), then by
-    length, longest first, and cut into as few passes as the limits allow, rounded up to a multiple. `max_tokens` counts
-    a pass's positions, padding included. Among the cuts into so many passes, the one whose largest pass is smallest is
-    taken. Raises PlanError for a row that exceeds the limit alone.
+    length, longest first, and cut into as few micro-batches as the limits allow, rounded up to a multiple. `max_tokens`
+    counts a micro-batch's positions, padding included. Among the cuts into so many, the one whose largest micro-batch
+    is smallest is taken. Raises PlanError for a row that exceeds the limit alone.
     """
     if not lengths:
         return []
@@ -83,10 +85,10 @@ def bucket(
 
 
 def deal(costs: Sequence[int], world: int) -> Groups:
-    """Return the passes of each rank, costliest first: equally many, or one less for some where they do not divide.
+    """Return the micro-batches of each rank, costliest first: equally many, or one less for some.
 
-    The passes that ranks make at the same time are of similar cost, since ranks wait for each other after each, and
-    the sums are balanced: in each round the costliest goes to the rank that has had least.
+    Those that ranks take at the same time are of similar cost, since ranks wait for each other after each, and the
+    sums are balanced: in each round the costliest goes to the rank that has had least.
     """
     order = sorted(range(len(costs)), key=lambda place: (-costs[place], place))
     dealt: Groups = [[] for _ in range(world)]
@@ -146,15 +148,15 @@ def _best_fit(
 
 
 def _cut(order: Sequence[int], lengths: Sequence[int], max_rows: int, limit: int) -> Groups:
-    passes: Groups = []
+    found: Groups = []
     longest = 0
     for place in order:
         longest = max(longest, lengths[place])
-        if not passes or len(passes[-1]) == max_rows or (len(passes[-1]) + 1) * longest > limit:
-            passes.append([])
+        if not found or len(found[-1]) == max_rows or (len(found[-1]) + 1) * longest > limit:
+            found.append([])
             longest = lengths[place]
-        passes[-1].append(place)
-    return passes
+        found[-1].append(place)
+    return found
 
 
 def _tightest(attempt: Callable[[int], Groups], wanted: int, low: int, high: int, found: Groups) -> Groups:

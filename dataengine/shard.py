@@ -98,7 +98,7 @@ def shard(
         dropped=tuple(one for tar in tars for one in tar.dropped),
         specs=_specs(sources),
     )
-    _publish(out, found, tars)
+    publish(out, found, tars)
     return found
 
 
@@ -132,7 +132,7 @@ def append(
     run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(fresh))
     new = _write(out, plans, kept, roots, _names(old), run_plan, progress)
     found, tars = _joined(out, old, fresh, new)
-    _publish(out, found, tars)
+    publish(out, found, tars)
     return Appended(found, tuple(manifest.name for _, manifest in fresh), unchanged)
 
 
@@ -183,7 +183,7 @@ def _write(
 ) -> list[Tar]:
     """Write the planned tars that do not stand already; return all of them in the order of the plans.
 
-    Those of `held` names wait in `.parts`. Raises ShardError where a tar was written that cannot be seen from here.
+    Those of `held` names wait in `.parts`.
     """
     todo = [plan for plan in plans if plan.name not in kept]
     progress(sum(tar.file.samples for tar in kept.values()), "unchanged" if kept and not todo else "")
@@ -198,11 +198,6 @@ def _write(
             size=lambda result: result.file.samples,
             progress=progress,
         ):
-            if not has_size(out / PARTS if _stem(result.file) in held else out, result.file):
-                raise ShardError(
-                    f"{out / result.file.name}: a worker wrote it, and it is not here;"
-                    " --out must lie on storage that all workers share"
-                )
             tars[_stem(result.file)] = Tar(result.file, result.table(), result.dropped)
     finally:
         _sweep(out)
@@ -358,14 +353,14 @@ def _joined(
     return found, tars
 
 
-def _publish(out: Path, found: ShardSet, tars: Sequence[Tar]) -> None:
+def publish(out: Path, found: ShardSet, tars: Sequence[Tar]) -> None:
     """Make a set of tars the one that stands in a folder, in steps that a later call can finish.
 
     What is to come is written down in `.parts` first. From then on the folder says of itself that it is unfinished,
     until the last step, the renaming of shards.json.
     """
     parts = out / PARTS
-    write_atomic(parts / INDEX, _index_bytes(tars))
+    write_atomic(parts / INDEX, index_bytes(tars))
     write_atomic(parts / STALE, msgspec.json.encode(sorted(_stale(out, found))))
     data = msgspec.json.format(msgspec.json.encode(found, order="sorted"), indent=1)
     write_atomic(parts / SHARDS, data + b"\n")
@@ -373,7 +368,7 @@ def _publish(out: Path, found: ShardSet, tars: Sequence[Tar]) -> None:
     _roll_forward(out)
 
 
-def _index_bytes(tars: Sequence[Tar]) -> bytes:
+def index_bytes(tars: Sequence[Tar]) -> bytes:
     rows = pa.concat_tables([ROW_SCHEMA.empty_table(), *[tar.rows for tar in tars]]).combine_chunks()
     columns = [
         rows.column(number).dictionary_encode() if pa.types.is_dictionary(field.type) else rows.column(number)
@@ -394,7 +389,7 @@ def _stale(out: Path, found: ShardSet) -> set[str]:
 
 
 def _roll_forward(out: Path) -> None:
-    """Finish what `_publish` began: every step can be done twice, and the order is such that none is lost."""
+    """Finish what `publish` began: every step can be done twice, and the order is such that none is lost."""
     parts = out / PARTS
     if (out / SHARDS).exists():
         (parts / SHARDS).unlink(missing_ok=True)  # a run was stopped before the old set was given up

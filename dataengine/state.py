@@ -39,17 +39,44 @@ class Hole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return f"{self.file}: offset {self.offset}: {self.id} at position {self.position}: {self.reason}"
 
 
+class SourceMark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A source as a plan saw it: its name, its samples, and the fingerprint of its manifest ("" where unknown)."""
+
+    name: str
+    num_samples: int
+    fingerprint: str = ""
+
+
+def differences(then: Iterable[SourceMark], now: Iterable[SourceMark]) -> str:
+    """Return which sources appeared, vanished or changed, in words; "" where none did, or nobody knows what was."""
+    old, new = {one.name: one for one in then}, {one.name: one for one in now}
+    if not old:
+        return ""
+    found = []
+    for name in sorted(old | new):
+        if name not in new:
+            found.append(f"{name} is gone")
+        elif name not in old:
+            found.append(f"{name} is new")
+        elif old[name].num_samples != new[name].num_samples:
+            found.append(f"{name} had {old[name].num_samples} samples and has {new[name].num_samples}")
+        elif old[name].fingerprint != new[name].fingerprint:
+            found.append(f"{name} was converted from other files or by another version")
+    return ", ".join(found)
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a job needs to go on, on any number of ranks and workers.
 
-    `exclusions` were known before the run and shape the plan, whose digest is `plan`. `holes` were found on the way
-    and last; they never move another sample.
+    `exclusions` were known before the run and shape the plan of `sources`, whose digest is `plan`. `holes` were found
+    on the way and last; they never move another sample.
     """
 
     position: int
     plan: str
     exclusions: dict[str, tuple[int, ...]] = {}
     holes: tuple[Hole, ...] = ()
+    sources: tuple[SourceMark, ...] = ()
 
 
 def union(holes: Iterable[Hole]) -> tuple[Hole, ...]:

@@ -17,12 +17,12 @@ import xxhash
 
 from dataengine import sample as samples
 from dataengine.errors import Damage, PlanError, ShardError
-from dataengine.index import INDEX, Index
+from dataengine.index import INDEX, Index, Place
 from dataengine.mix import MAX_POSITION, Plan, plan, slots
 from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
-from dataengine.state import Hole, State, union
+from dataengine.state import Hole, State, differences, union
 from dataengine.store import StoreSettings, Url
 
 BLOCK, MAX_BLOCKS = 512, 8
@@ -40,6 +40,7 @@ def sources(index: Index, use: str = "train") -> list[Source]:
             family=entry.family,
             num_samples=entry.samples,
             num_tokens=entry.text_length,
+            fingerprint=entry.fingerprint,
         )
         for entry in index.set.sources
         if entry.use == use and entry.samples > 0
@@ -70,7 +71,7 @@ class Stream:
         self.pool = self.index.open()
         self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
         self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
-        self._blocks: dict[int, list[int]] = {}
+        self._blocks: dict[tuple[str, int], list[int]] = {}
         self._lock = threading.Lock()
         self._holes: dict[int, Hole] = {}
 
@@ -84,22 +85,27 @@ class Stream:
                     f" {source.num_samples}; the index is stale, run 'dataengine shard' again"
                 )
 
+    def follow(self, plan: Plan) -> None:
+        """Go on by another plan of the same sources, which is this one at every position that was read."""
+        self.plan = plan
+
     def row(self, position: int) -> int:
         """Return the index row that stands at a position."""
         block, place = divmod(position, BLOCK)
-        rows = self._blocks.get(block)
+        plan = self.plan
+        rows = self._blocks.get((plan.digest, block))
         if rows is None:
-            rows = self._block_rows(block)
+            rows = self._block_rows(plan, block)
             with self._lock:
                 # A few blocks suffice: positions are asked for nearly in order, by some threads at once.
                 while len(self._blocks) >= MAX_BLOCKS:
                     self._blocks.pop(next(iter(self._blocks)))
-                self._blocks[block] = rows
+                self._blocks[plan.digest, block] = rows
         return rows[place]
 
-    def _block_rows(self, block: int) -> list[int]:
+    def _block_rows(self, plan: Plan, block: int) -> list[int]:
         """Return the rows of a block of positions: as arrays they cost a fraction of one by one."""
-        draws = self.plan.slice(block * BLOCK, (block + 1) * BLOCK)
+        draws = plan.slice(block * BLOCK, (block + 1) * BLOCK)
         rows = np.empty(BLOCK, np.int64)
         for number, of_source in enumerate(self._rows):
             here = draws.source == number
@@ -124,13 +130,14 @@ class Stream:
 
         Digests are checked. Raises Damage.
         """
-        return self._worded(position, self.row(position))
-
-    def _worded(self, position: int, number: int) -> tuple[Sample, list[bytes]]:
+        number = self.row(position)
         sample, pictures = self.read_row(number)
-        if self.renderer is not None:
-            sample = self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
-        return sample, pictures
+        return self._worded(position, number, sample), pictures
+
+    def _worded(self, position: int, number: int, sample: Sample) -> Sample:
+        if self.renderer is None:
+            return sample
+        return self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""
@@ -138,11 +145,22 @@ class Stream:
         if (known := self._holes.get(number)) is not None:
             return msgspec.structs.replace(known, position=position)
         try:
-            return self._worded(position, number)
+            sample, pictures = self.read_row(number)
+            return self._worded(position, number, sample), pictures
         except Damage as damage:
-            return self.hole(
-                position, damage.reason, str(damage), place=(damage.file, damage.offset), lasts=True
-            )
+            return self._damaged(position, damage)
+
+    def describe(self, position: int) -> Sample | Hole:
+        """Return the sample at a position without its pictures, or the hole that damage to its JSON leaves.
+
+        A sample whose pictures proved bad is described all the same: what is laid out by descriptions must not depend
+        on who has read what before.
+        """
+        number = self.row(position)
+        try:
+            return self._worded(position, number, self._sample(number, self.index.place(number)))
+        except Damage as damage:
+            return self._damaged(position, damage)
 
     def hole(
         self, position: int, reason: str, detail: str, *, lasts: bool, place: tuple[str, int] | None = None
@@ -170,6 +188,10 @@ class Stream:
             self._holes.setdefault(number, found)
         return found
 
+    def _damaged(self, position: int, damage: Damage) -> Hole:
+        place = (damage.file, damage.offset)
+        return self.hole(position, damage.reason, str(damage), place=place, lasts=True)
+
     def remember(self, holes: Iterable[Hole]) -> None:
         """Never read the samples of holes that an earlier run, or another rank, found. Raises PlanError."""
         for hole in holes:
@@ -188,20 +210,24 @@ class Stream:
         """
         place = self.index.place(number)
         name = f"{place.shard}.tar"
+        sample = self._sample(number, place)
+        pictures = [
+            self._piece(number, name, offset, size, image.digest)
+            for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
+        ]
+        return sample, pictures
+
+    def _sample(self, number: int, place: Place) -> Sample:
+        name = f"{place.shard}.tar"
         encoded = self._piece(number, name, place.json_offset, place.json_size, place.digest)
         try:
-            sample = samples.decode(encoded)
+            return samples.decode(encoded)
         except msgspec.DecodeError as error:
             raise Damage(
                 f"{self.index.directory / name}: offset {place.json_offset}: not a sample of this version: {error};"
                 " run 'dataengine shard' again",
                 reason="shard.schema", file=name, offset=place.json_offset,
             ) from error  # fmt: skip
-        pictures = [
-            self._piece(number, name, offset, size, image.digest)
-            for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
-        ]
-        return sample, pictures
 
     def _piece(self, number: int, name: str, offset: int, size: int, digest: str | None) -> bytes:
         """Return a part of a sample whose bytes have this digest.
@@ -253,14 +279,22 @@ class Stream:
 
     def state(self, position: int, holes: Iterable[Hole] = ()) -> State:
         """Return what a restart needs, on any number of ranks and workers."""
-        return State(position=position, plan=self.plan.digest, exclusions=self.exclusions, holes=union(holes))
+        return State(
+            position=position,
+            plan=self.plan.digest,
+            exclusions=self.exclusions,
+            holes=union(holes),
+            sources=self.plan.marks,
+        )
 
     def check(self, state: State) -> None:
         """Raise PlanError where a saved state belongs to another plan."""
-        if state.plan != self.plan.digest:
+        changed = differences(state.sources, self.plan.marks)
+        if changed or state.plan != self.plan.digest:
             raise PlanError(
-                f"{self.index.directory}: the plan is not the one that was saved (sources, recipe or exclusions"
-                " changed); start a new run, or restore the old shards and recipe"
+                f"{self.index.directory}: the plan is not the one that was saved"
+                f" ({changed or 'sources, recipe or exclusions changed'}); start a new run, or restore the old shards"
+                " and recipe"
             )
 
     def close(self) -> None:

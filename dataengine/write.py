@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     entry = ShardFile(
         name=f"{plan.name}.tar", samples=count, bytes=size, digest=digest.hexdigest(), plan=plan.digest()
     )
-    return Written(entry, _stream(rows), dropped)
+    return Written(entry, arrow(rows), dropped)
 
 
 def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, list[str] | None, str]]:
@@ -119,7 +119,8 @@ def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, list[str] | None, str]]:
         yield *next(streams[turn]), plan.parts[turn].source
 
 
-def _stream(rows: Mapping[str, list[Any]]) -> bytes:
+def arrow(rows: Mapping[str, list[Any]]) -> bytes:
+    """Return index rows, given column by column, as an Arrow stream."""
     columns = [pa.array(rows.get(field.name, []), field.type) for field in ROW_SCHEMA]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, ROW_SCHEMA) as stream:
@@ -173,15 +174,23 @@ def _members(
         blocks += [tar.header(name, len(data)), data, tar.padding(len(data))]
         offsets[number] = offset + tar.BLOCK
         offset += tar.BLOCK + len(data) + len(blocks[-1])
-    return blocks, {
+    places = [offsets[number] for number in range(-1, len(pictures))]
+    return blocks, index_row(key, sample, encoded, places, [len(encoded), *map(len, pictures)])
+
+
+def index_row(
+    key: str, sample: Sample, encoded: bytes, offsets: Sequence[int], sizes: Sequence[int]
+) -> dict[str, Any]:
+    """Return a sample's index row but for `source` and `shard`; offsets and sizes: its JSON's, then its pictures'."""
+    return {
         "id": sample.id,
         "task": sample.task,
         "dataset": sample.dataset,
         "key": key,
-        "json_offset": offsets[-1],
-        "json_size": len(encoded),
-        "image_offsets": [offsets[number] for number in range(len(pictures))],
-        "image_sizes": [len(data) for data in pictures],
+        "json_offset": offsets[0],
+        "json_size": sizes[0],
+        "image_offsets": [*offsets[1:]],
+        "image_sizes": [*sizes[1:]],
         "digest": xxhash.xxh3_128_hexdigest(encoded),
         "text_length": sum(len(turn.text) for turn in sample.conversation),
         "widths": [image.width for image in sample.images],

@@ -57,7 +57,7 @@ class Packed:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One forward pass's input. All samples use the same decoder family (`text` where no decoder is asked).
+    """What goes through the model at once. All samples use the same decoder family (`text` where no decoder is asked).
 
     Facts of samples (ids, tasks, pictures, targets) stand in the order of `sample_ids`, which is that of the text, row
     by row. Only family `text` is packed, so that wherever a decoder answers, row b is sample b.
@@ -91,6 +91,10 @@ class Batch:
     original_sizes: tuple[tuple[int, int], ...] = ()
     # None where row b is sample b.
     packed: Packed | None = None
+    # Where a part of a step is laid out in micro-batches: this one's number, which seeds its noise, and the number of
+    # each region among those of the part.
+    number: int = 0
+    region_numbers_R: torch.Tensor | None = None
     # None where the batch is all that its losses are about.
     whole: Whole | None = None
 

@@ -65,7 +65,7 @@ def _packed_text(samples: Sequence[Encoded], pad_id: int, rows: Sequence[int]) -
     if samples[0].family != TEXT:
         raise ModelError(
             f"{samples[0].id}: samples of family {samples[0].family!r} cannot be packed, expected {TEXT!r}: a decoder"
-            " takes one sample a row; cut them into forward passes instead"
+            " takes one sample a row; give them micro_batch instead of pack"
         )
     lengths = [len(sample.input_ids_L) for sample in samples]
     place = [(row, number) for row, count in enumerate(rows) for number in range(count)]

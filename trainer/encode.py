@@ -182,9 +182,16 @@ def encode_files(
 
     Raises Skip and ModelError as `encode` does, and Quarantine where a picture cannot be decoded.
     """
-    measured = measure(sample, tokenizer, settings, rng)
+    return fill_files(measure(sample, tokenizer, settings, rng), pictures, settings)
+
+
+def fill_files(measured: Measured, pictures: Sequence[bytes], settings: EncodeSettings) -> Encoded:
+    """Return what `fill` makes of a measured sample whose pictures are still files.
+
+    Raises ModelError as `fill` does, and Quarantine where a picture cannot be decoded.
+    """
     images = [
-        show(data, measure_of(sample, number), needed(measured, number, settings))
+        show(data, measure_of(measured.sample, number), needed(measured, number, settings))
         for number, data in enumerate(pictures)
     ]
     return fill(measured, images, settings)

@@ -20,6 +20,8 @@ from dataengine.cli.output import (
 from dataengine.errors import UsageError
 from dataengine.index import ShardSet
 from dataengine.layout import Layout
+from dataengine.peers.beside import Peer, write_beside
+from dataengine.restore import index
 from dataengine.runners import RunnerName
 from dataengine.shard import append, shard
 from dataengine.verify import rebuild, verify
@@ -46,6 +48,19 @@ from dataengine.verify import rebuild, verify
     "--rebuild", "do_rebuild", is_flag=True, help="Write every tar again and compare; mend damaged ones."
 )
 @click.option("--only", help="With --rebuild: one shard.")
+@click.option(
+    "--index",
+    "do_index",
+    is_flag=True,
+    help="Index tars that have no index: ours get it back, those of others get members.parquet.",
+)
+@click.option(
+    "--for",
+    "peers",
+    multiple=True,
+    type=click.Choice(["croissant", "dali", "energon"]),
+    help="Write what another program wants beside the tars; may be given several times.",
+)
 @runner_option
 @workers_option
 @address_option
@@ -60,18 +75,29 @@ def command(
     do_verify: bool,
     do_rebuild: bool,
     only: str | None,
+    do_index: bool,
+    peers: tuple[Peer, ...],
     runner: RunnerName,
     workers: int,
     address: str | None,
     as_json: bool,
 ) -> None:
-    """Write the manifests in PATHS as shards into --out; or --verify / --rebuild the shards in PATHS (or --out).
+    """Write the manifests in PATHS as shards into --out.
+
+    Or --verify, --rebuild or --index the shards in PATHS (or --out), or write what is needed beside them --for others.
 
     The tars' bytes depend on the manifests alone, never on the runner or the number of workers.
     """
+    folders = list(paths) or ([out] if out else [])
     if do_verify or do_rebuild:
         where: Where = {"runner": runner, "workers": workers, "address": address}
-        _prove(list(paths) or ([out] if out else []), do_verify, do_rebuild, only, where, as_json)
+        _prove(folders, do_verify, do_rebuild, only, where, as_json)
+        return
+    if do_index or (peers and (out is None or not paths)):
+        faults = _index(folders, runner, workers, as_json) if do_index else []
+        _describe(folders, peers, runner, workers, as_json)
+        if faults:
+            raise click.exceptions.Exit(1)
         return
     if not paths or out is None:
         raise UsageError("shard needs the folders of manifests and --out")
@@ -84,7 +110,12 @@ def command(
                 paths, out, layout=layout, samples_per_shard=samples_per_shard, progress=update, **options
             )
         _print(made, as_json)
-        return
+    else:
+        _append(paths, out, replace, options, as_json)
+    _describe([out], peers, runner, workers, as_json)
+
+
+def _append(paths: tuple[Path, ...], out: Path, replace: bool, options: Where, as_json: bool) -> None:
     for name in ("layout", "samples_per_shard"):
         if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise UsageError(f"--{name.replace('_', '-')} is the set's own: leave it out with --append")
@@ -102,6 +133,54 @@ class Where(TypedDict):
     runner: RunnerName
     workers: int
     address: str | None
+
+
+def _index(folders: list[Path], runner: RunnerName, workers: int, as_json: bool) -> list[str]:
+    if not folders:
+        raise UsageError("name the folder of tars to index")
+    done = []
+    for folder in folders:
+        with progress("index", "samples") as update:
+            done.append(index(folder, runner=runner, workers=workers, progress=update))
+    faults = [line for one in done for line in one.faults]
+    if as_json:
+        print_json(
+            {
+                "tars": sum(one.tars for one in done),
+                "samples": sum(one.samples for one in done),
+                "restored": [
+                    name for one in done if one.set for name in (file.name for file in one.set.shards)
+                ],
+                "members": [str(one.members) for one in done if one.members],
+                "unknown": [line for one in done if one.set for line in one.set.unknown],
+                "faults": faults,
+            }
+        )
+    else:
+        for folder, one in zip(folders, done, strict=True):
+            click.echo(f"{folder}: {one.tars} tars, {one.samples} samples, {len(one.faults)} faults")
+            if one.set is not None:
+                click.echo(f"restored the index of {len(one.set.shards)} shards")
+                for line in one.set.unknown:
+                    click.echo(f"not known: {line}")
+            if one.members is not None:
+                click.echo(f"wrote {one.members}")
+        for line in faults:
+            click.echo(line)
+    return faults
+
+
+def _describe(
+    folders: list[Path], peers: tuple[Peer, ...], runner: RunnerName, workers: int, as_json: bool
+) -> None:
+    if not folders:
+        raise UsageError("name the folder of tars to describe")
+    for folder in folders if peers else []:
+        with progress("describe", "samples") as update:
+            lines = write_beside(folder, peers, runner=runner, workers=workers, progress=update)
+        if not as_json:
+            for line in lines:
+                click.echo(line)
 
 
 def _prove(

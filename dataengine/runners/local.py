@@ -74,8 +74,10 @@ class _Processes:
             worker.process.terminate()
         deadline = time.monotonic() + GRACE_S
         for worker in workers:
-            worker.bury(deadline - time.monotonic())
+            worker.end(deadline - time.monotonic())
         self._threads.shutdown()
+        for worker in self._workers:
+            worker.connection.close()  # only now does no thread wait for it
 
     def _ask(self, item: Any) -> Any:
         worker = self._idle.get()
@@ -108,6 +110,7 @@ class _Worker:
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
         self.process.start()
+        self._lock = threading.Lock()
         theirs.close()  # so that its end is the end of the pipe
 
     def ask(self, item: Any) -> Any:
@@ -116,18 +119,19 @@ class _Worker:
             self.connection.send(item)
             fine, value = self.connection.recv()
         except (EOFError, ConnectionError) as error:
-            raise Lost(self.bury()) from error
+            self.connection.close()
+            raise Lost(self.end()) from error
         if fine:
             return value
         raise value
 
-    def bury(self, grace_s: float = GRACE_S) -> str:
+    def end(self, grace_s: float = GRACE_S) -> str:
         """End the process where it still lives after a while, and say how it ended."""
-        self.process.join(max(grace_s, 0))
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.connection.close()
+        with self._lock:  # a stop and the worker's own thread may come at the same time
+            self.process.join(max(grace_s, 0))
+            if self.process.is_alive():
+                self.process.kill()
+                self.process.join()
         code = self.process.exitcode or 0
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 

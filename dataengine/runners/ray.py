@@ -255,8 +255,7 @@ def versions(packages: Iterable[str]) -> tuple[tuple[str, str], ...]:
 def _place(package: str) -> Path:
     """Return the folder of a package, or the file of a module."""
     module = importlib.import_module(package)
-    file = Path(str(module.__file__))
-    return file.parent if hasattr(module, "__path__") else file
+    return Path(module.__path__[0] if hasattr(module, "__path__") else str(module.__file__))
 
 
 def _digest(place: Path) -> str:

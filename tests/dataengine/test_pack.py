@@ -95,6 +95,7 @@ def test_the_work_is_spread_evenly_where_sequences_come_in_multiples() -> None:
 def test_ties_go_to_the_earlier_sample() -> None:
     assert pack([5, 5, 5, 5, 5], 10) == [[0, 1], [2, 3], [4]]
     assert pack([5, 5, 5], 10, tiles=[2, 1, 1], max_tiles=2) == [[0], [1, 2]]
+    assert pack([5, 5, 5], 10, tiles=[1, 1, 1], max_tiles=2) == [[0, 1], [2]]
     assert pack([1, 9], 10) == [[0, 1]]
 
 
@@ -123,7 +124,7 @@ rows = st.lists(st.integers(1, 60), max_size=40)
     multiple=st.sampled_from([1, 1, 2, 3, 8]),
     data=st.data(),
 )
-def test_each_row_is_in_one_pass_within_both_limits(
+def test_each_row_is_in_one_micro_batch_within_both_limits(
     lengths: list[int], max_rows: int | None, max_tokens: int | None, multiple: int, data: st.DataObject
 ) -> None:
     kinds = data.draw(st.lists(st.integers(0, 1), min_size=len(lengths), max_size=len(lengths)))
@@ -149,7 +150,7 @@ def test_rows_of_one_length_pad_nothing_and_kinds_stay_together() -> None:
 
 
 @given(costs=st.lists(st.integers(1, 100), max_size=40), world=st.integers(1, 8))
-def test_passes_are_dealt_once_equally_many_and_balanced(costs: list[int], world: int) -> None:
+def test_micro_batches_are_dealt_once_equally_many_and_balanced(costs: list[int], world: int) -> None:
     dealt = deal(costs, world)
 
     assert sorted(itertools.chain(*dealt)) == list(range(len(costs)))

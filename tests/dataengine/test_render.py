@@ -74,6 +74,14 @@ def test_words_depend_on_seed_sample_and_pass_alone(tiny_shards: Path) -> None:
     assert all(other_order[one.id, plan[t].epoch] == one for t, one in enumerate(straight))
 
 
+def test_a_sample_is_described_in_the_words_that_it_is_served_in(tiny_shards: Path) -> None:
+    stream = open_stream(tiny_shards)
+
+    described = [stream.describe(position) for position in range(20)]
+
+    assert described == read(stream, 20)
+
+
 def test_another_seed_or_pass_gives_other_words(tiny_shards: Path) -> None:
     found = load_set(tiny_shards)
     (sample, *_) = read(open_stream(tiny_shards, None))

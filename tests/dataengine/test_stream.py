@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from dataengine.errors import PlanError, ShardError
 from dataengine.mix import plan
+from dataengine.sample import Sample
 from dataengine.shard import shard
 from dataengine.shares import Recipe
-from dataengine.state import State
+from dataengine.state import Hole, State
 from dataengine.stream import Stream, recipe, sources
 
 if TYPE_CHECKING:
@@ -99,6 +100,24 @@ def test_a_flipped_byte_is_never_served(shards: Path, part: str) -> None:
     assert str(caught.value).startswith(
         f"{path}: offset {offset}: bytes of {row['id']} differ from their digest;"
     )
+
+
+@pytest.mark.parametrize("part", ["json", "picture"])
+def test_a_sample_is_described_without_its_pictures_whatever_became_of_them(shards: Path, part: str) -> None:
+    whole = _stream(shards)
+    intact: list[Sample | Hole] = [whole.read(position)[0] for position in range(9)]
+    row = whole.index.row(whole.row(4))
+    path = shards / f"{row['shard']}.tar"
+    data = bytearray(path.read_bytes())
+    data[(row["json_offset"] if part == "json" else row["image_offsets"][0]) + 20] ^= 1
+    path.write_bytes(bytes(data))
+    stream = _stream(shards)
+    served = stream.serve(4)
+
+    described = [stream.describe(position) for position in range(9)]
+
+    assert isinstance(served, Hole)
+    assert described == (intact if part == "picture" else [*intact[:4], served, *intact[5:]])
 
 
 def test_a_cut_or_missing_tar_says_how_to_rebuild_it(shards: Path) -> None:

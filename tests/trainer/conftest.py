@@ -14,7 +14,10 @@ import torch
 from PIL import Image
 
 from dataengine.annotation import Turn
+from dataengine.catalog import Catalog, shipped_specs
+from dataengine.convert import convert
 from dataengine.geometry import rle_of_box
+from dataengine.mix import Plan
 from dataengine.sample import (
     InstanceTargets,
     Route,
@@ -25,6 +28,7 @@ from dataengine.sample import (
     TargetInstance,
     TextTargets,
 )
+from dataengine.shard import shard
 from dataengine.state import Hole
 from trainer.config import TrainConfig
 from trainer.train import train
@@ -100,6 +104,7 @@ class ToyReader:
 
     global_batch: int = 2
     digest: str = "toy"
+    plan: Plan | None = None
     broken: frozenset[int] = frozenset()
     samples: Sequence[tuple[Sample, list[bytes]]] = ()
     reads: list[int] = field(default_factory=list)
@@ -108,6 +113,9 @@ class ToyReader:
         self.reads.append(position)
         sample, pictures = self._at(position)
         return sample, [b"no picture"] if position in self.broken else pictures
+
+    def describe(self, position: int) -> Sample:
+        return self._at(position)[0]
 
     def _at(self, position: int) -> tuple[Sample, list[bytes]]:
         if self.samples:
@@ -130,6 +138,9 @@ class ToyReader:
 
     def remember(self, holes: Iterable[Hole]) -> None:
         """A toy is read again each time."""
+
+    def follow(self, plan: Plan) -> None:
+        """A toy has no plan."""
 
 
 MakeReader = Callable[..., ToyReader]
@@ -176,3 +187,17 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("straight")
     train(toy_run(checkpoint_every=6), out, reader=ToyReader())
     return out
+
+
+@pytest.fixture(scope="session")
+def scene_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight samples of every task on scenes, as shards; tests only read them."""
+    folder = tmp_path_factory.mktemp("scenes")
+    text = (shipped_specs() / "datasets" / "scenes.yaml").read_text()
+    (folder / "specs" / "datasets").mkdir(parents=True)
+    (folder / "specs" / "datasets" / "scenes.yaml").write_text(text.replace(" 2000", " 8"))
+    for spec in Catalog(folder / "specs").find("scenes"):
+        for split in (name for name in spec.splits if name.startswith("train")):
+            convert(spec, split, folder / "source", folder / "manifests")
+    shard([folder / "manifests"], folder / "shards")
+    return folder / "shards"

@@ -17,7 +17,6 @@ from dataengine.errors import ShardError
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe
-from trainer.batch import Batch
 from trainer.config import TrainConfig, encode_settings, model_config
 from trainer.data import StepData, batches, open_shards
 from trainer.tokenizer import train_tokenizer
@@ -41,8 +40,8 @@ def read(make_run: Callable[..., TrainConfig]) -> Callable[..., list[StepData]]:
     return steps
 
 
-def same(one: Batch | None, other: Batch | None) -> bool:
-    assert one is not None and other is not None
+def same(a: StepData, b: StepData) -> bool:
+    (one,), (other,) = a.batches, b.batches
     pairs = [
         (getattr(one, name), getattr(other, name))
         for name in ("input_ids_BL", "labels_BL", "tiles_T3SS", "images_B3HW", "pixel_mask_BHW", "groups_G2")
@@ -61,7 +60,7 @@ def test_threads_change_no_batch_and_no_order(
     threaded = read(make_reader(), num_workers=num_workers, prefetch=prefetch)
 
     assert [step.step for step in threaded] == [0, 1, 2, 3]
-    assert all(same(a.batch, b.batch) for a, b in zip(alone, threaded, strict=True))
+    assert all(same(a, b) for a, b in zip(alone, threaded, strict=True))
 
 
 def test_starting_late_gives_the_same_steps(read: Any, make_reader: MakeReader) -> None:
@@ -69,13 +68,13 @@ def test_starting_late_gives_the_same_steps(read: Any, make_reader: MakeReader) 
 
     late = read(make_reader(), first=2)
 
-    assert all(same(a.batch, b.batch) for a, b in zip(whole[2:], late, strict=True))
+    assert all(same(a, b) for a, b in zip(whole[2:], late, strict=True))
 
 
 def test_augmentation_follows_the_seed(read: Any, make_reader: MakeReader) -> None:
     one, other = read(make_reader(), last=2), read(make_reader(), last=2, seed=4)
 
-    assert not all(same(a.batch, b.batch) for a, b in zip(one, other, strict=True))
+    assert not all(same(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -87,7 +86,7 @@ def test_ranks_share_each_step_without_overlap(read: Any, make_reader: MakeReade
     ]
 
     for step, parts in zip(whole, zip(*ranks, strict=True), strict=True):
-        assert [id for part in parts for id in part.batch.sample_ids] == list(step.batch.sample_ids)
+        assert [id for part in parts for id in part.sample_ids] == list(step.sample_ids)
         assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
 
 
@@ -95,12 +94,12 @@ def test_bad_samples_are_listed_with_their_reason(read: Any, make_reader: MakeRe
     steps = read(make_reader(broken=frozenset({1, 2, 3})), last=2, num_workers=2)
 
     assert steps[0].skipped == (("toy/train/1#detection", "image.corrupt"),)
-    assert steps[0].batch is not None and steps[0].batch.sample_ids == ("toy/train/0#detection",)
-    assert steps[1].batch is None and len(steps[1].skipped) == 2
+    assert steps[0].sample_ids == ("toy/train/0#detection",)
+    assert not steps[1].batches and len(steps[1].skipped) == 2
 
 
 def _words(steps: list[StepData]) -> list[list[int]]:
-    return [step.batch.input_ids_BL.tolist() for step in steps if step.batch is not None]
+    return [batch.input_ids_BL.tolist() for step in steps for batch in step.batches]
 
 
 def test_words_anew_come_in_the_same_order_on_any_number_of_threads_and_after_any_start(
@@ -114,13 +113,13 @@ def test_words_anew_come_in_the_same_order_on_any_number_of_threads_and_after_an
     in_threads = read(reader, last=9, batch=3, num_workers=3)
     late = read(open_shards(tiny_shards, recipe, RenderOptions()), first=5, last=9, batch=3)
 
-    ids = [[step.batch.sample_ids for step in steps if step.batch is not None] for steps in (stored, anew)]
+    ids = [[step.sample_ids for step in steps] for steps in (stored, anew)]
     assert ids[0] == ids[1] and len(ids[0]) == 9
     # Nine samples, three a step: the first pass ends with the third step.
     assert _words(anew)[:3] == _words(stored)[:3]
     assert all(a != b for a, b in zip(_words(anew)[3:], _words(stored)[3:], strict=True))
-    assert all(same(a.batch, b.batch) for a, b in zip(anew, in_threads, strict=True))
-    assert all(same(a.batch, b.batch) for a, b in zip(anew[5:], late, strict=True))
+    assert all(same(a, b) for a, b in zip(anew, in_threads, strict=True))
+    assert all(same(a, b) for a, b in zip(anew[5:], late, strict=True))
 
 
 def test_damaged_shards_cost_their_samples_and_no_other(read: Any, tiny_shards: Path, tmp_path: Path) -> None:
@@ -138,7 +137,7 @@ def test_damaged_shards_cost_their_samples_and_no_other(read: Any, tiny_shards: 
     ]
     for step, intact in zip(steps, whole, strict=True):
         lost = {hole.id for hole in step.holes}
-        assert [i for i in intact.batch.sample_ids if i not in lost] == list(step.batch.sample_ids)
+        assert [i for i in intact.sample_ids if i not in lost] == list(step.sample_ids)
 
 
 def test_shards_that_cannot_be_opened_end_the_run(read: Any) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dataengine.errors import BudgetBroken, PlanError, Quarantine, Skip
+from dataengine.mix import Plan
 from dataengine.pool import Pool
 from dataengine.sample import Sample
 from dataengine.shares import Recipe
@@ -347,9 +348,9 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     blocks = list[int]()
     real = stream._block_rows
 
-    def counted(block: int) -> list[int]:
+    def counted(plan: Plan, block: int) -> list[int]:
         blocks.append(block)
-        return real(block)
+        return real(plan, block)
 
     monkeypatch.setattr(stream, "_block_rows", counted)
     loader = StreamLoader(dataset)

@@ -20,7 +20,8 @@ from dataengine.cli.trace import steps_of
 from dataengine.errors import BudgetBroken, ModelError
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
-from trainer.config import TrainConfig, encode_settings
+from trainer.config import MicroBatches, Packing, TrainConfig, encode_settings
+from trainer.data import PartData
 from trainer.encode import encode
 from trainer.train import METRICS, SERVED, train, update
 
@@ -80,6 +81,70 @@ def test_a_killed_run_goes_on_bit_for_bit(
     ]
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"pack": Packing(max_tokens=2048), "micro_batch": MicroBatches(max_rows=1, multiple_of=2)},
+        {"micro_batch": MicroBatches(max_rows=3)},
+    ],
+    ids=["packed", "cut"],
+)
+def test_a_killed_run_in_micro_batches_goes_on_bit_for_bit(
+    layout: dict[str, Any], tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    config = make_run(steps=4, global_batch=5, checkpoint_every=2, **layout)
+    broken = {"global_batch": 5, "broken": frozenset({7, 13, 18})}
+    train(config, tmp_path / "straight", reader=make_reader(**broken))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "killed", reader=make_reader(**broken), progress=killer(3))
+
+    changed = msgspec.structs.replace(config, num_workers=3, prefetch=2)
+    train(changed, tmp_path / "killed", reader=make_reader(**broken))
+
+    assert exact(tmp_path / "killed") == exact(tmp_path / "straight")
+    one, other = (
+        torch.load(tmp_path / run / "checkpoints/step-00000004/weights.pt") for run in ("straight", "killed")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert max(line["micro_batches"] for line in lines(tmp_path / "killed")) > 1
+
+
+def test_the_same_run_packed_learns_the_same(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    config = make_run(steps=3, global_batch=4)
+    packed = msgspec.structs.replace(config, pack=Packing())
+
+    train(config, tmp_path / "padded", reader=make_reader(global_batch=4))
+    train(packed, tmp_path / "packed", reader=make_reader(global_batch=4))
+
+    padded_lines, packed_lines = lines(tmp_path / "padded"), lines(tmp_path / "packed")
+    # Two steps of detection, which are not packed, then one of text.
+    assert [line["loss"] for line in packed_lines[:2]] == [line["loss"] for line in padded_lines[:2]]
+    assert packed_lines[2]["loss"] == pytest.approx(padded_lines[2]["loss"], rel=1e-5)
+    assert packed_lines[2]["tasks"] == pytest.approx(padded_lines[2]["tasks"], rel=1e-5)
+    assert [line["sequences"] for line in padded_lines] == [4, 4, 4]
+    assert [line["sequences"] for line in packed_lines] == [4, 4, 1]
+    assert packed_lines[2]["padding"] == 0.0
+    assert packed_lines[2]["fill"] == pytest.approx(packed_lines[2]["tokens"] / 2048)
+
+
+def test_a_step_of_several_families_adds_up_their_weighted_losses(
+    scene_shards: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    mixture = {"policy": "uniform", "mode": "accumulate", "loss_weights": {"text": 0.5}}
+    config = make_run(
+        shards=str(scene_shards), steps=2, global_batch=16, mixture=mixture, decoder_short=(), flip_ratio=0.0
+    )
+
+    train(config, tmp_path, reader=None)
+
+    for line in lines(tmp_path):
+        assert set(line["family"].split("+")) == {"detection", "text"}
+        assert line["loss"] == pytest.approx(sum(line["terms"].values()), rel=1e-4)
+        assert line["micro_batches"] >= 3 and len(line["ids"]) == 16
+
+
 def test_sigterm_saves_and_the_run_goes_on(
     straight: Path, tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
 ) -> None:
@@ -126,7 +191,7 @@ def test_a_bad_sample_is_left_out_counted_and_not_replaced(
         ["toy/train/2#detection", "toy/train/3#detection"],
         [],
     ]
-    assert served[0]["skipped"] == {"toy/train/1#detection": "image.corrupt"}
+    assert served[0]["skipped"] == [["toy/train/1#detection", "image.corrupt"]]
     assert metrics[2]["loss"] is None and metrics[2]["skipped"] == {"image.corrupt": 2}
     assert sorted(reader.reads) == [0, 1, 2, 3, 4, 5]
 
@@ -164,8 +229,8 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
 ) -> None:
     whole = collate.collate
 
-    def poisoned(samples: Any, pad_id: int) -> Any:
-        batch = whole(samples, pad_id)
+    def poisoned(samples: Any, pad_id: int, rows: Any = None) -> Any:
+        batch = whole(samples, pad_id, rows)
         if batch.sample_ids[0] == "toy/train/2#detection":
             batch.tiles_T3SS.fill_(float("nan"))
         return batch
@@ -199,9 +264,9 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(
     before = {name: value.clone() for name, value in model.state_dict().items()}
     overflow = model.language.embeddings.weight.register_hook(lambda gradient: gradient / 0)
 
-    output, grad_norm = update(make_run(), model, optimizer, batch, step=0)
+    output, grad_norm = update(make_run(), model, optimizer, [PartData(batches=(batch,))], step=0)
     overflow.remove()
-    _, healthy_norm = update(make_run(), model, optimizer, batch, step=0)
+    _, healthy_norm = update(make_run(), model, optimizer, [PartData(batches=(batch,))], step=0)
 
     assert torch.isfinite(output.loss) and not math.isfinite(grad_norm) and math.isfinite(healthy_norm)
     moved = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]

@@ -82,10 +82,15 @@ class LanguageModel(nn.Module):
             hidden_BLC, text_loss(logits, next_BL[scored], sample[scored], num_samples, count)
         )
 
+    @property
+    def _wants_one_row(self) -> bool:
+        """Flash attention takes lengths instead of a mask, and those of one row alone."""
+        return "flash" in (self.model.config._attn_implementation or "")
+
     def _run_packed(self, embeds_BLC: torch.Tensor, position_BL: torch.Tensor) -> torch.Tensor:
         # transformers sees a sample begin where positions start again, and keeps the samples apart in whatever
-        # attention the model has. Flash attention, which takes lengths instead of a mask, wants all of them in one row.
-        if "flash" in (self.model.config._attn_implementation or ""):
+        # attention the model has.
+        if self._wants_one_row:
             hidden_1LC = self._run(
                 inputs_embeds=embeds_BLC.flatten(0, 1)[None], position_ids=position_BL.view(1, -1)
             )
@@ -127,11 +132,12 @@ def _build(config: LanguageConfig) -> PreTrainedModel:
                 bos_token_id=None,
                 eos_token_id=None,
                 pad_token_id=None,
+                attn_implementation=config.attention,
             )
         )
         _look_back(model, config.look_back)
         return model
-    model = AutoModelForCausalLM.from_pretrained(config.pretrained)
+    model = AutoModelForCausalLM.from_pretrained(config.pretrained, attn_implementation=config.attention)
     resize_vocabulary(model, config.vocab_size)
     return model
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny
@@ -85,25 +86,45 @@ def test_a_node_that_is_lost_costs_its_shard_and_nothing_else(
     assert says.splitlines()[-1].endswith(" 1 run again")
 
 
-def test_code_that_only_the_driver_has_reaches_the_workers(tmp_path: Path, cluster: Any) -> None:
+def test_a_builder_that_only_the_driver_has_reaches_the_workers(
+    tiny: Tiny, tmp_path: Path, cluster: Any
+) -> None:
+    tiny.repeat(1100)
     folder = tmp_path / "private"
-    folder.mkdir()
-    (folder / "private_builder.py").write_text("def double(number):\n    return 2 * number\n")
+    (folder / "private_words").mkdir(parents=True)
+    (folder / "private_words/__init__.py").touch()
+    (folder / "private_words/builder.py").write_text(
+        "from converters.tasks.instances import *\nVERSION = '1'\n"
+    )
+    task = yaml.safe_load(Path("task_specs/tasks/detection.yaml").read_text())
+    (tiny.spec.parent / "tasks").mkdir()
+    (tiny.spec.parent / "tasks/mine.yaml").write_text(
+        yaml.safe_dump({**task, "id": "mine", "builder": "private_words.builder"})
+    )
+    tiny.spec.write_text(tiny.spec.read_text().replace("detection: {}", "mine: {}"))
     code = (
         "import shutil, sys\n"
-        "address, folder = sys.argv[1:]\n"
+        "folder = sys.argv.pop(1)\n"
         "sys.path.insert(0, folder)\n"
-        "from private_builder import double\n"
-        "from dataengine.runners import run\n"
-        "def items():\n"
+        "from dataengine import convert\n"
+        "from dataengine.cli import main\n"
+        "real = convert.gathered_items\n"
+        "def gathered(*arguments):\n"
         "    shutil.rmtree(folder)\n"  # by now it was sent
-        "    yield from (1, 2)\n"
-        "print(list(run(double, items(), runner='ray', workers=1, address=address, modules=['private_builder'])))\n"
+        "    yield from real(*arguments)\n"
+        "convert.gathered_items = gathered\n"
+        "main()\n"
     )
 
-    out, says = _start(cluster.address, folder, code=code).communicate(timeout=60)
+    process = _start(folder, "convert", tiny.spec, "--specs", tiny.spec.parent, "--root", tiny.root, "--out",
+                     tiny.out, "--split", "train", "--json", "--runner", "ray", "--address", cluster.address,
+                     code=code)  # fmt: skip
+    out, says = process.communicate(timeout=60)
 
-    assert (out, says) == ("[2, 4]\n", "")
+    assert process.returncode == 0, says
+    assert json.loads(out)["tiny/mine/train"]["samples"] == 1100
+    assert not folder.exists()
+    assert says.count("\n") == 1  # the end of the progress; Ray itself says nothing
 
 
 def test_a_terminated_command_leaves_the_cluster_and_finished_shards(

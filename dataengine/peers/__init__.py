@@ -1,0 +1,1 @@
+"""Files that other programs want beside the tars: none of them changes a tar."""
