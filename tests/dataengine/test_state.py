@@ -30,7 +30,7 @@ def hole(position: int, source: str = "a/t/train", index: int = 0, **changes: An
 
 holes = st.builds(
     hole,
-    st.integers(0, 30),
+    st.integers(0, 3),
     source=st.sampled_from(["a", "b"]),
     index=st.integers(0, 3),
     lasts=st.booleans(),
@@ -76,7 +76,7 @@ def test_ranks_that_read_other_shards_are_named() -> None:
     )
 
     with pytest.raises(
-        PlanError, match="ranks read different shards .a/t/train was converted from other files"
+        PlanError, match=r"ranks read different shards \(a/t/train was converted from other files"
     ):
         merge([one, other])
     assert merge([one, one]) == one
