@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +46,15 @@ _items_decode = msgspec.msgpack.Decoder(list[Item]).decode
 _chunk_decode = msgspec.msgpack.Decoder(Chunk).decode
 
 
+class _Account(msgspec.Struct, frozen=True):
+    """A chunk's account alone; the rest of the chunk is passed over."""
+
+    ledger: Ledger
+
+
+_account_decode = msgspec.msgpack.Decoder(_Account).decode
+
+
 def convert(
     spec: Resolved,
     split: str,
@@ -55,6 +65,7 @@ def convert(
     seed: int = 0,
     runner: RunnerName = "local",
     workers: int = 1,
+    address: str | None = None,
     progress: Progress = lambda count, text: None,
 ) -> Ledger:
     """Convert one split of one task spec into OUT/dataset/task/split and return its account.
@@ -88,9 +99,21 @@ def convert(
         raise unwritable(directory, error) from error
     context = context_of(spec, split, root, seed)
     chunks = _encoded_chunks(gathered_items(spec, split, root, limit, seed))
-    results = run(partial(_convert_chunk, context, str(parts)), chunks, runner=runner, workers=workers)
+    results = run(
+        partial(_convert_chunk, context, str(parts.absolute())),
+        chunks,
+        runner=runner,
+        workers=workers,
+        address=address,
+        folder=parts,
+        needs=_a_file(Path(context.root)),
+        modules=[spec.task.builder] if "." in spec.task.builder else [],
+        name=lambda chunk: f"{place}: chunk {chunk[0]}",
+        size=lambda part: part[1],
+        progress=progress,
+    )
     try:
-        ledger, doubts = _write(directory, results, progress)
+        ledger, doubts = _write(directory, (path for path, _ in results))
     except OSError as error:
         raise unwritable(directory / manifests.SAMPLES, error) from error
     ledger.check(place)
@@ -120,6 +143,14 @@ def convert(
     shutil.rmtree(parts)
     ledger.check_budgets(place, spec.budgets())
     return ledger
+
+
+def _a_file(root: Path) -> Iterator[Path]:
+    """Yield a file below the root: where the root is not mounted, there may still be an empty folder."""
+    for folder, _, files in os.walk(root):
+        if files:
+            yield Path(folder) / files[0]
+            return
 
 
 def _fingerprint(identity: dict[str, Any], digests: dict[str, str], pictures: str) -> str:
@@ -186,8 +217,8 @@ def _encoded_chunks(items: Iterable[Annotation | Rejected]) -> Iterator[tuple[in
         yield number, _item_encode(batch)
 
 
-def _convert_chunk(context: Context, parts: str, chunk: tuple[int, bytes]) -> str:
-    """Convert a chunk unless its result is on disk already; return the result's path."""
+def _convert_chunk(context: Context, parts: str, chunk: tuple[int, bytes]) -> tuple[str, int]:
+    """Convert a chunk unless its result is on disk already; return the result's path and how many units it holds."""
     number, data = chunk
     digest = xxhash.xxh3_128(data)
     made_by = (context.spec_hash, context.reader, context.builder, context.seed, context.root)
@@ -195,12 +226,14 @@ def _convert_chunk(context: Context, parts: str, chunk: tuple[int, bytes]) -> st
     digest.update(msgspec.json.encode(made_by))
     digest.update(msgspec.json.encode(context.task.labels))
     path = Path(parts) / f"{number:08d}-{digest.hexdigest()}.msgpack"
-    if not path.exists():
-        write_atomic(path, msgspec.msgpack.encode(convert_items(context, _items_decode(data))))
-    return str(path)
+    if path.exists():
+        return str(path), _account_decode(path.read_bytes()).ledger.units
+    made = convert_items(context, _items_decode(data))
+    write_atomic(path, msgspec.msgpack.encode(made))
+    return str(path), made.ledger.units
 
 
-def _write(directory: Path, results: Iterable[str], progress: Progress) -> tuple[Ledger, tuple[str, ...]]:
+def _write(directory: Path, results: Iterable[str]) -> tuple[Ledger, tuple[str, ...]]:
     """Join the chunks in order; a sample id that came before goes to quarantine.
 
     Return the account, and what speaks against the conventions that the reader took for granted.
@@ -234,7 +267,6 @@ def _write(directory: Path, results: Iterable[str], progress: Progress) -> tuple
             evidence.update(chunk.evidence)
             good.write_table(manifests.table(rows, manifests.SAMPLE_SCHEMA))
             bad.write_table(manifests.table(lost, manifests.QUARANTINE_SCHEMA))
-            progress(ledger.units, "")
     # A picture that several annotations show is one picture.
     doubts = tuple(line for _, line in Evidence(evidence).verdicts())
     return msgspec.structs.replace(ledgers.add(total), images=len(pictures)), doubts

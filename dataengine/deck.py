@@ -154,6 +154,21 @@ def _serve(member: Ints, release: Ints, num_slots: int) -> Ints:
     return np.array(served, np.int64).reshape(num_slots, width)
 
 
+def apportion(portions: Sequence[Fraction], total: int) -> Ints:
+    """Return whole numbers that sum to `total`, by largest remainder, but at least 1 each; int64 of shape [K].
+
+    `total` is at least K. Who would get nothing gets 1, and the others share what is left.
+    """
+    least = [False] * len(portions)
+    while True:
+        rest = sum((p for p, taken in zip(portions, least, strict=True) if not taken), Fraction(0))
+        free = [Fraction(0) if taken else p / rest for p, taken in zip(portions, least, strict=True)]
+        quotas = _largest_remainder(free, total - sum(least))
+        if all(taken or quota for taken, quota in zip(least, quotas, strict=True)):
+            return np.array(quotas, np.int64) + np.array(least, np.int64)
+        least = [taken or quota == 0 for taken, quota in zip(least, quotas, strict=True)]
+
+
 def cycles_in_deck(length: int) -> int:
     """Return how many cycles of `length` positions to lay out as one deck."""
     return max(1, _MIN_DECK // length)
@@ -235,12 +250,12 @@ def at(deck: Deck, position: Any) -> tuple[Any, Any]:
     return member, cycle * deck.totals[member] + deck.ordinals[place]
 
 
-def tally(deck: Deck, position: int) -> Ints:
-    """Return how often each member stands before `position` of the endless deck, as int64 of shape [K]."""
-    cycle, place = divmod(position, len(deck.members))
-    reach = np.arange(len(deck.totals)) * len(deck.members) + place
-    before = np.searchsorted(deck.standings, reach) - (np.cumsum(deck.totals) - deck.totals)
-    return cycle * deck.totals + before
+def tally(deck: Deck, members: Ints, positions: Ints) -> Ints:
+    """Return how often a member stands before a position of the endless deck, for each pair of them."""
+    cycles, places = np.divmod(positions, len(deck.members))
+    first = np.cumsum(deck.totals) - deck.totals
+    before = np.searchsorted(deck.standings, members * len(deck.members) + places) - first[members]
+    return cycles * deck.totals[members] + before
 
 
 def _largest_remainder(portions: Sequence[Fraction], total: int) -> list[int]:

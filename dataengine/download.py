@@ -37,7 +37,7 @@ RETRIES = 6  # in a row, without a byte of progress
 FIRST_WAIT_S = 1.0
 MOST_WAIT_S = 60.0
 MOST_REDIRECTS = 10
-_LATER = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+LATER = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 _RANGE = re.compile(r"bytes (?:(?P<first>\d+)-\d+|\*)/(?P<size>\d+|\*)")
 _PAGES = (".html", ".htm", ".xhtml")
 
@@ -302,7 +302,7 @@ def _append(answer: Response, part: _Part, progress: Progress) -> None:
                 if expected is not None and done > expected:
                     break
         except (HTTPError, ConnectionError, TimeoutError) as error:
-            raise Again(f"the connection broke ({_said(error)})") from error
+            raise Again(f"the connection broke ({said(error)})") from error
     if expected is not None and done < expected:
         raise Again(f"the answer ended after {done} of {expected} bytes")
     if expected is not None and done > expected:
@@ -327,11 +327,11 @@ def _answer(connection: Session, url: str, asked: Mapping[str, str]) -> Iterator
                 url, headers=dict(asked), stream=True, allow_redirects=False, timeout=TIMEOUT_S
             )
         except requests.exceptions.SSLError as error:
-            raise SourceError(f"{url}: the server's certificate is not accepted: {_said(error)}") from error
+            raise SourceError(f"{url}: the server's certificate is not accepted: {said(error)}") from error
         except (requests.ConnectionError, requests.Timeout) as error:
-            raise Again(f"no answer ({_said(error)})") from error
+            raise Again(f"no answer ({said(error)})") from error
         except (requests.RequestException, ValueError) as error:
-            raise SourceError(f"{url}: cannot be asked for: {_said(error)}") from error
+            raise SourceError(f"{url}: cannot be asked for: {said(error)}") from error
         if not answer.is_redirect:
             try:
                 yield answer
@@ -358,8 +358,8 @@ def redirected(url: str, location: str) -> str:
 def _refusal(answer: Response, url: str) -> Exception:
     """Return what an answer without the file means: Again where the server may change its mind."""
     code = answer.status_code
-    if code in _LATER:
-        return Again(f"the server answers {code}", _after(answer.headers))
+    if code in LATER:
+        return Again(f"the server answers {code}", after(answer.headers))
     if code in (401, 403):
         return SourceError(
             f"{url}: the server answers {code}; it asks for a login, see the dataset's homepage"
@@ -369,7 +369,7 @@ def _refusal(answer: Response, url: str) -> Exception:
     return SourceError(f"{url}: the server answers {code}, expected 200")
 
 
-def _after(headers: Mapping[str, str]) -> float:
+def after(headers: Mapping[str, str]) -> float:
     """Return the seconds that a Retry-After asks for (RFC 9110 section 10.2.3); 0 where it asks for none."""
     value = headers.get("Retry-After", "").strip()
     if value.isdigit():
@@ -392,6 +392,6 @@ def _size_in(answer: Response) -> int | None:
     return int(match["size"]) if match and match["size"] != "*" else None
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException | str) -> str:
     """Return what an error says on one line, without the addresses of objects."""
     return re.sub(r"<[^>]*object at 0x[0-9a-f]+>:? ?", "", " ".join(str(error).split()))[:200]

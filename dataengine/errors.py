@@ -40,6 +40,26 @@ class ShardError(DataEngineError):
     """Shards or their index are damaged, missing or stale."""
 
 
+class Damage(ShardError):
+    """The bytes of one sample are missing or not what they were; other samples of its shard may be whole.
+
+    `reason` is `shard.unreadable`, `shard.damaged` or `shard.schema`; `offset` is where in the tar `file`.
+    """
+
+    def __init__(self, message: str, reason: str, file: str, offset: int) -> None:
+        super().__init__(message, reason, file, offset)
+        self.reason = reason
+        self.file = file
+        self.offset = offset
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StoreError(DataEngineError):
+    """A store cannot be reached, or does not let us read: no word about the shards in it."""
+
+
 class ModelError(DataEngineError):
     """A model, a batch or a checkpoint does not fit."""
 

@@ -13,8 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataengine.annotation import LabelSpace
+from dataengine.cache import Cache, Whole
 from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
+from dataengine.pool import Pool
+from dataengine.ranges import Extents, Ranges
+from dataengine.store import Store, StoreSettings, Url
 from dataengine.task import Family
 
 INDEX, SHARDS = "index.parquet", "shards.json"
@@ -38,8 +42,11 @@ INDEX_SCHEMA = pa.schema(
         ("heights", pa.list_(pa.int32())),
         ("file", pa.string()),
         ("record", pa.string()),
+        ("unsure", pa.list_(pa.string())),
     ]
 )
+# Sets that were made before a column stood at the end.
+_OLDER = INDEX_SCHEMA.names[:-1]
 
 
 class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -103,11 +110,12 @@ class ShardSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     unknown: tuple[str, ...] = ()
 
 
-def load_set(directory: Path) -> ShardSet:
-    """Read shards.json. Raises ShardError where it is missing or not readable."""
+def load_set(directory: Path | Url, store: Store | None = None) -> ShardSet:
+    """Read shards.json, from the store where there is one. Raises ShardError where it is missing or not readable."""
     path = directory / SHARDS
     try:
-        return msgspec.json.decode(path.read_bytes(), type=ShardSet)
+        data = Path(path).read_bytes() if store is None else store.read_whole(SHARDS)
+        return msgspec.json.decode(data, type=ShardSet)
     except FileNotFoundError as error:
         raise ShardError(f"{path}: no such file; run 'dataengine shard' to finish the set") from error
     except (OSError, msgspec.DecodeError) as error:
@@ -115,9 +123,9 @@ def load_set(directory: Path) -> ShardSet:
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a sample's bytes lie in its shard, and the xxh3-128 of its JSON."""
+    """Where a sample's bytes lie, and the xxh3-128 of its JSON; `file` is the name of the tar."""
 
-    shard: str
+    file: str
     json_offset: int
     json_size: int
     image_offsets: list[int]
@@ -131,7 +139,7 @@ class Places(msgspec.Struct, frozen=True, eq=False):
     The pictures of row i are those from first_image[i] up to first_image[i + 1].
     """
 
-    shards: list[str]
+    files: list[str]
     shard: npt.NDArray[np.int32]
     json_offset: npt.NDArray[np.int64]
     json_size: npt.NDArray[np.int32]
@@ -142,18 +150,27 @@ class Places(msgspec.Struct, frozen=True, eq=False):
 
 
 class Index:
-    """Where each sample lies: one row a sample, in the order of the shards, kept as Arrow columns."""
+    """Where each sample lies: one row a sample, in the order of the shards, kept as Arrow columns.
 
-    def __init__(self, directory: Path) -> None:
+    Of shards at a URL, `store` is where they lie, and `settings` says how it is read. Raises ShardError, and StoreError
+    where it cannot be reached.
+    """
+
+    def __init__(self, directory: Path | Url, settings: StoreSettings | None = None) -> None:
         self.directory = directory
-        self.set = load_set(directory)
+        self.store = Store(directory, settings) if isinstance(directory, Url) else None
+        self.set = load_set(directory, self.store)
         try:
-            self.table = pq.read_table(directory / INDEX, memory_map=True)
+            self.table = (
+                pq.read_table(directory / INDEX, memory_map=True)
+                if self.store is None
+                else pq.read_table(pa.BufferReader(self.store.read_whole(INDEX)))
+            )
         except (OSError, pa.ArrowException) as error:
             raise ShardError(
                 f"{directory / INDEX}: cannot be read: {error}; run 'dataengine shard' again"
             ) from error
-        if self.table.schema.names != INDEX_SCHEMA.names:
+        if self.table.schema.names not in (INDEX_SCHEMA.names, _OLDER):
             raise ShardError(
                 f"{directory / INDEX}: columns are not those of version {VERSION}; run 'dataengine shard' again"
             )
@@ -184,7 +201,7 @@ class Index:
 
         shard, offsets, sizes = column("shard"), column("image_offsets"), column("image_sizes")
         return Places(
-            shards=shard.dictionary.to_pylist(),
+            files=[f"{name}.tar" for name in shard.dictionary.to_pylist()],
             shard=shard.indices.to_numpy(),
             json_offset=column("json_offset").to_numpy(),
             json_size=column("json_size").to_numpy(),
@@ -194,18 +211,75 @@ class Index:
             digest=column("digest"),
         )
 
+    @cached_property
+    def _extents(self) -> dict[str, Extents]:
+        columns = self._places
+        starts, ends = columns.json_offset.copy(), columns.json_offset + columns.json_size
+        first = columns.first_image[:-1]
+        shown = np.diff(columns.first_image) > 0
+        if shown.any():
+            lowest = np.minimum.reduceat(columns.image_offset, first[shown])
+            highest = np.maximum.reduceat(columns.image_offset + columns.image_size, first[shown])
+            starts[shown] = np.minimum(starts[shown], lowest)
+            ends[shown] = np.maximum(ends[shown], highest)
+        order = np.lexsort((starts, columns.shard))
+        bounds = np.searchsorted(columns.shard[order], np.arange(len(columns.files) + 1))
+        return {
+            file: (starts[order[bounds[i] : bounds[i + 1]]], ends[order[bounds[i] : bounds[i + 1]]])
+            for i, file in enumerate(columns.files)
+        }
+
+    def extents(self, name: str) -> Extents:
+        """Return the first byte of each sample of a shard, ascending, and the byte after each one's last."""
+        return self._extents[name]
+
+    def open(self) -> Pool | Ranges | Cache:
+        """Return what reads pieces of the shards, by name and offset: files, copies of objects, or the store itself."""
+        if self.store is None:
+            return Pool(Path(self.directory))
+        settings = self.store.settings
+        if settings.cache_dir is None or settings.cache_bytes is None:
+            return Ranges(self.store, self.extents)
+        shards = [Whole(file.name, file.bytes, file.digest) for file in self.set.shards]
+        return Cache(self.store, shards, Path(settings.cache_dir), settings.cache_bytes)
+
     def place(self, number: int) -> Place:
         """Return where one row's bytes lie: what reading a sample needs, and nothing else."""
+        return self.places(np.array([number]))[0]
+
+    def places(self, numbers: npt.NDArray[np.int64]) -> list[Place]:
+        """Return where the bytes of some rows lie, in the order of `numbers`; many at once cost a fraction of each."""
         columns = self._places
-        start, stop = columns.first_image[number : number + 2].tolist()
-        return Place(
-            columns.shards[columns.shard[number]],
-            columns.json_offset.item(number),
-            columns.json_size.item(number),
-            columns.image_offset[start:stop].tolist(),
-            columns.image_size[start:stop].tolist(),
-            columns.digest[number].as_py(),
-        )
+        first = columns.first_image[numbers]
+        counts = columns.first_image[numbers + 1] - first
+        ends = np.cumsum(counts)
+        pictures = np.repeat(first - (ends - counts), counts) + np.arange(len(numbers) and ends[-1])
+        offsets, sizes = columns.image_offset[pictures].tolist(), columns.image_size[pictures].tolist()
+        return [
+            Place(columns.files[shard], start, size, offsets[low:high], sizes[low:high], digest)
+            for shard, start, size, low, high, digest in zip(
+                columns.shard[numbers].tolist(),
+                columns.json_offset[numbers].tolist(),
+                columns.json_size[numbers].tolist(),
+                (ends - counts).tolist(),
+                ends.tolist(),
+                columns.digest.take(pa.array(numbers)).to_pylist(),
+                strict=True,
+            )
+        ]
+
+    def unsure(self, number: int) -> tuple[str, ...] | None:
+        """Return the classes that may be there though one row's sample does not name them; None where nobody knows."""
+        if self._unsure is None:
+            return None
+        found = self._unsure[number].as_py()
+        return None if found is None else tuple(found)
+
+    @cached_property
+    def _unsure(self) -> Any:
+        if "unsure" not in self.table.schema.names:
+            return None
+        return self.table.column("unsure").combine_chunks()
 
     def row(self, number: int) -> dict[str, Any]:
         """Return one row as plain values."""

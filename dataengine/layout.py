@@ -84,7 +84,8 @@ def _by_task(path: Path, manifest: Manifest, samples_per_shard: int) -> list[Sha
 
 
 def _part(path: Path, manifest: Manifest, start: int, stop: int) -> Part:
-    return Part(str(path), manifest.fingerprint, manifest.name, start, stop, _pictures(manifest))
+    pictures = _pictures(manifest)
+    return Part(str(path.absolute()), manifest.fingerprint, manifest.name, start, stop, pictures)
 
 
 def _pictures(manifest: Manifest) -> Pictures | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ SAMPLE_SCHEMA = pa.schema(
         ("record", pa.string()),
         ("image_license", pa.string()),
         ("sample", pa.binary()),
+        ("unsure", pa.list_(pa.string())),
     ]
 )
 QUARANTINE_SCHEMA = pa.schema(
@@ -106,7 +108,10 @@ def find(path: Path) -> list[Path]:
 
 
 class SampleRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """A row of samples.parquet: `sample` is the whole sample as JSON, the others repeat facts of it."""
+    """A row of samples.parquet: `sample` is the whole sample as JSON, the others repeat facts of it.
+
+    Only `unsure` is no fact of it, but of its rendering.
+    """
 
     id: str
     text_length: int
@@ -116,9 +121,10 @@ class SampleRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=F
     record: str
     image_license: str
     sample: bytes
+    unsure: tuple[str, ...] | None
 
 
-def sample_row(sample: Sample) -> SampleRow:
+def sample_row(sample: Sample, unsure: tuple[str, ...] | None) -> SampleRow:
     """Return a sample as a row of samples.parquet."""
     return SampleRow(
         id=sample.id,
@@ -129,6 +135,7 @@ def sample_row(sample: Sample) -> SampleRow:
         record=sample.origin.record,
         image_license=sample.license.images,
         sample=samples.encode(sample),
+        unsure=unsure,
     )
 
 
@@ -146,6 +153,18 @@ def read_samples(directory: Path, start: int = 0, stop: int | None = None) -> It
 
 def read_encoded(directory: Path, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
     """Yield samples as JSON, as `read_samples` does."""
+    yield from _read_column("sample", directory, start, stop)
+
+
+def read_unsure(directory: Path, start: int = 0, stop: int | None = None) -> Iterator[list[str] | None]:
+    """Yield the classes that may be there though a sample does not name them, None where nobody knows."""
+    if "unsure" in pq.read_schema(directory / SAMPLES).names:
+        yield from _read_column("unsure", directory, start, stop)
+    else:
+        yield from repeat(None)
+
+
+def _read_column(name: str, directory: Path, start: int, stop: int | None) -> Iterator[Any]:
     with pq.ParquetFile(directory / SAMPLES) as file:
         first = 0
         for group in range(file.num_row_groups):
@@ -153,8 +172,8 @@ def read_encoded(directory: Path, start: int = 0, stop: int | None = None) -> It
             low, high = max(start - first, 0), count if stop is None else min(stop - first, count)
             if low < high:
                 # One column gives threads nothing to share.
-                table = file.read_row_group(group, columns=["sample"], use_threads=False)
-                column = table.column("sample")
+                table = file.read_row_group(group, columns=[name], use_threads=False)
+                column = table.column(name)
                 yield from column.slice(low, high - low).to_pylist()
             first += count
             if stop is not None and first >= stop:

@@ -15,6 +15,8 @@ from dataengine.deck import (
     Deck,
     Ints,
     NoOrderError,
+    apportion,
+    at,
     cycle_length,
     cycle_quotas,
     cycles_in_deck,
@@ -23,9 +25,10 @@ from dataengine.deck import (
     fill_batches,
     lay_deck,
     order_batches,
+    tally,
     tie_keys,
 )
-from dataengine.errors import PlanError
+from dataengine.errors import PlanError, nearest
 from dataengine.permute import key
 from dataengine.shares import Recipe, Source
 
@@ -36,16 +39,26 @@ _TRIES = 8
 class Order(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Which of K sources stands at each position, for ever.
 
-    Batch b, which holds the positions from b * global_batch on, takes its samples from the deck of one of `groups`
-    (source numbers), which `group_deck` names: a decoder family in mode `unmixed`, otherwise the one group of all
-    sources. Of every `cycles[i]` positions `quotas[i]` go to source i.
+    Batch b, which holds the positions from b * batch on, takes its samples from the deck of one of `groups` (source
+    numbers), which `group_deck` names: a decoder family in mode `unmixed`, otherwise the one group of all sources.
+    Without a `group_deck` (mode `accumulate`) every batch takes `widths[g]` samples from each group g, one group
+    after the other. `names` are those of the groups, "" for all sources. Of every `cycles[i]` positions `quotas[i]`
+    go to source i.
     """
 
     quotas: tuple[int, ...]
     cycles: tuple[int, ...]
+    batch: int
+    names: tuple[str, ...]
     groups: tuple[Ints, ...]
-    group_deck: Deck
+    group_deck: Deck | None
+    widths: Ints
     decks: tuple[Deck, ...]
+
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The exact share of each source; they sum to 1."""
+        return tuple(Fraction(quota, cycle) for quota, cycle in zip(self.quotas, self.cycles, strict=True))
 
 
 class _Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +71,12 @@ class _Group(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Fraction, ...]
 
 
-def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Recipe) -> Order:
+def lay_out(
+    sources: Sequence[Source], portions: Sequence[Fraction], recipe: Recipe, limit: int = MAX_CYCLE
+) -> Order:
     """Return the order of `sources` with shares `portions` (sum 1): see `mix.plan` for what it promises.
+
+    Shares that need a cycle of more than `limit` positions are rounded to one of about that length.
 
     In mode unmixed with K families and batches of B, a family is at most a = 1 - 1 / (2 K - 2) batches off its share
     where a batch ends, by `fair_order`, and less in between, where its difference runs along a straight line. A
@@ -69,11 +86,13 @@ def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Rec
     first, and `order_batches` fits the families around them, or the families come first, and `fill_batches` fits the
     sources into their batches. Where neither is found, PlanError says which batch is large enough.
     """
+    if recipe.mode == "accumulate":
+        return _lay_side_by_side(_accumulated(sources, portions, recipe), len(sources), recipe, limit)
     batch = recipe.global_batch if recipe.mode == "stratified" else 1
     # A batch of one sample has one family in every mode, and the bound of mode mixed is the tighter one.
     if recipe.mode != "unmixed" or recipe.global_batch == 1:
         return _lay_apart(
-            [_group("", range(len(sources)), sources, portions)], len(sources), batch, recipe.seed
+            [_group("", range(len(sources)), sources, portions)], len(sources), batch, recipe, limit
         )
     families: dict[str, list[int]] = {}
     for i, source in enumerate(sources):
@@ -82,8 +101,62 @@ def lay_out(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Rec
             families.setdefault(source.family, []).append(i)
     groups = [_group(name, members, sources, portions) for name, members in sorted(families.items())]
     if recipe.global_batch >= 2 * len(groups) - 2:
-        return _lay_apart(groups, len(sources), batch, recipe.seed)
-    return _lay_together(groups, len(sources), recipe.global_batch, recipe.seed)
+        return _lay_apart(groups, len(sources), batch, recipe, limit)
+    return _lay_together(groups, len(sources), recipe, limit)
+
+
+def stand(order: Order, positions: Ints) -> tuple[Ints, Ints]:
+    """Return the source that stands at each position, and how often it stood before; int64 arrays of one length."""
+    batches, offsets = np.divmod(positions, order.batch)
+    if order.group_deck is None:
+        groups = np.searchsorted(np.cumsum(order.widths), offsets, side="right")
+    else:
+        groups, _ = at(order.group_deck, batches)
+    inner = _group_positions(order, groups, positions)
+    sources, nths = np.empty_like(positions), np.empty_like(positions)
+    for group in np.unique(groups).tolist():
+        here = groups == group
+        members, nths[here] = at(order.decks[group], inner[here])
+        sources[here] = order.groups[group][members]
+    return sources, nths
+
+
+def standings(order: Order, position: int) -> Ints:
+    """Return how often each source stands before `position`, as int64 of shape [K]."""
+    every = np.arange(len(order.quotas))
+    return count_of(order, every, np.full(len(every), position))
+
+
+def count_of(order: Order, sources: Ints, positions: Ints) -> Ints:
+    """Return how often a source stands before a position, for each pair of them; int64 arrays of one length."""
+    counts = np.zeros_like(positions)
+    for group, members in enumerate(order.groups):
+        member_of = np.full(len(order.quotas), -1)
+        member_of[members] = np.arange(len(members))
+        here = np.flatnonzero(member_of[sources] >= 0)
+        inner = _group_positions(order, np.full(len(here), group), positions[here])
+        counts[here] = tally(order.decks[group], member_of[sources[here]], inner)
+    return counts
+
+
+def _group_positions(order: Order, groups: Ints, positions: Ints) -> Ints:
+    """Return how many positions before each one belong to a group, for each pair of them."""
+    batches, offsets = np.divmod(positions, order.batch)
+    if order.group_deck is None:
+        starts = np.cumsum(order.widths) - order.widths
+        begun: Ints = np.clip(offsets - starts[groups], 0, order.widths[groups])
+        return batches * order.widths[groups] + begun
+    current, _ = at(order.group_deck, batches)
+    begun = np.where(current == groups, offsets, 0)
+    return tally(order.group_deck, groups, batches) * order.batch + begun
+
+
+def step_groups(order: Order, step: int) -> list[tuple[str, int, int]]:
+    """Return the groups of a batch in order: name, and the places in the batch from the first to before the last."""
+    if order.group_deck is None:
+        stops = np.cumsum(order.widths).tolist()
+        return list(zip(order.names, [0, *stops[:-1]], stops, strict=True))
+    return [(order.names[int(at(order.group_deck, step)[0])], 0, order.batch)]
 
 
 def _group(
@@ -99,30 +172,66 @@ def _group(
     )
 
 
-def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, seed: int) -> Order:
+def _accumulated(sources: Sequence[Source], portions: Sequence[Fraction], recipe: Recipe) -> list[_Group]:
+    """Return the groups of which every batch holds a part: families, without the tasks that have a weight of their own.
+
+    Raises PlanError for a weight of what is not in the mixture.
+    """
+    members: dict[str, list[int]] = {}
+    for i, source in enumerate(sources):
+        if portions[i] > 0:
+            own = f"{source.family}/{source.task}"
+            members.setdefault(own if own in recipe.loss_weights else source.family, []).append(i)
+    known = {source.family for source in sources} | {f"{one.family}/{one.task}" for one in sources}
+    for name in recipe.loss_weights:
+        if name not in known:
+            raise PlanError(f"loss_weights: {name!r} is no family and no family/task{nearest(name, known)}")
+    return [_group(name, numbers, sources, portions) for name, numbers in sorted(members.items())]
+
+
+def _lay_side_by_side(groups: Sequence[_Group], num_sources: int, recipe: Recipe, limit: int) -> Order:
+    """Give each group a fixed part of every batch, and lay out its sources in a cycle of their own."""
+    batch = recipe.global_batch
+    if batch < len(groups):
+        raise PlanError(
+            f"recipe: global_batch is {batch} and mode 'accumulate' has {len(groups)} sub-batches "
+            f"({', '.join(group.name for group in groups)}), expected a sample of each in every batch; raise "
+            "global_batch, or use mode 'unmixed'"
+        )
+    widths = apportion([group.share for group in groups], batch)
+    quotas, decks = [], []
+    for group in groups:
+        length = cycle_length(group.parts, 1, limit)
+        quotas.append(cycle_quotas(group.names, group.parts, length))
+        decks.append(lay_deck(group.names, quotas[-1] * cycles_in_deck(length), 1, recipe.seed))
+    return _order(groups, num_sources, widths, quotas, None, decks, batch)
+
+
+def _lay_apart(groups: Sequence[_Group], num_sources: int, batch: int, recipe: Recipe, limit: int) -> Order:
     """Lay out the groups, and the sources of each in batches of `batch`, in cycles of their own."""
     names, totals = [group.name for group in groups], [group.share for group in groups]
-    length = cycle_length(totals)
+    length = cycle_length(totals, 1, limit)
     counts = cycle_quotas(names, totals, length)
     quotas, decks = [], []
     for group in groups:
-        own_length = cycle_length(group.parts, batch)
+        own_length = cycle_length(group.parts, batch, limit)
         own = cycle_quotas(group.names, group.parts, own_length)
         quotas.append(own)
-        decks.append(lay_deck(group.names, own * cycles_in_deck(own_length), batch, seed))
-    group_deck = lay_deck(names, counts * cycles_in_deck(length), 1, seed)
-    return _order(groups, num_sources, counts, quotas, group_deck, decks)
+        decks.append(lay_deck(group.names, own * cycles_in_deck(own_length), batch, recipe.seed))
+    group_deck = lay_deck(names, counts * cycles_in_deck(length), 1, recipe.seed)
+    return _order(groups, num_sources, counts, quotas, group_deck, decks, recipe.global_batch)
 
 
-def _lay_together(groups: Sequence[_Group], num_sources: int, batch: int, seed: int) -> Order:
-    """Lay out the groups in batches of `batch`, and the sources of each, in one cycle.
+def _lay_together(groups: Sequence[_Group], num_sources: int, recipe: Recipe, limit: int) -> Order:
+    """Lay out the groups in batches, and the sources of each, in one cycle.
 
     Either the sources' orders come first, or the groups' order: what one cannot keep, the other often can. Like
     groups that all need the same place at once fail the first; a great source in a group far off fails the second.
     """
+    batch, seed = recipe.global_batch, recipe.seed
     names, totals = [group.name for group in groups], [group.share for group in groups]
     in_batches = [group.share * part * batch for group in groups for part in group.parts]
-    length = cycle_length([*totals, *in_batches], 1, MAX_CYCLE // batch)
+    length = cycle_length([*totals, *in_batches], 1, limit // batch)
     counts = cycle_quotas(names, totals, length)
     quotas = [
         cycle_quotas(group.names, group.parts, count * batch)
@@ -137,7 +246,7 @@ def _lay_together(groups: Sequence[_Group], num_sources: int, batch: int, seed: 
             one.append(order)
     group_deck = deck_of(np.concatenate(turns), len(groups))
     decks = [deck_of(np.concatenate(one), len(own)) for one, own in zip(served, quotas, strict=True)]
-    return _order(groups, num_sources, counts, quotas, group_deck, decks)
+    return _order(groups, num_sources, counts, quotas, group_deck, decks, batch)
 
 
 def _fit_cycle(
@@ -193,10 +302,14 @@ def _order(
     num_sources: int,
     counts: Ints,
     quotas: Sequence[Ints],
-    group_deck: Deck,
+    group_deck: Deck | None,
     decks: Sequence[Deck],
+    batch: int,
 ) -> Order:
-    """Return the order in which, in a cycle, group g takes counts[g] turns, and its sources share them by quotas[g]."""
+    """Return the order in which, in a cycle, group g takes counts[g] turns, and its sources share them by quotas[g].
+
+    Without a `group_deck`, a turn is a sample of every batch.
+    """
     all_quotas, cycles = {}, {}
     for group, count, own in zip(groups, counts.tolist(), quotas, strict=True):
         length = int(own.sum())
@@ -207,7 +320,10 @@ def _order(
     return Order(
         quotas=tuple(all_quotas.get(i, 0) for i in range(num_sources)),
         cycles=tuple(cycles.get(i, 1) for i in range(num_sources)),
+        batch=batch,
+        names=tuple(group.name for group in groups),
         groups=tuple(np.array(group.members, np.int64) for group in groups),
         group_deck=group_deck,
+        widths=counts if group_deck is None else np.zeros(0, np.int64),
         decks=tuple(decks),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -42,6 +44,34 @@ class Choice(msgspec.Struct, frozen=True):
     def fill(self, **slots: str) -> str:
         """Put values into the slots. A value is inserted as it is: braces in it are not read again."""
         return _SLOT.sub(lambda match: slots[match.group(1)], self.text)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The names of the slots, in the order of the text."""
+        return tuple(_SLOT.findall(self.text))
+
+    def read(self, text: str, shapes: Mapping[str, str] | None = None) -> dict[str, str] | None:
+        """Return the values with which `fill` gives a text, None where there are none, or several that could be.
+
+        `shapes` are patterns of what can stand in a slot, by its name; anything can in the others.
+        """
+        given = tuple(sorted((shapes or {}).items()))
+        found = [_pattern(self.text, given, lazy).fullmatch(text) for lazy in (True, False)]
+        if found[0] is None or found[1] is None or found[0].groupdict() != found[1].groupdict():
+            return None
+        return found[0].groupdict()
+
+
+@lru_cache(maxsize=4096)
+def _pattern(template: str, shapes: tuple[tuple[str, str], ...], lazy: bool) -> re.Pattern[str]:
+    """Return the pattern of the texts that a template gives; slots take as little as they can, or as much."""
+    known, free = dict(shapes), ".+?" if lazy else ".+"
+    # Every other part of the split is the name of a slot.
+    parts = [
+        f"(?P<{part}>{known.get(part, free)})" if number % 2 else re.escape(part)
+        for number, part in enumerate(_SLOT.split(template))
+    ]
+    return re.compile("".join(parts), re.DOTALL)
 
 
 def choose(templates: dict[str, str], rng: random.Random, *, train: bool, lang: str = "en") -> Choice:

@@ -136,7 +136,11 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Rendering(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a builder makes of a unit; convert adds identity, pictures and origin to make a sample of it."""
+    """What a builder makes of a unit; convert adds identity, pictures and origin to make a sample of it.
+
+    `unsure` are the classes that a conversation does not name and that may be there all the same; all others of the
+    label space are absent. None: nobody knows. By it, another wording can name others (`dataengine.render`).
+    """
 
     conversation: tuple[Turn, ...]
     targets: Targets
@@ -144,6 +148,7 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     regions: tuple[Region, ...] = ()
     marks: tuple[Mark, ...] = ()
     prompt: Prompt = Prompt()
+    unsure: tuple[str, ...] | None = None
 
 
 class SampleOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

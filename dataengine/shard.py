@@ -86,8 +86,8 @@ def shard(
         for name, tar in _standing(out, plans, old).items()
         if not any(_came_back(one, roots) for one in tar.dropped)
     }
-    run_plan = partial(run, runner=runner, workers=workers, address=address)
-    tars = _write(out, plans, kept, partial(write_shard, str(out), roots, _names(old)), run_plan, progress)
+    run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(sources))
+    tars = _write(out, plans, kept, roots, _names(old), run_plan, progress)
     found = ShardSet(
         version=VERSION,
         layout=layout,
@@ -129,8 +129,8 @@ def append(
     plans = plan_shards(fresh, layout, old.set.samples_per_shard, first=len(old.set.shards))
     roots = {manifest.name: manifest.root for _, manifest in fresh}
     kept = _standing(out, plans, old)
-    run_plan = partial(run, runner=runner, workers=workers, address=address)
-    new = _write(out, plans, kept, partial(write_shard, str(out), roots, _names(old)), run_plan, progress)
+    run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(fresh))
+    new = _write(out, plans, kept, roots, _names(old), run_plan, progress)
     found, tars = _joined(out, old, fresh, new)
     publish(out, found, tars)
     return Appended(found, tuple(manifest.name for _, manifest in fresh), unchanged)
@@ -176,18 +176,49 @@ def _write(
     out: Path,
     plans: Sequence[ShardPlan],
     kept: Mapping[str, Tar],
-    write: Callable[[ShardPlan], Written],
-    run_plan: Callable[[Callable[[ShardPlan], Written], list[ShardPlan]], Iterable[Written]],
+    roots: Mapping[str, str],
+    held: frozenset[str],
+    run_plan: Callable[..., Iterable[Written]],
     progress: Progress,
 ) -> list[Tar]:
-    """Write the planned tars that do not stand already; return all of them in the order of the plans."""
+    """Write the planned tars that do not stand already; return all of them in the order of the plans.
+
+    Those of `held` names wait in `.parts`.
+    """
     todo = [plan for plan in plans if plan.name not in kept]
     progress(sum(tar.file.samples for tar in kept.values()), "unchanged" if kept and not todo else "")
     tars = dict(kept)
-    for result in run_plan(write, todo):
-        tars[_stem(result.file)] = Tar(result.file, result.table(), result.dropped)
-        progress(result.file.samples, "")
+    _sweep(out)
+    try:
+        for result in run_plan(
+            partial(write_shard, str(out.absolute()), roots, held),
+            todo,
+            folder=out / PARTS,
+            name=lambda plan: plan.name,
+            size=lambda result: result.file.samples,
+            progress=progress,
+        ):
+            tars[_stem(result.file)] = Tar(result.file, result.table(), result.dropped)
+    finally:
+        _sweep(out)
     return [tars[plan.name] for plan in plans]
+
+
+def needs(sources: Iterable[tuple[Path, Manifest]]) -> list[Path]:
+    """Return what a worker must see to read the sources: each manifest, and a file of its root that is there."""
+    found = []
+    for path, manifest in sources:
+        root = Path(manifest.root)
+        files = (root / name for name in manifest.source_files)
+        found += [path / manifests.SAMPLES, next((file for file in files if file.is_file()), root)]
+    return found
+
+
+def _sweep(out: Path) -> None:
+    """Remove what was being written when its process died."""
+    for folder in (out, out / PARTS):
+        for path in folder.glob(".*.tar.tmp*"):
+            path.unlink(missing_ok=True)
 
 
 def _standing(out: Path, plans: Sequence[ShardPlan], old: Index | None) -> dict[str, Tar]:
@@ -372,7 +403,5 @@ def _roll_forward(out: Path) -> None:
         (parts / INDEX).replace(out / INDEX)
     (parts / SHARDS).replace(out / SHARDS)
     shutil.rmtree(parts, ignore_errors=True)
-    for path in out.glob(".*.tar.tmp*"):
-        path.unlink(missing_ok=True)
     for folder in out.glob(f"{REBUILD}*"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,33 +1,34 @@
-"""Samples by position: `stream.read(t)` is the same sample for every rank, worker and restart."""
+"""Samples by position: `stream.read(t)` is the same sample for every rank, worker and restart.
+
+What cannot be served leaves a hole: its position gives nothing, is counted, and moves no other one.
+"""
 
 from __future__ import annotations
 
+import errno
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from dataengine import sample as samples
-from dataengine.errors import PlanError, ShardError
-from dataengine.index import Index
-from dataengine.mix import Plan, plan, slots
-from dataengine.pool import Pool
+from dataengine.errors import Damage, PlanError, ShardError
+from dataengine.index import INDEX, Index, Place
+from dataengine.mix import MAX_POSITION, Plan, plan, slots
+from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
+from dataengine.state import Hole, State, differences, union
+from dataengine.store import StoreSettings, Url
 
 BLOCK, MAX_BLOCKS = 512, 8
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that a job needs to go on: the next position, what is left out, and which plan it was."""
-
-    position: int
-    plan: str
-    exclusions: dict[str, tuple[int, ...]] = {}
+# What this process lacks (descriptors, memory) says nothing of a shard.
+_OWN_LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def sources(index: Index, use: str = "train") -> list[Source]:
@@ -40,57 +41,96 @@ def sources(index: Index, use: str = "train") -> list[Source]:
             family=entry.family,
             num_samples=entry.samples,
             num_tokens=entry.text_length,
+            fingerprint=entry.fingerprint,
         )
         for entry in index.set.sources
         if entry.use == use and entry.samples > 0
     ]
 
 
+class _Block:
+    """The rows of consecutive positions, and where their bytes lie, which is looked up when one is read."""
+
+    def __init__(self, index: Index, rows: npt.NDArray[np.int64]) -> None:
+        self.rows: list[int] = rows.tolist()
+        self._index = index
+        self._places: list[Place] | None = None
+
+    def at(self, position: int) -> tuple[int, Place]:
+        """Return the row that stands at a position of the block, and its place."""
+        if self._places is None:
+            self._places = self._index.places(np.array(self.rows))
+        place = position % BLOCK
+        return self.rows[place], self._places[place]
+
+
 class Stream:
-    """A shard set in the order of a mixture's plan."""
+    """A shard set in the order of a mixture's plan; with `render`, each pass over a source words its samples anew."""
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | Url,
         recipe: Recipe,
         *,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
+        render: RenderOptions | None = None,
+        store: StoreSettings | None = None,
     ) -> None:
-        self.index = Index(directory)
+        self.index = Index(directory, store)
         found = sources(self.index, use)
         if not found:
             raise PlanError(f"{directory}: no samples with use {use!r}; its sources are "
                             f"{', '.join(entry.name for entry in self.index.set.sources) or 'none'}")  # fmt: skip
+        self._check_index(found)
         self.exclusions = dict(exclusions or {})
         self.plan: Plan = plan(found, recipe, self.exclusions)
-        self.pool = Pool(directory)
-        self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
-        self._blocks: dict[int, list[int]] = {}
+        self.pool = self.index.open()
+        self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
+        by_source = [self.index.rows_by_source[source.name] for source in self.plan.sources]
+        # The rows of all sources, and where those of each begin.
+        self._rows = np.concatenate(by_source)
+        self._firsts = np.cumsum([0, *map(len, by_source[:-1])])
+        self._blocks: dict[tuple[str, int], _Block] = {}
         self._lock = threading.Lock()
+        self._holes: dict[int, Hole] = {}
+
+    def _check_index(self, found: list[Source]) -> None:
+        """Raise ShardError where the index has other samples than shards.json: it belongs to another set."""
+        rows = self.index.rows_by_source
+        for source in found:
+            if (count := len(rows.get(source.name, ()))) != source.num_samples:
+                raise ShardError(
+                    f"{self.index.directory / INDEX}: has {count} samples of {source.name}, shards.json"
+                    f" {source.num_samples}; the index is stale, run 'dataengine shard' again"
+                )
+
+    def follow(self, plan: Plan) -> None:
+        """Go on by another plan of the same sources, which is this one at every position that was read."""
+        self.plan = plan
 
     def row(self, position: int) -> int:
         """Return the index row that stands at a position."""
-        block, place = divmod(position, BLOCK)
-        rows = self._blocks.get(block)
-        if rows is None:
-            rows = self._block_rows(block)
+        return self._block(position).rows[position % BLOCK]
+
+    def _block(self, position: int) -> _Block:
+        """Return the block of positions in which one lies: as arrays they cost a fraction of one by one."""
+        plan = self.plan
+        name = (plan.digest, position // BLOCK)
+        found = self._blocks.get(name)
+        if found is None:
+            found = _Block(self.index, self._block_rows(plan, position // BLOCK))
             with self._lock:
                 # A few blocks suffice: positions are asked for nearly in order, by some threads at once.
                 while len(self._blocks) >= MAX_BLOCKS:
                     self._blocks.pop(next(iter(self._blocks)))
-                self._blocks[block] = rows
-        return rows[place]
-
-    def _block_rows(self, block: int) -> list[int]:
-        """Return the rows of a block of positions: as arrays they cost a fraction of one by one."""
-        draws = self.plan.slice(block * BLOCK, (block + 1) * BLOCK)
-        rows = np.empty(BLOCK, np.int64)
-        for number, of_source in enumerate(self._rows):
-            here = draws.source == number
-            rows[here] = of_source[draws.index[here]]
-        found: list[int] = rows.tolist()
+                self._blocks[name] = found
         return found
+
+    def _block_rows(self, plan: Plan, block: int) -> npt.NDArray[np.int64]:
+        draws = plan.slice(block * BLOCK, (block + 1) * BLOCK)
+        rows: npt.NDArray[np.int64] = self._rows[self._firsts[draws.source] + draws.index]
+        return rows
 
     def entry(self, position: int) -> dict[str, Any]:
         """Return what stands at a position and where its JSON begins, without reading a shard."""
@@ -105,51 +145,176 @@ class Stream:
         }
 
     def read(self, position: int) -> tuple[Sample, list[bytes]]:
-        """Return the sample at a position and its pictures' bytes, digests checked. Raises ShardError."""
-        return self.read_row(self.row(position))
+        """Return the sample at a position, worded anew where the stream does that, and its pictures' bytes.
+
+        Digests are checked. Raises Damage.
+        """
+        number, place = self._block(position).at(position)
+        sample, pictures = self._read(number, place)
+        return self._worded(position, number, sample), pictures
+
+    def _worded(self, position: int, number: int, sample: Sample) -> Sample:
+        if self.renderer is None:
+            return sample
+        return self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
+
+    def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
+        """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""
+        number, place = self._block(position).at(position)
+        if (known := self._holes.get(number)) is not None:
+            return msgspec.structs.replace(known, position=position)
+        try:
+            sample, pictures = self._read(number, place)
+            return self._worded(position, number, sample), pictures
+        except Damage as damage:
+            return self._damaged(position, damage)
+
+    def describe(self, position: int) -> Sample | Hole:
+        """Return the sample at a position without its pictures, or the hole that damage to its JSON leaves.
+
+        A sample whose pictures proved bad is described all the same: what is laid out by descriptions must not depend
+        on who has read what before.
+        """
+        number, place = self._block(position).at(position)
+        try:
+            return self._worded(position, number, self._sample(number, place))
+        except Damage as damage:
+            return self._damaged(position, damage)
+
+    def hole(
+        self, position: int, reason: str, detail: str, *, lasts: bool, place: tuple[str, int] | None = None
+    ) -> Hole:
+        """Return the hole that the sample at a position leaves, at `place` (file, offset), else where its JSON lies.
+
+        One that lasts is remembered: `serve` does not read the sample again.
+        """
+        number = self.row(position)
+        row = self.index.row(number)
+        file, offset = place or (f"{row['shard']}.tar", row["json_offset"])
+        index = int(np.searchsorted(self.index.rows_by_source[row["source"]], number))
+        found = Hole(
+            position=position,
+            reason=reason,
+            id=row["id"],
+            source=row["source"],
+            index=index,
+            file=file,
+            offset=offset,
+            detail=detail,
+            lasts=lasts,
+        )
+        if lasts:
+            self._holes.setdefault(number, found)
+        return found
+
+    def _damaged(self, position: int, damage: Damage) -> Hole:
+        place = (damage.file, damage.offset)
+        return self.hole(position, damage.reason, str(damage), place=place, lasts=True)
+
+    def remember(self, holes: Iterable[Hole]) -> None:
+        """Never read the samples of holes that an earlier run, or another rank, found. Raises PlanError."""
+        for hole in holes:
+            rows = self.index.rows_by_source.get(hole.source, ())
+            if not 0 <= hole.index < len(rows):
+                raise PlanError(
+                    f"{self.index.directory}: has no sample {hole.index} of {hole.source}, which a state calls bad;"
+                    " restore the shards that it was saved with"
+                )
+            self._holes[int(rows[hole.index])] = hole
 
     def read_row(self, number: int) -> tuple[Sample, list[bytes]]:
-        """Return the sample of an index row and its pictures' bytes. Raises ShardError, naming file and offset."""
-        place = self.index.place(number)
-        name = f"{place.shard}.tar"
-        encoded = self.pool.read(name, place.json_offset, place.json_size)
-        if xxhash.xxh3_128_hexdigest(encoded) != place.digest:
-            raise self._damaged(name, place.json_offset, number)
-        sample = samples.decode(encoded)
-        pictures = []
-        for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True):
-            data = self.pool.read(name, offset, size)
-            if xxhash.xxh3_128_hexdigest(data) != image.digest:
-                raise self._damaged(name, offset, number)
-            pictures.append(data)
+        """Return the sample of an index row as it is stored, and its pictures' bytes.
+
+        Raises Damage, naming file and offset.
+        """
+        return self._read(number, self.index.place(number))
+
+    def _read(self, number: int, place: Place) -> tuple[Sample, list[bytes]]:
+        sample = self._sample(number, place)
+        pictures = [
+            self._piece(number, place.file, offset, size, image.digest)
+            for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
+        ]
         return sample, pictures
 
-    def _damaged(self, name: str, offset: int, number: int) -> ShardError:
-        directory, sample_id = self.index.directory, self.index.row(number)["id"]
-        return ShardError(
-            f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"
-            f" rebuild it with 'dataengine shard {directory} --rebuild --only {name}'"
-        )
+    def _sample(self, number: int, place: Place) -> Sample:
+        name = place.file
+        encoded = self._piece(number, name, place.json_offset, place.json_size, place.digest)
+        try:
+            return samples.decode(encoded)
+        except msgspec.DecodeError as error:
+            raise Damage(
+                f"{self.index.directory / name}: offset {place.json_offset}: not a sample of this version: {error};"
+                " run 'dataengine shard' again",
+                reason="shard.schema", file=name, offset=place.json_offset,
+            ) from error  # fmt: skip
+
+    def _piece(self, number: int, name: str, offset: int, size: int, digest: str | None) -> bytes:
+        """Return a part of a sample whose bytes have this digest.
+
+        Raises Damage, and ShardError where it is this process that cannot read.
+        """
+        try:
+            data = self.pool.read(name, offset, size)
+        except ShardError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OWN_LACKS:
+                raise
+            raise Damage(str(error), reason="shard.unreadable", file=name, offset=offset) from error
+        if xxhash.xxh3_128_hexdigest(data) != digest:
+            directory, sample_id = self.index.directory, self.index.row(number)["id"]
+            raise Damage(
+                f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"
+                f" {self.pool.mend(name)}",
+                reason="shard.damaged", file=name, offset=offset,
+            )  # fmt: skip
+        return data
+
+    def turns(
+        self,
+        start: int,
+        stop: int | None,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        worker: int = 0,
+        workers: int = 1,
+    ) -> Iterator[tuple[int, range]]:
+        """Yield (step, positions) of one worker of a rank, positions in [start, stop), without end if stop is None.
+
+        The rank's steps go to its workers in turn, so that taking one step of each worker, round and round, is the
+        rank's order whatever their number.
+        """
+        batch = self.plan.recipe.global_batch
+        slots(start // batch, rank, world, batch)  # a wrong rank is refused even where it would get nothing
+        last = MAX_POSITION if stop is None else stop
+        for step in range(start // batch + worker, -(-last // batch), workers):
+            mine = slots(step, rank, world, batch)
+            low, high = max(mine.start, start), min(mine.stop, last)
+            yield step, range(low, max(low, high))
 
     def positions(self, start: int, stop: int, *, rank: int = 0, world: int = 1) -> Iterator[int]:
         """Yield a rank's positions in [start, stop), in order: its part of each global batch."""
-        batch = self.plan.recipe.global_batch
-        slots(start // batch, rank, world, batch)  # a wrong rank is refused even where it would get nothing
-        for step in range(start // batch, -(-stop // batch)):
-            for position in slots(step, rank, world, batch):
-                if start <= position < stop:
-                    yield position
+        for _, positions in self.turns(start, stop, rank=rank, world=world):
+            yield from positions
 
-    def state(self, position: int) -> State:
+    def state(self, position: int, holes: Iterable[Hole] = ()) -> State:
         """Return what a restart needs, on any number of ranks and workers."""
-        return State(position=position, plan=self.plan.digest, exclusions=self.exclusions)
+        return State(
+            position=position,
+            plan=self.plan.digest,
+            exclusions=self.exclusions,
+            holes=union(holes),
+            sources=self.plan.marks,
+        )
 
     def check(self, state: State) -> None:
         """Raise PlanError where a saved state belongs to another plan."""
-        if state.plan != self.plan.digest:
+        changed = differences(state.sources, self.plan.marks)
+        if changed or state.plan != self.plan.digest:
             raise PlanError(
-                f"{self.index.directory}: the plan is not the one that was saved (sources, recipe or exclusions"
-                " changed); start a new run, or restore the old shards and recipe"
+                f"{self.index.directory}: the plan is not the one that was saved"
+                f" ({changed or 'sources, recipe or exclusions changed'}); start a new run, or restore the old shards"
+                " and recipe"
             )
 
     def close(self) -> None:

@@ -216,7 +216,7 @@ def _convert_item(
         except (Skip, Quarantine) as error:
             tally.lose(error, key, annotation)
         else:
-            tally.made.append(sample_row(sample))
+            tally.made.append(sample_row(sample, rendering.unsure))
 
 
 def _rng(context: Context, key: str) -> random.Random:

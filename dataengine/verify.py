@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow.compute as pc
 import xxhash
@@ -16,12 +16,12 @@ from dataengine import sample as samples
 from dataengine import tar
 from dataengine.errors import ShardError
 from dataengine.files import digest_file
-from dataengine.index import INDEX, Index, ShardFile, ShardSet, ShardSource, load_set
+from dataengine.index import INDEX, Index, Place, ShardFile, ShardSet, ShardSource, load_set
 from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
 from dataengine.sample import Sample
-from dataengine.shard import REBUILD, Progress, has_size
+from dataengine.shard import REBUILD, Progress, has_size, needs
 from dataengine.write import member_names, write_shard
 
 
@@ -48,8 +48,27 @@ def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str
         elif digest_file(path) != file.digest:
             findings.append(f"{path}: digest differs from shards.json; {mend}")
             findings += _damaged_samples(path, index, by_shard.get(name, []))
+        else:
+            findings += _stale_rows(path, index, by_shard.get(name, []))
         progress(file.samples, "")
     return findings
+
+
+def _stale_rows(path: Path, index: Index, rows: list[int]) -> list[str]:
+    """Say how many rows of the index do not lead to their samples in a tar that is whole, and name the first."""
+    with path.open("rb") as file:
+        lost = [number for number in rows if not _leads(file, index.place(number))]
+    if not lost:
+        return []
+    return [
+        f"{index.directory / INDEX}: {len(lost)} of {len(rows)} samples of {path.name} lie elsewhere,"
+        f" {index.row(lost[0])['id']} the first; the index is stale, run 'dataengine shard' again"
+    ]
+
+
+def _leads(file: BinaryIO, place: Place) -> bool:
+    file.seek(place.json_offset)
+    return xxhash.xxh3_128_hexdigest(file.read(place.json_size)) == place.digest
 
 
 def _twice(index: Index, column: str) -> list[str]:
@@ -125,6 +144,7 @@ def rebuild(
     only: str | None = None,
     runner: RunnerName = "local",
     workers: int = 1,
+    address: str | None = None,
     progress: Progress = lambda count, text: None,
 ) -> list[str]:
     """Write shards anew from their manifests and compare; a missing or damaged tar is put right.
@@ -134,11 +154,20 @@ def rebuild(
     shard_set = load_set(out)
     sources, plans = _plans(out, shard_set, only.removesuffix(".tar") if only is not None else None)
     files = {file.name: file for file in shard_set.shards}
-    roots = {manifest.name: manifest.root for manifest in sources}
+    roots = {manifest.name: manifest.root for _, manifest in sources}
     findings = []
     with tempfile.TemporaryDirectory(dir=out, prefix=REBUILD) as folder:
         for result in run(
-            partial(write_shard, folder, roots, frozenset()), plans, runner=runner, workers=workers
+            partial(write_shard, str(Path(folder).absolute()), roots, frozenset()),
+            plans,
+            runner=runner,
+            workers=workers,
+            address=address,
+            folder=Path(folder),
+            needs=needs(sources),
+            name=lambda plan: plan.name,
+            size=lambda result: result.file.samples,
+            progress=progress,
         ):
             name = result.file.name
             path = out / name
@@ -149,7 +178,6 @@ def rebuild(
             elif not has_size(out, files[name]) or digest_file(path) != files[name].digest:
                 (Path(folder) / name).replace(path)
             (Path(folder) / name).unlink(missing_ok=True)
-            progress(result.file.samples, "")
     return findings
 
 
@@ -162,7 +190,9 @@ def _why(old: ShardFile, new: ShardFile) -> str:
     return "its source files have changed"
 
 
-def _plans(out: Path, shard_set: ShardSet, only: str | None) -> tuple[list[Manifest], list[ShardPlan]]:
+def _plans(
+    out: Path, shard_set: ShardSet, only: str | None
+) -> tuple[list[tuple[Path, Manifest]], list[ShardPlan]]:
     """Return the plans of a set's shards, or of one alone, and the manifests that they need.
 
     Raises SourceError where a manifest is gone, and ShardError where it is from another conversion.
@@ -171,10 +201,10 @@ def _plans(out: Path, shard_set: ShardSet, only: str | None) -> tuple[list[Manif
         raise ShardError(f"{out}: no shard {only!r}; shards.json lists them")
     layout: Layout = "mixed" if shard_set.layout == "mixed" else "by_task"
     plans: list[ShardPlan] = []
-    used: list[Manifest] = []
+    used: list[tuple[Path, Manifest]] = []
     for first, entries in _groups(shard_set, layout, only):
         sources = [_source(out, entry) for entry in entries]
-        used += [manifest for _, manifest in sources]
+        used += sources
         plans += plan_shards(sources, layout, shard_set.samples_per_shard, first)
     return used, [plan for plan in plans if only is None or plan.name == only]
 

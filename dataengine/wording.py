@@ -84,6 +84,15 @@ def pictures(annotation: Annotation) -> str:
     return "".join(f"{IMAGE}\n" for image in annotation.images if image.role == "input")
 
 
+def apart(text: str, total: int) -> tuple[str, str]:
+    """Return the lines of a first turn that show pictures, and its words; nothing where not all `total` stand there.
+
+    Pictures that stand between the words belong to them.
+    """
+    shown = f"{IMAGE}\n" * total
+    return (shown, text[len(shown) :]) if text.startswith(shown) else ("", text)
+
+
 def lettered(choices: tuple[str, ...]) -> str:
     """Return options one a line, `A. …`, `B. …`; at most 26 of them."""
     return "\n".join(

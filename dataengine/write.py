@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,7 +66,8 @@ def write_shard(out: str, roots: Mapping[str, str], held: frozenset[str], plan: 
     """
     directory = Path(out)
     path = (directory / PARTS if plan.name in held else directory) / f"{plan.name}.tar"
-    temporary = path.with_name(f".{plan.name}.tar.tmp{os.getpid()}")
+    # A number of a process is not enough: machines of a cluster have the same ones.
+    temporary = path.with_name(f".{plan.name}.tar.tmp{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(exist_ok=True)
         result = _write_tar(temporary, roots, plan)
@@ -85,7 +87,7 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     offset = count = 0
     sources = {part.source: _Source(Root(Path(roots[part.source]))) for part in plan.parts}
     with path.open("wb", buffering=0) as file, _flushing(file.fileno()) as flush:
-        for data, part in _in_turn(plan):
+        for data, unsure, part in _in_turn(plan):
             head = _decode_head(data)
             try:
                 head, encoded, pictures = _ready(head, data, sources[part.source], part.pictures)
@@ -100,7 +102,7 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
             for block in blocks:
                 digest.update(block)
             count += 1
-            row |= {"source": part.source, "shard": plan.name}
+            row |= {"source": part.source, "shard": plan.name, "unsure": unsure}
             for column, value in row.items():
                 rows[column].append(value)
         _append(file.fileno(), [tar.end()])
@@ -148,13 +150,14 @@ def _append(descriptor: int, blocks: Sequence[bytes]) -> int:
     return size
 
 
-def _in_turn(plan: ShardPlan) -> Iterator[tuple[bytes, Part]]:
-    """Yield the samples of a plan as JSON in their order, each with the part that it is of."""
-    streams = [manifests.read_encoded(Path(part.directory), part.start, part.stop) for part in plan.parts]
+def _in_turn(plan: ShardPlan) -> Iterator[tuple[bytes, list[str] | None, Part]]:
+    """Yield the samples of a plan as JSON in their order, each with the classes that it leaves open and its part."""
+    where = [(Path(part.directory), part.start, part.stop) for part in plan.parts]
+    streams = [zip(manifests.read_encoded(*one), manifests.read_unsure(*one), strict=False) for one in where]
     count = sum(part.stop - part.start for part in plan.parts)
     turns = np.frombuffer(plan.turns, "<u2").tolist() if plan.turns else [0] * count
     for turn in turns:
-        yield next(streams[turn]), plan.parts[turn]
+        yield *next(streams[turn]), plan.parts[turn]
 
 
 def arrow(rows: Mapping[str, list[Any]]) -> bytes:

@@ -161,7 +161,8 @@ def local_ray() -> Iterator[None]:
     with warnings.catch_warnings():
         # What Ray warns about while it starts is not ours to mend.
         warnings.simplefilter("ignore")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        # "local", or it would join any cluster that runs on this machine.
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
 

@@ -1,14 +1,18 @@
 """The typed batch between collation and the model.
 
-Shape suffixes: B samples, L text positions, T image tiles, S tile side, R regions, G groups (one per routing token
-that a decoder reads), N super-link queries per group, H W decoder image, n objects of one sample.
+Shape suffixes: B sequences (of one sample each, or of several where samples are packed), L text positions, T image
+tiles, S tile side, R regions, P pixels of a tile, G groups (one per routing token that a decoder reads), N super-link
+queries per group, H W decoder image, n objects of one sample.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
+
+IGNORED = -100  # a position without a label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +35,39 @@ class ObjectTargets:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Whole:
+    """What a batch that is one of several has to know of all of them, so that their losses add up to that of one.
+
+    `counts_3` float32 are the labelled tokens, boxes and masks of all, which sums are divided by (see `counts`).
+    `region_noise_RP` is the chance by which points of this batch's regions are drawn; None where it has none.
+    """
+
+    counts_3: torch.Tensor
+    region_noise_RP: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Where several samples lie in one row: whose each position is (-1: padding), and its position in that sample."""
+
+    sample_BL: torch.Tensor
+    position_BL: torch.Tensor
+    num_samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One step's input. All samples use the same decoder family (`text` where no decoder is asked)."""
+    """What goes through the model at once. All samples use the same decoder family (`text` where no decoder is asked).
+
+    Facts of samples (ids, tasks, pictures, targets) stand in the order of `sample_ids`, which is that of the text, row
+    by row. Only family `text` is packed, so that wherever a decoder answers, row b is sample b.
+    """
 
     family: str
     sample_ids: tuple[str, ...]
     tasks: tuple[str, ...]
     # Text: right padded; every <image> is expanded to one <im_patch> a token, every routing token followed by N [EMB*].
+    # The label of a sample's first token is not used: nothing foretells it.
     input_ids_BL: torch.Tensor
     labels_BL: torch.Tensor
     attention_mask_BL: torch.Tensor
@@ -49,8 +79,8 @@ class Batch:
     # of that view in tiles_T3SS. The k-th region belongs to the k-th <region> token of the batch, row by row.
     regions_RSS: torch.Tensor
     region_tile_R: torch.Tensor
-    # Groups: for each routing token that the family's decoder reads (text: that any decoder does), (sample, position).
-    # The N query positions are the next N. Sorted by sample, then by position.
+    # Groups: for each routing token that the family's decoder reads (text: that any decoder does), (row, position).
+    # The N query positions are the next N. Sorted by row, then by position.
     groups_G2: torch.Tensor
     # Decoder view.
     images_B3HW: torch.Tensor | None
@@ -59,18 +89,44 @@ class Batch:
     # Original (height, width) in pixels of each sample's decoder picture: predictions are given on it. Empty where
     # nothing is predicted; then predictions are given on the decoder image without its padding.
     original_sizes: tuple[tuple[int, int], ...] = ()
+    # None where row b is sample b.
+    packed: Packed | None = None
+    # Where a part of a step is laid out in micro-batches: this one's number, which seeds its noise, and the number of
+    # each region among those of the part.
+    number: int = 0
+    region_numbers_R: torch.Tensor | None = None
+    # None where the batch is all that its losses are about.
+    whole: Whole | None = None
+
+    def sample_at(self, row_K: torch.Tensor, position_K: torch.Tensor) -> torch.Tensor:
+        """Return the number of the sample at each (row, position)."""
+        return row_K if self.packed is None else self.packed.sample_BL[row_K, position_K]
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with every tensor on `device`."""
 
-        def move(value: object) -> object:
+        def move(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
                 return value.to(device, non_blocking=True)
+            if isinstance(value, ObjectTargets | Packed | Whole):
+                return type(value)(**{f.name: move(getattr(value, f.name)) for f in fields(value)})
             if isinstance(value, tuple) and value and isinstance(value[0], ObjectTargets):
-                return tuple(
-                    ObjectTargets(**{f.name: move(getattr(target, f.name)) for f in fields(target)})
-                    for target in value
-                )
+                return tuple(map(move, value))
             return value
 
         return Batch(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
+
+
+def counts(batch: Batch) -> torch.Tensor:
+    """Return the labelled tokens, boxes and masks of a batch, int64 [3]: what its sums of losses are divided by."""
+    labelled = batch.labels_BL[:, 1:] != IGNORED
+    return torch.stack(
+        [
+            labelled.sum(),
+            labelled.new_tensor(sum(len(target.labels_n) for target in batch.targets), dtype=torch.int64),
+            sum(
+                (target.has_mask_n.sum() for target in batch.targets),
+                labelled.new_zeros((), dtype=torch.int64),
+            ),
+        ]
+    )

@@ -19,7 +19,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from dataengine.adapt import Memory
 from dataengine.errors import ModelError
+from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
 from trainer.model.config import ModelConfig
 from trainer.model.visionllm import VisionLLM
@@ -30,7 +32,11 @@ WEIGHTS, OPTIMIZER, RECORD, TOKENIZER = "weights.pt", "optimizer.pt", "checkpoin
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a checkpoint says of itself: steps done, the stream's next position, the plan, the run, the model."""
+    """What a checkpoint says of itself: steps done, the stream's next position, the plan, the run, the model.
+
+    `holes` are the samples that proved bad so far, `sources` those of the plan (see `dataengine.state`); `adapt` holds
+    the decisions on the mixture, and what the next one is made from.
+    """
 
     step: int
     position: int
@@ -38,6 +44,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     config: TrainConfig
     model: dict[str, Any]
     torch: str
+    holes: tuple[Hole, ...] = ()
+    sources: tuple[SourceMark, ...] = ()
+    adapt: Memory = Memory()
 
 
 @dataclass(frozen=True)

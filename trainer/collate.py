@@ -1,4 +1,4 @@
-"""Encoded samples to one padded batch. Every sample is looked at, not the first alone.
+"""Encoded samples to one batch, padded or packed. Every sample is looked at, not the first alone.
 
 Shape suffixes as in `trainer.batch`.
 """
@@ -7,50 +7,98 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from dataengine.errors import ModelError
-from trainer.batch import Batch, ObjectTargets
-from trainer.encode import IGNORED, Encoded
+from trainer.batch import IGNORED, Batch, ObjectTargets, Packed
+from trainer.encode import TEXT, Encoded
 from trainer.views import pad_to
 
 SIZE_MULTIPLE = 32  # the coarsest stride of a decoder's backbone
 
 
-def collate(samples: Sequence[Encoded], pad_id: int) -> Batch:
+def collate(samples: Sequence[Encoded], pad_id: int, rows: Sequence[int] | None = None) -> Batch:
     """Return the batch of some samples, text padded to the right, decoder pictures to a multiple of 32.
 
+    With `rows`, the samples are packed: the first `rows[0]` of them lie one after another in the first row, and so on.
     Samples with and without masks, regions or pictures go together; `has_mask_n` says which masks are real. Raises
     ModelError, naming samples, where they answer to different decoders or were encoded for different models.
     """
     _check(samples)
     num_tiles = [len(sample.tiles_T3SS) for sample in samples]
     first_tile = [0, *itertools.accumulate(num_tiles)]
-    groups = [(row, position) for row, sample in enumerate(samples) for position in sample.groups]
     images_B3HW, pixel_mask_BHW = _decoder_pictures(samples)
-    lengths_B1 = torch.tensor([[len(sample.input_ids_L)] for sample in samples])
-    input_ids_BL = pad_sequence([sample.input_ids_L for sample in samples], True, pad_id)
     return Batch(
         family=samples[0].family,
         sample_ids=tuple(sample.id for sample in samples),
         tasks=tuple(sample.task for sample in samples),
-        input_ids_BL=input_ids_BL,
-        labels_BL=pad_sequence([sample.labels_L for sample in samples], True, IGNORED),
-        attention_mask_BL=torch.arange(input_ids_BL.shape[1])[None] < lengths_B1,
         tiles_T3SS=torch.cat([sample.tiles_T3SS for sample in samples]),
         tiles_per_image=tuple(sample.tiles_per_image for sample in samples),
         regions_RSS=torch.cat([sample.regions_RSS for sample in samples]),
         region_tile_R=torch.cat(
             [sample.region_tile_R + first for sample, first in zip(samples, first_tile, strict=False)]
         ),
-        groups_G2=torch.tensor(groups, dtype=torch.int64).reshape(-1, 2),
         images_B3HW=images_B3HW,
         pixel_mask_BHW=pixel_mask_BHW,
         targets=tuple(_pad_targets(sample.targets, images_B3HW) for sample in samples),
         original_sizes=() if images_B3HW is None else tuple(sample.original_size for sample in samples),
+        **(_padded_text(samples, pad_id) if rows is None else _packed_text(samples, pad_id, rows)),
     )
+
+
+def _padded_text(samples: Sequence[Encoded], pad_id: int) -> dict[str, Any]:
+    groups = [(row, position) for row, sample in enumerate(samples) for position in sample.groups]
+    lengths_B1 = torch.tensor([[len(sample.input_ids_L)] for sample in samples])
+    input_ids_BL = pad_sequence([sample.input_ids_L for sample in samples], True, pad_id)
+    return {
+        "input_ids_BL": input_ids_BL,
+        "labels_BL": pad_sequence([sample.labels_L for sample in samples], True, IGNORED),
+        "attention_mask_BL": torch.arange(input_ids_BL.shape[1])[None] < lengths_B1,
+        "groups_G2": torch.tensor(groups, dtype=torch.int64).reshape(-1, 2),
+    }
+
+
+def _packed_text(samples: Sequence[Encoded], pad_id: int, rows: Sequence[int]) -> dict[str, Any]:
+    if samples[0].family != TEXT:
+        raise ModelError(
+            f"{samples[0].id}: samples of family {samples[0].family!r} cannot be packed, expected {TEXT!r}: a decoder"
+            " takes one sample a row; give them micro_batch instead of pack"
+        )
+    lengths = [len(sample.input_ids_L) for sample in samples]
+    place = [(row, number) for row, count in enumerate(rows) for number in range(count)]
+    starts = [sum(lengths[k - number : k]) for k, (_, number) in enumerate(place)]
+    groups = [
+        (row, start + position)
+        for (row, _), start, sample in zip(place, starts, samples, strict=True)
+        for position in sample.groups
+    ]
+    numbers = [torch.full((length,), k) for k, length in enumerate(lengths)]
+    # Nothing stands before a sample's first token that could foretell it.
+    labels = [torch.cat([torch.tensor([IGNORED]), sample.labels_L[1:]]) for sample in samples]
+
+    def lay(parts: Sequence[torch.Tensor], padding: int) -> torch.Tensor:
+        return pad_sequence([torch.cat(list(part)) for part in _by_row(parts, rows)], True, padding)
+
+    sample_BL = lay(numbers, -1)
+    return {
+        "input_ids_BL": lay([sample.input_ids_L for sample in samples], pad_id),
+        "labels_BL": lay(labels, IGNORED),
+        "attention_mask_BL": sample_BL >= 0,
+        "groups_G2": torch.tensor(groups, dtype=torch.int64).reshape(-1, 2),
+        "packed": Packed(
+            sample_BL=sample_BL,
+            position_BL=lay([torch.arange(length) for length in lengths], 0),
+            num_samples=len(samples),
+        ),
+    }
+
+
+def _by_row(parts: Sequence[torch.Tensor], rows: Sequence[int]) -> list[Sequence[torch.Tensor]]:
+    ends = list(itertools.accumulate(rows))
+    return [parts[end - count : end] for end, count in zip(ends, rows, strict=True)]
 
 
 def _check(samples: Sequence[Encoded]) -> None:

@@ -10,8 +10,11 @@ from typing import Any, Literal
 import msgspec
 
 from dataengine import stream
+from dataengine.adapt import Adapt, check_adapt
 from dataengine.errors import ModelError, SpecError, nearest
 from dataengine.mix import Recipe
+from dataengine.render import RenderOptions
+from dataengine.store import StoreSettings, locate
 from dataengine.strict import convert, load_struct
 from trainer.encode import EncodeSettings
 from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, TokenIds, tiny
@@ -45,24 +48,60 @@ STAGES: dict[Stage, dict[str, float]] = {
 _DECODER_SIZES = {"tiny": ((128,), 128), "": ((800,), 1333)}
 
 
+class Packing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Several samples in a sequence, where the answer is text alone.
+
+    A sequence holds at most `max_tokens` (without it as many as `max_length` allows a sample) and `max_tiles` (without
+    it any number). A sample with more tiles is left out, as `image.too_many_tiles`.
+    """
+
+    max_tokens: int | None = None
+    max_tiles: int | None = None
+
+
+class MicroBatches(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A step in parts, whose gradients add up to the step's: what goes through the model at once.
+
+    A micro-batch has at most `max_rows` sequences and `max_tokens` positions, padding included. Their number is
+    rounded up to `multiple_of`: ranks whose number divides it have equally many, others run one again without weight.
+    """
+
+    max_rows: int | None = None
+    max_tokens: int | None = None
+    multiple_of: int = 1
+
+
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A training run.
+
+    `shards` is a folder or a URL, and `store` says how shards at a URL are read.
 
     `model` is "tiny", or a mapping `{preset: tiny, detection: {...}, superlink: {...}}`, or the fields of
     `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
     `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
-    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is always "unmixed".
+    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
+    "accumulate". `adapt` changes it on the way: `{function: my.module:choose, every: 100}`, see `dataengine.adapt`.
+    `render: each_epoch` words samples anew in each pass over their source; `render_options` are the
+    fields of `dataengine.render.RenderOptions`.
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
+    Pictures of at least `reduce_from` pixels are decoded at a part of their size where their views need no more; null
+    decodes all of them whole.
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
+    `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
+    the run ends, counted over at least 1000; samples that are only skipped do not count.
     """
 
     shards: str
+    store: StoreSettings = StoreSettings()
     steps: int
     global_batch: int
     seed: int = 0
     mixture: dict[str, Any] = {}
+    adapt: Adapt | None = None
+    render: Literal["stored", "each_epoch"] = "stored"
+    render_options: dict[str, Any] = {}
     model: str | dict[str, Any] = "tiny"
     tokenizer: str | None = None
     stage: Stage = "joint"
@@ -78,6 +117,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decoder_short: tuple[int, ...] = ()
     decoder_longest: int | None = None
     flip_ratio: float = 0.0
+    pack: Packing | None = None
+    micro_batch: MicroBatches | None = None
+    reduce_from: int | None = 1 << 20
+    max_bad_ratio: float = 0.01
     num_workers: int = 2
     threads: int = 0
     prefetch: int = 4
@@ -86,11 +129,15 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     keep: int = 2
 
 
-# What may change when a run goes on: none of it changes a number that the model sees.
+# What may change when a run goes on: none of it changes a number that the model sees. Micro-batches change the order in
+# which gradients are summed, and which random number a decoder's noise is; another machine may need other ones.
 FREE_TO_CHANGE = frozenset(
     {
         "shards",
+        "store",
         "device",
+        "max_bad_ratio",
+        "micro_batch",
         "num_workers",
         "threads",
         "prefetch",
@@ -132,7 +179,7 @@ def check_config(config: TrainConfig, place: str) -> None:
             raise SpecError(
                 f"{place}: {name} is {getattr(config, name)!r}, expected at least 1; give a larger number"
             )
-    for name in ("flip_ratio", "warmup_ratio"):
+    for name in ("flip_ratio", "warmup_ratio", "max_bad_ratio"):
         if not 0 <= getattr(config, name) <= 1:
             raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 to 1; it is a share")
     for name, meaning in (
@@ -151,7 +198,59 @@ def check_config(config: TrainConfig, place: str) -> None:
         raise SpecError(
             f"{place}: model is {config.model!r}, expected 'tiny' or a mapping; write the sizes out"
         )
-    recipe_of(config, place)
+    _check_layout(config, place)
+    locate(config.shards)
+    recipe = recipe_of(config, place)
+    if config.adapt is not None:
+        check_adapt(config.adapt, config.prefetch, place)
+        if recipe.schedule:
+            raise SpecError(
+                f"{place}: mixture.schedule and adapt both change the mixture, expected one; remove the other"
+            )
+    render_of(config, place)
+
+
+def render_of(config: TrainConfig, place: str = "train") -> RenderOptions | None:
+    """Return how samples are worded anew, None where they stay as they are stored. Raises SpecError."""
+    options = convert(config.render_options, RenderOptions, place, ["render_options"])
+    if config.render == "stored" and config.render_options:
+        raise SpecError(
+            f"{place}: render_options say how samples are worded anew, and render is 'stored', expected 'each_epoch';"
+            " change one of them"
+        )
+    return options if config.render == "each_epoch" else None
+
+
+def _check_layout(config: TrainConfig, place: str) -> None:
+    """Raise SpecError where a sample, or the samples of a step, could not be laid out."""
+    settings = {"pack": config.pack, "micro_batch": config.micro_batch}
+    for name, found in settings.items():
+        for field in () if found is None else found.__struct_fields__:
+            value = getattr(found, field)
+            if value is not None and value < 1:
+                raise SpecError(
+                    f"{place}: {name}.{field} is {value!r}, expected at least 1; leave it out for no limit"
+                )
+    sequence = config.max_length
+    if config.pack is not None and config.pack.max_tokens is not None:
+        if config.pack.max_tokens < config.max_length:
+            raise SpecError(
+                f"{place}: pack.max_tokens is {config.pack.max_tokens}, expected at least max_length"
+                f" {config.max_length}: a sample must fit; raise one or lower the other"
+            )
+        sequence = config.pack.max_tokens
+    if config.micro_batch is None:
+        return
+    if config.micro_batch.max_tokens is not None and config.micro_batch.max_tokens < sequence:
+        raise SpecError(
+            f"{place}: micro_batch.max_tokens is {config.micro_batch.max_tokens}, expected at least {sequence}, as long"
+            " as a sequence may be; raise it, or lower max_length and pack.max_tokens"
+        )
+    if config.micro_batch.multiple_of > config.global_batch:
+        raise SpecError(
+            f"{place}: micro_batch.multiple_of is {config.micro_batch.multiple_of}, expected at most global_batch"
+            f" {config.global_batch}: a micro-batch needs a sample; lower it"
+        )
 
 
 def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:
@@ -161,16 +260,17 @@ def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:
             raise SpecError(
                 f"{place}: mixture.{name} stands apart from {name}, expected one; remove mixture.{name}"
             )
-    if config.mixture.get("mode", "unmixed") != "unmixed":
+    mode = config.mixture.get("mode", "unmixed")
+    if mode not in ("unmixed", "accumulate"):
         raise SpecError(
-            f"{place}: mixture.mode is {config.mixture['mode']!r}, expected 'unmixed': a step trains one"
-            " decoder family; remove it"
+            f"{place}: mixture.mode is {mode!r}, expected 'unmixed' (a step trains one decoder family) or"
+            " 'accumulate' (a part of each)"
         )
     known = set(Recipe.__struct_fields__)
     unknown = sorted(set(config.mixture) - known)
     if unknown:
         raise SpecError(f"{place}: mixture: unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
-    fields = {**config.mixture, "mode": "unmixed", "seed": config.seed, "global_batch": config.global_batch}
+    fields = {**config.mixture, "mode": mode, "seed": config.seed, "global_batch": config.global_batch}
     return stream.recipe(**fields)
 
 
@@ -223,6 +323,7 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
         decoder_short=config.decoder_short or short,
         decoder_longest=config.decoder_longest or longest,
         flip_ratio=config.flip_ratio,
+        reduce_from=config.reduce_from,
         num_queries=num_queries,
         readers=readers,
     )

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from dataengine import tokens
 from dataengine.annotation import Box, Turn
 from dataengine.errors import ModelError, Skip
+from dataengine.images import REDUCTIONS, show
 from dataengine.sample import (
     ImageTargets,
     InstanceTargets,
@@ -26,14 +27,14 @@ from dataengine.sample import (
     Sample,
     TargetInstance,
     TextTargets,
+    measure_of,
 )
 from dataengine.wording import joined
 from trainer import views
-from trainer.batch import ObjectTargets
+from trainer.batch import IGNORED, ObjectTargets
 from trainer.tiling import choose_grid, num_tiles
 from trainer.views import Pixels
 
-IGNORED = -100  # a position without a label
 TEXT, DETECTION, POSE, GENERATION, EDITING = "text", "detection", "pose", "generation", "editing"
 
 # A text may hold these of our tokens; any other would speak for the model.
@@ -72,6 +73,7 @@ class EncodeSettings:
     `num_queries` are the placeholders after each routing token, `readers` the tokens that each family's decoder reads.
     `decoder_short` are sides of which one is drawn in training (the last one otherwise), in pixels; `max_length`
     counts tokens after pictures and queries are expanded. Mirroring needs a random generator and `flip_ratio` > 0.
+    Pictures of at least `reduce_from` pixels may be decoded at a part of their size (see `needed`); None: none is.
     """
 
     tile_side: int
@@ -81,6 +83,7 @@ class EncodeSettings:
     decoder_short: tuple[int, ...] = (800,)
     decoder_longest: int = 1333
     flip_ratio: float = 0.0
+    reduce_from: int | None = None
     flip_never: frozenset[str] = frozenset({"ocr", "text_detection", "text_spotting"})
     num_queries: Mapping[str, int] = field(default_factory=_default_queries)
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=_default_readers)
@@ -125,6 +128,33 @@ def family_of(sample: Sample) -> str:
             return EDITING if any(route.token == tokens.EDIT for route in sample.routes) else GENERATION
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A sample with all that can be said of it without looking at a picture: `fill` makes it an `Encoded`.
+
+    `sample` is mirrored (pictures excepted) and shortened already. `tiles_per_image` are those of its input pictures,
+    `decoder_size` (width, height) that of the decoder picture before padding, None where no decoder looks at one.
+    """
+
+    sample: Sample
+    mirrored: bool
+    family: str
+    text: Text
+    tiles_per_image: tuple[int, ...]
+    decoder_size: tuple[int, int] | None
+    shortened: dict[str, int]
+
+    @property
+    def num_tokens(self) -> int:
+        """Return the length of the text, pictures and queries expanded."""
+        return len(self.text.input_ids_L)
+
+    @property
+    def num_tiles(self) -> int:
+        """Return the number of tiles for the image encoder."""
+        return sum(self.tiles_per_image)
+
+
 def encode(
     sample: Sample,
     images: Sequence[Pixels],
@@ -138,22 +168,103 @@ def encode(
     `text.reserved` where a turn holds a token that only the model may use, and ModelError where pictures or targets
     contradict the sample.
     """
-    _check(sample, images)
-    images = list(images)
-    mirrored = rng is not None and rng.random() < settings.flip_ratio
-    if mirrored and views.can_flip(sample, settings.flip_never):
-        sample, images = views.flip(sample, images)
-    sample, text, shortened = fit(sample, tokenizer, settings)
-    inputs = _input_images(sample)
+    return fill(measure(sample, tokenizer, settings, rng), images, settings)
 
+
+def encode_files(
+    sample: Sample,
+    pictures: Sequence[bytes],
+    tokenizer: PreTrainedTokenizerFast,
+    settings: EncodeSettings,
+    rng: random.Random | None,
+) -> Encoded:
+    """Return what `encode` makes of a sample whose pictures are still files.
+
+    Raises Skip and ModelError as `encode` does, and Quarantine where a picture cannot be decoded.
+    """
+    return fill_files(measure(sample, tokenizer, settings, rng), pictures, settings)
+
+
+def fill_files(measured: Measured, pictures: Sequence[bytes], settings: EncodeSettings) -> Encoded:
+    """Return what `fill` makes of a measured sample whose pictures are still files.
+
+    Raises ModelError as `fill` does, and Quarantine where a picture cannot be decoded.
+    """
+    images = [
+        show(data, measure_of(measured.sample, number), needed(measured, number, settings))
+        for number, data in enumerate(pictures)
+    ]
+    return fill(measured, images, settings)
+
+
+def needed(measured: Measured, number: int, settings: EncodeSettings) -> tuple[int, int] | None:
+    """Return the (height, width) that no view of a sample's picture exceeds; None where it is to be decoded whole.
+
+    A large photograph shrinks to a few tiles: decoded at half its size or less, it gives nearly the same views without
+    the pixels that would be averaged away. An even part of it has the same ratio and covers the grid, so that it is
+    tiled alike.
+    """
+    image = measured.sample.images[number]
+    if settings.reduce_from is None or image.width * image.height < settings.reduce_from:
+        return None
+    if image.role != "input":
+        return None
+    columns, rows = choose_grid(image.width, image.height, settings.tile_side, settings.max_tiles)
+    height, width = rows * settings.tile_side, columns * settings.tile_side
+    if measured.decoder_size is not None and number == measured.sample.object_image:
+        height, width = max(height, measured.decoder_size[1]), max(width, measured.decoder_size[0])
+    return height, width
+
+
+def measure(
+    sample: Sample, tokenizer: PreTrainedTokenizerFast, settings: EncodeSettings, rng: random.Random | None
+) -> Measured:
+    """Return what `encode` makes of a sample before it looks at a picture; it draws the same chance from `rng`.
+
+    Raises Skip as `encode` does.
+    """
+    _check_text(sample)
+    mirrored = rng is not None and rng.random() < settings.flip_ratio
+    mirrored = mirrored and views.can_flip(sample, settings.flip_never)
+    if mirrored:
+        sample, _ = views.flip(sample, [])
+    sample, text, shortened = fit(sample, tokenizer, settings)
     # A model without the family's decoder still learns when to route, from the text.
     family = family_of(sample) if family_of(sample) in settings.readers else TEXT
+    decoder_size = None
+    if family in (DETECTION, POSE):
+        short = rng.choice(settings.decoder_short) if rng is not None else settings.decoder_short[-1]
+        shown = sample.images[sample.object_image]
+        decoder_size = views.decoder_size(shown.width, shown.height, short, settings.decoder_longest)
+    return Measured(
+        sample=sample,
+        mirrored=mirrored,
+        family=family,
+        text=text,
+        tiles_per_image=tuple(_num_tiles(sample, settings)),
+        decoder_size=decoder_size,
+        shortened=shortened,
+    )
+
+
+def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings) -> Encoded:
+    """Return a measured sample with its decoded pictures (all of them, in its order, not mirrored) as tensors.
+
+    A picture may be an even part of its size, as long as it is not smaller than what is `needed` of it. Raises
+    ModelError where pictures or targets contradict the sample.
+    """
+    sample, text, family = measured.sample, measured.text, measured.family
+    _check_pictures(sample, images)
+    if measured.mirrored:
+        images = [views.mirror(image) for image in images]
+    inputs = _input_images(sample)
     # Where no decoder answers, queries still stand after the tokens of those that could: the text must look the same.
     read = settings.readers.get(family) or tuple(itertools.chain(*settings.readers.values()))
     groups = [k for k, route in enumerate(sample.routes) if route.token in read]
     tiles = [views.tile_view(images[index], settings.tile_side, settings.max_tiles) for index in inputs]
-    tiles_per_image = tuple(len(part) for part in tiles)
-    last_tile = dict(zip(inputs, (end - 1 for end in itertools.accumulate(tiles_per_image)), strict=True))
+    last_tile = dict(
+        zip(inputs, (end - 1 for end in itertools.accumulate(measured.tiles_per_image)), strict=True)
+    )
     regions = [
         views.region_mask(
             region, sample.images[region.image].width, sample.images[region.image].height, settings.tile_side
@@ -161,10 +272,9 @@ def encode(
         for region in sample.regions
     ]
     image_3HW, original_size = None, (0, 0)
-    if family in (DETECTION, POSE):
+    if measured.decoder_size is not None:
         shown = sample.object_image
-        short = rng.choice(settings.decoder_short) if rng is not None else settings.decoder_short[-1]
-        image_3HW = views.decoder_view(images[shown], short, settings.decoder_longest)
+        image_3HW = views.decoder_view(images[shown], measured.decoder_size)
         original_size = (sample.images[shown].height, sample.images[shown].width)
     side = settings.tile_side
     return Encoded(
@@ -174,7 +284,7 @@ def encode(
         input_ids_L=text.input_ids_L,
         labels_L=text.labels_L,
         tiles_T3SS=torch.cat(tiles) if tiles else torch.zeros((0, 3, side, side)),
-        tiles_per_image=tiles_per_image,
+        tiles_per_image=measured.tiles_per_image,
         regions_RSS=torch.stack(regions) if regions else torch.zeros((0, side, side), dtype=torch.bool),
         region_tile_R=torch.tensor([last_tile[region.image] for region in sample.regions], dtype=torch.int64),
         groups=tuple(text.routing[k] for k in groups),
@@ -182,21 +292,26 @@ def encode(
         image_3HW=image_3HW,
         original_size=original_size,
         targets=_object_targets(sample, [sample.routes[k].name for k in groups], image_3HW),
-        shortened=shortened,
+        shortened=measured.shortened,
     )
 
 
-def _check(sample: Sample, images: Sequence[Pixels]) -> None:
+def _check_pictures(sample: Sample, images: Sequence[Pixels]) -> None:
     if len(images) != len(sample.images):
         raise ModelError(
             f"{sample.id}: {len(images)} pictures were decoded, expected {len(sample.images)}; read them all"
         )
     for position, (stated, image) in enumerate(zip(sample.images, images, strict=True)):
-        if (stated.width, stated.height) != (image.shape[1], image.shape[0]):
+        height, width = image.shape[:2]
+        by = stated.height // height
+        if by not in REDUCTIONS or (stated.width, stated.height) != (by * width, by * height):
             raise ModelError(
-                f"{sample.id}: images[{position}] is {image.shape[1]} x {image.shape[0]}, expected {stated.width} x"
+                f"{sample.id}: images[{position}] is {width} x {height}, expected {stated.width} x"
                 f" {stated.height}; convert the dataset again"
             )
+
+
+def _check_text(sample: Sample) -> None:
     for turn in sample.conversation:
         strange = [token for token in tokens.special_tokens(turn.text) if token not in _ALLOWED]
         if strange:

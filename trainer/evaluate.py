@@ -19,19 +19,20 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from dataengine import images, manifest
+from dataengine import manifest
 from dataengine.errors import Quarantine, Skip, SourceError
 from dataengine.files import Root, write_atomic
 from dataengine.geometry import rle_from_mask
 from dataengine.index import SHARDS
 from dataengine.mix import Recipe
-from dataengine.sample import InstanceTargets, Sample, measure_of
+from dataengine.sample import InstanceTargets, Sample
+from dataengine.store import StoreSettings, Url
 from dataengine.stream import Stream
-from trainer.batch import Batch, ObjectTargets
+from trainer.batch import IGNORED, Batch, ObjectTargets
 from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import encode_settings
-from trainer.encode import DETECTION, IGNORED, TEXT, Encoded, EncodeSettings, encode
+from trainer.encode import DETECTION, TEXT, Encoded, EncodeSettings, encode_files
 from trainer.metrics import Found, Scene, average_precision, pointed_precision
 from trainer.model.decoders.detection import ObjectPredictions
 from trainer.model.visionllm import VisionLLM
@@ -39,6 +40,8 @@ from trainer.train import computing_threads
 
 EVALUATION = "evaluation.json"
 TOP_K = 100
+# Samples are read in the order in which they lie: a request brings many.
+IN_ORDER = StoreSettings(read_ahead_bytes=8 * 2**20)
 
 Loaded = tuple[Sample, list[bytes]]
 
@@ -53,13 +56,13 @@ class _Account:
     pointed: list[Scene] = field(default_factory=list)
 
 
-def read_samples(path: Path, use: str = "eval") -> Iterator[Loaded]:
+def read_samples(path: Path | Url, use: str = "eval", store: StoreSettings = IN_ORDER) -> Iterator[Loaded]:
     """Yield every sample of a shard set (its sources of that use), or of all manifests in a folder, with its pictures.
 
     Raises ShardError, PlanError or SourceError where there is nothing to read.
     """
-    if (path / SHARDS).is_file():
-        stream = Stream(path, Recipe(seed=0, global_batch=1, policy="proportional"), use=use)
+    if isinstance(path, Url) or (path / SHARDS).is_file():
+        stream = Stream(path, Recipe(seed=0, global_batch=1, policy="proportional"), use=use, store=store)
         try:
             for source in stream.plan.sources:
                 for row in stream.index.rows_by_source[source.name].tolist():
@@ -154,8 +157,7 @@ def _batched(
     waiting: dict[str, list[tuple[Encoded, Sample]]] = {}
     for sample, pictures in samples:
         try:
-            pixels = [images.show(data, measure_of(sample, number)) for number, data in enumerate(pictures)]
-            encoded = encode(sample, pixels, tokenizer, settings, None)
+            encoded = encode_files(sample, pictures, tokenizer, settings, None)
         except (Skip, Quarantine) as reason:
             skipped[reason.reason] += 1
             continue
@@ -232,11 +234,12 @@ def _report(account: _Account) -> dict[str, Any]:
 
 def evaluate_run(
     run_dir: Path,
-    data: Path,
+    data: Path | Url,
     out_dir: Path,
     *,
     use: str = "eval",
     limit: int | None = None,
+    store: StoreSettings = IN_ORDER,
     progress: Callable[[int, str], None] = lambda count, text: None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, or a run's newest one, on a shard set or a folder of manifests; at most `limit` samples.
@@ -245,6 +248,6 @@ def evaluate_run(
     """
     model, tokenizer, config = load_model(run_dir)
     settings = encode_settings(config, model.config)
-    samples = itertools.islice(read_samples(data, use), limit)
+    samples = itertools.islice(read_samples(data, use, store), limit)
     with computing_threads(config, next(model.parameters()).device):
         return evaluate(model, tokenizer, settings, samples, out_dir, progress=progress)

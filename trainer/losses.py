@@ -25,16 +25,20 @@ class TextLoss:
 
 
 def text_loss(
-    logits_SV: torch.Tensor, target_S: torch.Tensor, sample_S: torch.Tensor, num_samples: int
+    logits_SV: torch.Tensor,
+    target_S: torch.Tensor,
+    sample_S: torch.Tensor,
+    num_samples: int,
+    count: torch.Tensor | None = None,
 ) -> TextLoss:
-    """Return the cross entropy over all supervised tokens, divided by their number (see `mean_count`).
+    """Return the cross entropy over all supervised tokens, divided by their number (see `mean_count`), or by `count`.
 
     `sample_S` names the sample of each position. Without any supervised token the loss is zero.
     """
     each_S = F.cross_entropy(logits_SV.float(), target_S, reduction="none")
     num_tokens_B = torch.bincount(sample_S, minlength=num_samples)
     sums_B = each_S.new_zeros(num_samples).index_add(0, sample_S, each_S.detach())
-    loss = each_S.sum() / mean_count(num_tokens_B.sum())
+    loss = each_S.sum() / (mean_count(num_tokens_B.sum()) if count is None else count)
     return TextLoss(loss, sums_B / num_tokens_B.clamp(min=1), num_tokens_B)
 
 

@@ -52,15 +52,20 @@ def tile_view(image: Pixels, side: int, max_tiles: int) -> torch.Tensor:
     return _normalise(tiles, CLIP_MEAN, CLIP_STD)
 
 
+def squash(image: Pixels, side: int) -> torch.Tensor:
+    """Return an RGB picture squashed to a square, uint8 [3, S, S]: bicubic with antialiasing, as Pillow resizes."""
+    return _resize(_planes(image), side, side, "bicubic")
+
+
 def decoder_size(width: int, height: int, short: int, longest: int) -> tuple[int, int]:
     """Return (width, height) with the short side `short`, or less where the long one would exceed `longest`."""
     scale = min(short / min(width, height), longest / max(width, height))
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def decoder_view(image: Pixels, short: int, longest: int) -> torch.Tensor:
-    """Return an RGB picture scaled for a decoder, float [3, H, W], ImageNet-normalised, aspect ratio kept."""
-    width, height = decoder_size(image.shape[1], image.shape[0], short, longest)
+def decoder_view(image: Pixels, size: tuple[int, int]) -> torch.Tensor:
+    """Return an RGB picture scaled to a `decoder_size` (width, height), float [3, H, W], ImageNet-normalised."""
+    width, height = size
     return _normalise(_resize(_planes(image), height, width, "bilinear"), IMAGENET_MEAN, IMAGENET_STD)
 
 
@@ -180,7 +185,7 @@ def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]
     Keypoints exchange with their mirror partners, so their names stay; everywhere else left and right swap in the
     conversation, in the routes and in the labels alike.
     """
-    mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in images]
+    mirrored = [mirror(image) for image in images]
     if sample.marks:
         turned = tuple(_flip_mark(mark, sample.images[mark.image].width) for mark in sample.marks)
         sample = msgspec.structs.replace(sample, marks=turned)
@@ -231,6 +236,11 @@ def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]
             raise TypeError(
                 f"{sample.id}: {type(other).__name__} cannot be mirrored, expected objects or keypoints"
             )
+
+
+def mirror(image: Pixels) -> Pixels:
+    """Return a picture mirrored left to right."""
+    return np.ascontiguousarray(image[:, ::-1])
 
 
 def _flip_box(box: Box, width: int) -> Box:

@@ -5,24 +5,20 @@ Conventions (jgraving/DeepPoseKit, deepposekit/io/DataGenerator.py): `images` is
 `skeleton` the parent of each keypoint and its mirror partner, -1 for none. A keypoint at -1 is missing. There is no
 box, so the smallest one around the keypoints is taken; the names of the keypoints are in no file of HDF5 and are told
 by the spec. The pictures are written out as PNG files before anything is read.
-
-An HDF5 file can have parts in other files, anywhere on the machine; one that does is refused.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from converters import array_pictures
+from converters import array_pictures, hdf5_files
 from converters.formats.coco_keypoints import flip_pairs
 from converters.landmarks import box_around
 from dataengine.annotation import Annotation, Image, Instance, Keypoint, Label, LabelSpace, Origin, Rejected
@@ -116,43 +112,17 @@ def _picture(source: Source, number: int) -> str:
 def _opened(source: Source, root: Root) -> Iterator[dict[str, Any]]:
     """Give the arrays of the file while it is open. Raises SourceError."""
     path = root.annotation(source.annotations, "annotations")
-    try:
-        h5py = import_module("h5py")
-    except ImportError as error:
-        raise SourceError(f"{path}: needs the package h5py, which is not installed; install it") from error
-    try:
-        with h5py.File(path, "r") as file:
-            parts = {name: _part(h5py, file, name, path) for name in _SHAPES}
-            counts = {len(parts[name]) for name in ("images", "annotations", "annotated")}
-            sizes = {parts["annotations"].shape[1], parts["annotated"].shape[1], len(parts["skeleton"])}
-            if len(counts) != 1 or sizes != {len(source.keypoints)}:
-                shapes = ", ".join(f"{name} {part.shape}" for name, part in parts.items())
-                raise SourceError(
-                    f"{path}: {shapes}; expected as many of each, and {len(source.keypoints)} keypoints"
-                )
-            yield parts
-    # What the library raises where a damaged file does not hold what its tables promise.
-    except (OSError, RuntimeError, KeyError) as error:
-        number = getattr(error, "errno", None)
-        # Its own words for what the system refuses are lines long and tell the time.
-        why = os.strerror(number) if number else " ".join(str(error).split())
-        raise SourceError(f"{path}: {why}; expected a whole HDF5 file") from error
+    with hdf5_files.arrays(path, _AXES) as parts:
+        counts = {len(parts[name]) for name in ("images", "annotations", "annotated")}
+        sizes = {parts["annotations"].shape[1], parts["annotated"].shape[1], len(parts["skeleton"])}
+        if len(counts) != 1 or sizes != {len(source.keypoints)}:
+            shapes = ", ".join(f"{name} {part.shape}" for name, part in parts.items())
+            raise SourceError(
+                f"{path}: {shapes}; expected as many of each, and {len(source.keypoints)} keypoints"
+            )
+        yield parts
     root.digests[source.annotations] = digest_file(path)
 
 
 # How many axes each array has.
-_SHAPES = {"images": 4, "annotations": 3, "annotated": 2, "skeleton": 2}
-
-
-def _part(h5py: Any, file: Any, name: str, path: Path) -> Any:
-    """Return an array of the file that lies in the file itself. Raises SourceError."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise SourceError(f"{path}: no {name} in the file itself; expected DeepPoseKit's arrays")
-    part = file[name]
-    if not isinstance(part, h5py.Dataset) or part.external or part.is_virtual:
-        raise SourceError(f"{path}: {name} lies in another file; expected it inside")
-    if part.ndim != _SHAPES[name] or part.dtype.kind not in "uifb":
-        raise SourceError(
-            f"{path}: {name} is {part.shape} of {part.dtype}, expected {_SHAPES[name]} axes of numbers"
-        )
-    return part
+_AXES = {"images": 4, "annotations": 3, "annotated": 2, "skeleton": 2}

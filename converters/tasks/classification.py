@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Literal
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from dataengine.annotation import Annotation, Turn
 from dataengine.errors import Quarantine, Skip
 from dataengine.prompts import choose
-from dataengine.sample import Prompt, Rendering, TextTargets
+from dataengine.sample import Prompt, Rendering, Sample, TextTargets
 from dataengine.task import Task, Unit
 from dataengine.wording import described, joined, one_line, pictures, sentence
 
@@ -76,7 +77,49 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             answer_index=choices.index(names[0]) if choices and len(names) == 1 else None,
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id),
+        unsure=() if choices and annotation.exhaustive else None,
     )
+
+
+def recover(
+    annotation: Annotation, sample: Sample, task: Task, unsure: Collection[str] | None
+) -> tuple[Annotation, Unit] | None:
+    """Return the classes of a sample, so that `build` can list other wrong ones; None where it lists none.
+
+    Wrong for sure are the others that the sample lists, or all of the label space that are not `unsure`. A name that
+    two classes of the label space share in prompts cannot be told from the words: None.
+    """
+    options: Options = task.options
+    targets, space = sample.targets, task.labels.names if task.labels is not None else ()
+    if options.form != "choices" or not isinstance(targets, TextTargets):
+        return None
+    names = {_spoken(name): name for name in space}
+    right = _right(targets, sample.prompt.question[:2])
+    if len(names) < len(space) or not right or not names.keys() >= {*targets.choices}:
+        return None
+    wrong = set(targets.choices) - set(right)
+    if unsure is not None:
+        wrong = names.keys() - set(right) - set(map(_spoken, unsure))
+    known = msgspec.structs.replace(
+        annotation,
+        labels=tuple(names[name] for name in right),
+        negatives=tuple(sorted(names[name] for name in wrong)),
+        exhaustive=False,
+    )
+    return known, known
+
+
+def _right(targets: TextTargets, lang: str) -> list[str]:
+    """Return the right ones of listed choices, as prompts write them; none where the answer is not made of them."""
+    mark = joined(("", ""), lang)
+    rest, right = targets.answers[0] + mark, list[str]()
+    while rest:
+        fit = [name for name in targets.choices if name not in right and rest.startswith(name + mark)]
+        if not fit:
+            return []
+        right.append(max(fit, key=len))
+        rest = rest[len(right[-1] + mark) :]
+    return right
 
 
 def _choices(annotation: Annotation, right: list[str], task: Task, rng: random.Random) -> list[str]:

@@ -8,6 +8,7 @@ The answer names each class with its routing token, so the same list stands in q
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 import msgspec
 
@@ -16,7 +17,15 @@ from dataengine.errors import Quarantine, Skip
 from dataengine.geometry import box_area, rle_area, rle_union
 from dataengine.permute import shuffle
 from dataengine.prompts import choose
-from dataengine.sample import InstanceTargets, Prompt, Rendering, Route, TargetInstance
+from dataengine.sample import (
+    InstanceTargets,
+    KeypointTargets,
+    Prompt,
+    Rendering,
+    Route,
+    Sample,
+    TargetInstance,
+)
 from dataengine.task import Task, Unit, objects
 from dataengine.wording import joined, pictures
 
@@ -77,7 +86,51 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             void=_void(annotation) if "mask" in task.spec.requires else None,
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=answer.id),
+        unsure=unsure_classes(annotation, classes),
     )
+
+
+def unsure_classes(annotation: Annotation, named: Collection[str]) -> tuple[str, ...] | None:
+    """Return the classes of objects that are not asked for; None where labels say nothing of what has no object.
+
+    They have crowds or objects that cannot be used, or were too many for a prompt.
+    """
+    if not annotation.exhaustive:
+        return None
+    seen = {item.category for item in annotation.instances if item.category is not None}
+    return tuple(sorted(seen - set(named)))
+
+
+def recover(
+    annotation: Annotation, sample: Sample, task: Task, unsure: Collection[str] | None
+) -> tuple[Annotation, Unit]:
+    """Return the facts of a sample from which `build` names other classes: those that may be named are negatives.
+
+    `annotation` is what the sample says of its pictures, `unsure` as in `dataengine.render.rerender`.
+    """
+    names = task.labels.names if task.labels is not None else ()
+    known = with_absent(annotation, sample, names, unsure)
+    return known, known
+
+
+def with_absent(
+    annotation: Annotation, sample: Sample, names: Collection[str], unsure: Collection[str] | None
+) -> Annotation:
+    """Return the annotation with all classes that are absent for sure as negatives, and no others absent.
+
+    Those are the classes that the sample names as absent, and its verified ones; where its labels are exhaustive, and
+    `unsure` says of which classes that does not hold, all other `names` too.
+    """
+    targets = sample.targets
+    assert isinstance(targets, InstanceTargets | KeypointTargets)
+    present = {item.label for item in targets.instances}
+    absent = {route.name for route in sample.routes if route.kind == "category"}
+    if isinstance(targets, InstanceTargets):
+        absent |= set(targets.negatives)
+    # Where labels are not exhaustive, the builder has told nothing of what is unsure.
+    if unsure is not None:
+        absent |= set(names) - set(unsure)
+    return msgspec.structs.replace(annotation, negatives=tuple(sorted(absent - present)), exhaustive=False)
 
 
 def _void(annotation: Annotation) -> Rle | None:

@@ -9,15 +9,16 @@ which are asked for.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 
 import msgspec
 
-from converters.tasks.instances import choose_classes
+from converters.tasks.instances import choose_classes, unsure_classes, with_absent
 from dataengine.annotation import Annotation, Instance, Keypoint, Label, Turn
 from dataengine.errors import Quarantine, Skip
 from dataengine.geometry import box_area, rle_area
 from dataengine.prompts import choose
-from dataengine.sample import KeypointTargets, Prompt, Rendering, Route, TargetInstance
+from dataengine.sample import KeypointTargets, Prompt, Rendering, Route, Sample, TargetInstance
 from dataengine.task import Task, Unit, objects
 from dataengine.tokens import IMAGE
 from dataengine.wording import joined, spoken
@@ -97,7 +98,36 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             sigmas=_sigmas(asked_labels, names),
         ),
         prompt=Prompt(bank=task.bank.id, question=question.id, answer=answer.id),
+        unsure=unsure_classes(posed, classes),
     )
+
+
+def recover(
+    annotation: Annotation, sample: Sample, task: Task, unsure: Collection[str] | None
+) -> tuple[Annotation, Unit]:
+    """Return the facts of a sample from which `build` names other classes and keypoints, as `instances.recover` does.
+
+    The targets hold the keypoints of all asked classes; an object gets those of its own class back, in its order.
+    """
+    targets = sample.targets
+    assert isinstance(targets, KeypointTargets)
+    labels = {label.name: label for label in (task.labels.labels if task.labels else ()) if label.keypoints}
+    place = {name: number for number, name in enumerate(targets.names)}
+    own = {
+        label.name: [place[spoken(name)] for name in label.keypoints]
+        for label in map(labels.__getitem__, {item.label for item in targets.instances})
+    }
+    instances = tuple(
+        msgspec.structs.replace(
+            item, keypoints=tuple(item.keypoints[number] for number in own[item.category or ""])
+        )
+        for item in annotation.instances
+        if item.keypoints is not None
+    )
+    known = with_absent(
+        msgspec.structs.replace(annotation, instances=instances), sample, list(labels), unsure
+    )
+    return known, known
 
 
 def _choose_keypoints(names: tuple[str, ...], options: Options, train: bool, rng: random.Random) -> list[str]:

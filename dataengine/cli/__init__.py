@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import click
 
@@ -22,7 +27,7 @@ VERBS = {
     "audit": "Check manifests, shards or foreign annotation files against rules.",
     "shard": "Write manifests as WebDataset tars with an index; verify or rebuild them.",
     "mix": "Print the plan of a mixture as a table.",
-    "stream": "List the samples that a rank is served, by position.",
+    "stream": "List the samples that a rank is served, by position; or simulate all ranks.",
     "preview": "Draw the first samples of a spec.",
     "trace": "Say where a sample comes from and which steps it served.",
     "export": "Write a converted split as another layout.",
@@ -57,10 +62,28 @@ def group() -> None:
     """A data engine and trainer for generalist vision-language models."""
 
 
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: what is half written is removed, what is finished stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code; our own errors print as one line."""
     try:
-        code = group.main(args=arguments, prog_name="dataengine", standalone_mode=False)
+        with _terminable():
+            code = group.main(args=arguments, prog_name="dataengine", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = 2

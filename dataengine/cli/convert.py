@@ -10,6 +10,7 @@ import msgspec
 from dataengine import manifest as manifests
 from dataengine.catalog import Catalog
 from dataengine.cli.output import (
+    address_option,
     json_option,
     print_json,
     print_table,
@@ -34,6 +35,7 @@ from dataengine.spec import split_names, with_split
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of templates and class choices.")
 @runner_option
 @workers_option
+@address_option
 @specs_option
 @json_option
 def command(
@@ -45,6 +47,7 @@ def command(
     seed: int,
     runner: RunnerName,
     workers: int,
+    address: str | None,
     spec_dirs: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -69,6 +72,7 @@ def command(
                         seed=seed,
                         runner=runner,
                         workers=workers,
+                        address=address,
                         progress=update,
                     )
             except BudgetBroken as error:

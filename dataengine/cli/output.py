@@ -30,6 +30,22 @@ runner_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Tasks at a time."
 )
+address_option = click.option(
+    "--address",
+    help="A Ray cluster that this machine belongs to: HOST:PORT, or auto. With --runner ray.",
+)
+
+cache_dir_option = click.option(
+    "--cache-dir", help="Keep whole shards of a URL in this folder, instead of reading each sample by itself."
+)
+cache_bytes_option = click.option(
+    "--cache-bytes", type=click.IntRange(1), help="How many bytes --cache-dir may hold; goes with it."
+)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def print_json(value: Any) -> None:
@@ -60,19 +76,21 @@ def progress(title: str, unit: str) -> Iterator[Callable[[int, str], None]]:
     """Show how much is done and how fast on stderr: a live line on a terminal, else a line every ten seconds."""
     started = shown = time.monotonic()
     done = 0
+    said = ""
     live = sys.stderr.isatty()
 
     def line() -> str:
         seconds = max(time.monotonic() - started, 1e-9)
-        return f"{title}: {done} {unit}, {done / seconds:.0f}/s"
+        return f"{title}: {done} {unit}, {done / seconds:.0f}/s {said}".rstrip()
 
     def update(count: int, text: str) -> None:
-        nonlocal done, shown
+        nonlocal done, shown, said
         done += count
+        said = text
         now = time.monotonic()
         if now - shown >= (0.1 if live else 10.0):
             shown = now
-            click.echo(f"\r\033[K{line()} {text}" if live else f"{line()} {text}", err=True, nl=not live)
+            click.echo(f"\r\033[K{line()}" if live else line(), err=True, nl=not live)
 
     yield update
     click.echo(("\r\033[K" if live else "") + line(), err=True)

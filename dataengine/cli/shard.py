@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from dataengine.cli.output import (
+    address_option,
     json_option,
     print_json,
     print_table,
@@ -60,9 +61,9 @@ from dataengine.verify import rebuild, verify
     type=click.Choice(["croissant", "dali", "energon"]),
     help="Write what another program wants beside the tars; may be given several times.",
 )
-@click.option("--address", help="A Ray cluster to run on.")
 @runner_option
 @workers_option
+@address_option
 @json_option
 def command(
     paths: tuple[Path, ...],
@@ -76,9 +77,9 @@ def command(
     only: str | None,
     do_index: bool,
     peers: tuple[Peer, ...],
-    address: str | None,
     runner: RunnerName,
     workers: int,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Write the manifests in PATHS as shards into --out.
@@ -89,7 +90,8 @@ def command(
     """
     folders = list(paths) or ([out] if out else [])
     if do_verify or do_rebuild:
-        _prove(folders, do_verify, do_rebuild, only, runner, workers, as_json)
+        where: Where = {"runner": runner, "workers": workers, "address": address}
+        _prove(folders, do_verify, do_rebuild, only, where, as_json)
         return
     if do_index or (peers and (out is None or not paths)):
         faults = _index(folders, runner, workers, as_json) if do_index else []
@@ -150,7 +152,7 @@ def _index(folders: list[Path], runner: RunnerName, workers: int, as_json: bool)
                     name for one in done if one.set for name in (file.name for file in one.set.shards)
                 ],
                 "members": [str(one.members) for one in done if one.members],
-                "unknown": [line for one in done if one.set for line in one.set.unknown],
+                "unknown": [line for one in done for line in one.unknown],
                 "faults": faults,
             }
         )
@@ -159,7 +161,7 @@ def _index(folders: list[Path], runner: RunnerName, workers: int, as_json: bool)
             click.echo(f"{folder}: {one.tars} tars, {one.samples} samples, {len(one.faults)} faults")
             if one.set is not None:
                 click.echo(f"restored the index of {len(one.set.shards)} shards")
-                for line in one.set.unknown:
+                for line in one.unknown:
                     click.echo(f"not known: {line}")
             if one.members is not None:
                 click.echo(f"wrote {one.members}")
@@ -186,8 +188,7 @@ def _prove(
     do_verify: bool,
     do_rebuild: bool,
     only: str | None,
-    runner: RunnerName,
-    workers: int,
+    where: Where,
     as_json: bool,
 ) -> None:
     if not folders:
@@ -198,7 +199,7 @@ def _prove(
             if do_verify:
                 findings += verify(folder, update)
             if do_rebuild:
-                findings += rebuild(folder, only=only, runner=runner, workers=workers, progress=update)
+                findings += rebuild(folder, only=only, progress=update, **where)
     if as_json:
         print_json({"findings": findings})
     else:

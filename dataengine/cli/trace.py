@@ -11,6 +11,7 @@ import msgspec
 from dataengine.cli.output import json_option, print_json
 from dataengine.errors import SourceError
 from dataengine.index import Index
+from dataengine.store import Url, locate
 
 SERVED = "served.jsonl"
 
@@ -36,11 +37,11 @@ def steps_of(run: Path, sample_id: str) -> list[int]:
 
 
 @click.command("trace")
-@click.argument("shards", type=click.Path(path_type=Path))
+@click.argument("shards", type=locate)
 @click.argument("sample_id", metavar="ID")
 @click.option("--run", type=click.Path(path_type=Path), help="A training run: adds the steps that it served.")
 @json_option
-def command(shards: Path, sample_id: str, run: Path | None, as_json: bool) -> None:
+def command(shards: Path | Url, sample_id: str, run: Path | None, as_json: bool) -> None:
     """Print where the sample ID of SHARDS comes from: source file and record, spec, shard and offset."""
     index = Index(shards)
     row = index.row(index.find(sample_id))

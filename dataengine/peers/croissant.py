@@ -50,10 +50,18 @@ _PICTURES = "The pictures; the name up to the first dot is the key of their samp
 
 def dump(index: Index, progress: Progress = lambda count, text: None) -> Path:
     """Write croissant.json into the folder of a set and return its path; every byte of the set is read once."""
-    path = index.directory / CROISSANT
+    path = _folder(index) / CROISSANT
     document = metadata(index, progress)
     write_atomic(path, msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
     return path
+
+
+def _folder(index: Index) -> Path:
+    if not isinstance(index.directory, Path):
+        raise ShardError(
+            f"{index.directory}: is no folder of this machine, expected one to write into; copy it"
+        )
+    return index.directory
 
 
 def metadata(index: Index, progress: Progress = lambda count, text: None) -> dict[str, Any]:
@@ -99,7 +107,7 @@ def _distribution(index: Index, progress: Progress) -> list[dict[str, Any]]:
     tars = [file.name for file in index.set.shards]
     files = []
     for name, samples in [(INDEX, 0), (SHARDS, 0), *[(file.name, file.samples) for file in index.set.shards]]:
-        files.append(_file(index.directory / name))
+        files.append(_file(_folder(index) / name))
         progress(samples, name)
     pictures = [f"*.{extension}" for extension in EXTENSIONS.values()]
     return [

@@ -561,15 +561,6 @@ def test_workers_change_no_byte(tiny: Tiny, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*/tiny/detection/train/.*"))
 
 
-def test_ray_gives_the_same_bytes_as_this_process(tiny: Tiny, tmp_path: Path, local_ray: None) -> None:
-    tiny.repeat(1100)
-
-    one, _ = tiny.convert(out=tmp_path / "one")
-    ray, _ = tiny.convert(out=tmp_path / "ray", runner="ray", workers=2)
-
-    assert _bytes(one) == _bytes(ray)
-
-
 def test_the_order_of_records_changes_no_sample(tiny: Tiny, tmp_path: Path) -> None:
     first, _ = tiny.convert(out=tmp_path / "one")
     document = tiny.document()

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from dataengine.annotation import Measure
 from dataengine.errors import Quarantine
-from dataengine.images import MAX_PIXELS, Pixels, Probe, decode, measured, numbers, probe, show
+from dataengine.images import MAX_PIXELS, Pixels, Probe, decode, measured, numbers, probe, reduction, show
 
 RED, GREEN, BLUE, WHITE = (220, 20, 20), (20, 200, 20), (20, 20, 220), (255, 255, 255)
 
@@ -105,6 +105,67 @@ def test_a_picture_is_seen_as_its_orientation_says(file_format: str, orientation
     assert header.orientation == orientation
     assert found.shape == (header.height, header.width, 3) == upright.shape
     assert np.abs(found.astype(int) - upright).max() <= 12
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """Soft shapes, as cameras see them, that tell every turn apart."""
+    coarse = np.random.default_rng(5).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_whole_jpeg_is_what_pillow_makes_of_it(
+    orientation: int, subsampling: int, progressive: bool
+) -> None:
+    options = {"subsampling": subsampling, "progressive": progressive, "exif": exif(orientation)}
+    data = encode(photograph(123, 77), "JPEG", quality=80, **options)
+
+    pillow = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+
+    assert np.array_equal(decode(data), pillow)
+    assert decode(data).flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(
+    ("at_least", "by"), [((40, 60), 4), ((41, 1), 2), ((1, 61), 2), ((81, 1), 1), ((9, 9), 8)]
+)
+def test_a_jpeg_is_decoded_smaller_where_less_is_needed(
+    orientation: int, at_least: tuple[int, int], by: int
+) -> None:
+    # To be seen 160 pixels high and 240 wide.
+    size = (160, 240) if orientation >= 5 else (240, 160)
+    data = encode(photograph(*size), "JPEG", quality=90, exif=exif(orientation))
+    whole = decode(data)
+
+    found = decode(data, at_least)
+
+    assert whole.shape == (160, 240, 3)
+    assert found.shape == (160 // by, 240 // by, 3)
+    means = whole.reshape(160 // by, by, 240 // by, by, 3).mean(axis=(1, 3))
+    assert np.abs(found - means).mean() < 5
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 2000), st.integers(1, 2000))
+@example(1920, 1080, 448, 448)
+def test_no_reduction_goes_below_what_is_needed_or_shifts_a_pixel(
+    height: int, width: int, high: int, wide: int
+) -> None:
+    by = reduction(height, width, (high, wide))
+
+    fits = [one for one in (2, 4, 8) if height % one == width % one == 0 and height // one >= high]
+    assert by == max((one for one in fits if width // one >= wide), default=1)
+
+
+def test_only_a_jpeg_comes_smaller() -> None:
+    picture = photograph(160, 120)
+
+    assert decode(encode(picture, "PNG"), (10, 10)).shape == (120, 160, 3)
+    assert show(encode(picture, "JPEG"), None, (30, 40)).shape == (30, 40, 3)
+    with pytest.raises(Quarantine, match=r"image\.corrupt"):
+        decode(encode(picture, "JPEG")[:-400], (30, 40))
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77])

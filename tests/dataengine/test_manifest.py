@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
 import pytest
 
 from dataengine import manifest as manifests
 from dataengine.errors import SourceError
+from dataengine.index import Index
+from dataengine.shard import shard
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny
@@ -49,6 +52,22 @@ def test_any_run_of_rows_is_read_alone(tiny: Tiny) -> None:
 
     assert manifests.num_samples(directory) == len(whole) == 1100
     assert parts == [whole[:3], whole[510:515], whole[1020:], whole[1099:], [], []]
+
+
+def test_a_split_from_before_the_last_column_tells_nothing_and_can_be_sharded(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    directory, _ = tiny.convert()
+    told = list(zip(range(9), manifests.read_unsure(directory), strict=False))
+    table = pq.read_table(directory / "samples.parquet")
+    pq.write_table(table.drop_columns(["unsure"]), directory / "samples.parquet")
+
+    older = list(zip(range(6), manifests.read_unsure(directory), strict=False))
+    shard([directory], tmp_path / "s")
+
+    assert told == [(number, []) for number in range(6)]
+    assert older == [(number, None) for number in range(6)]
+    assert {Index(tmp_path / "s").unsure(number) for number in range(6)} == {None}
 
 
 def test_finished_splits_are_found_in_order_and_unfinished_ones_are_not(tiny: Tiny) -> None:

@@ -4,11 +4,12 @@ import itertools
 import random
 import time
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from dataengine.deck import (
     MAX_CYCLE,
     Ints,
     NoOrderError,
+    apportion,
     cycle_length,
     cycle_quotas,
     fair_order,
@@ -24,8 +26,8 @@ from dataengine.deck import (
     order_batches,
 )
 from dataengine.errors import PlanError
-from dataengine.mix import MAX_POSITION, Draw, Plan, plan, slots
-from dataengine.shares import Recipe, Source, recipe_digest, shares
+from dataengine.mix import MAX_POSITION, Draw, Plan, StepPart, part_slots, plan, slots
+from dataengine.shares import Change, Mode, Recipe, Source, recipe_digest, shares
 
 FAMILIES = ("text", "detection", "pose", "generation", "editing")
 
@@ -287,7 +289,7 @@ def test_a_batch_greater_than_any_cycle_is_stratified_too() -> None:
 
 @given(
     sizes=st.lists(st.integers(1, 500), min_size=1, max_size=12),
-    mode=st.sampled_from(["mixed", "unmixed", "stratified"]),
+    mode=st.sampled_from(get_args(Mode)),
     start=st.one_of(st.integers(0, 5000), st.integers(0, 10**12)),
     data=st.data(),
 )
@@ -296,7 +298,7 @@ def test_a_slice_is_its_items_and_counts_are_the_tally_of_what_came_before(
     sizes: list[int], mode: Any, start: int, data: st.DataObject
 ) -> None:
     sources = make_sources(sizes, data.draw(st.integers(1, 3)))
-    recipe = Recipe(seed=4, policy="proportional", mode=mode, global_batch=data.draw(st.integers(1, 9)))
+    recipe = Recipe(seed=4, policy="proportional", mode=mode, global_batch=data.draw(st.integers(3, 9)))
     barred = {
         source.name: frozenset(data.draw(st.sets(st.integers(0, source.num_samples - 1), max_size=3)))
         for source in sources
@@ -317,7 +319,7 @@ def test_a_slice_is_its_items_and_counts_are_the_tally_of_what_came_before(
 
 @given(
     sizes=st.lists(st.integers(1, 200), min_size=1, max_size=8),
-    mode=st.sampled_from(["mixed", "unmixed", "stratified"]),
+    mode=st.sampled_from(get_args(Mode)),
     policy=st.sampled_from(["proportional", "uniform", "unimax"]),
 )
 @settings(deadline=None, max_examples=20)
@@ -374,9 +376,31 @@ def test_the_order_of_a_recipe_stays_what_it_was() -> None:
     assert made.digest == "e5ad34e120e02cd9ada2321276183b6b"
 
 
+@pytest.mark.parametrize(
+    ("mode", "global_batch", "digest", "order_digest"),
+    [
+        ("mixed", 16, "db1c3ad5f6db50718cb1397f943c2727", "bd634622953fe3bc"),
+        ("unmixed", 2, "e1af98c01617dd2d576e6fae2ca2a467", "4d2a2be92a168fcf"),
+        ("unmixed", 16, "654a6e99a47c17b4e08db7493d6fb63b", "234fc8b24de37776"),
+        ("stratified", 16, "54e72766b50a03fcdbb716d365024f8e", "6da387b9305ac972"),
+    ],
+)
+def test_every_mode_keeps_the_order_that_it_had(
+    mode: Any, global_batch: int, digest: str, order_digest: str
+) -> None:
+    recipe = Recipe(seed=5, policy="unimax", mode=mode, global_batch=global_batch, cap_epochs=3)
+    made = plan(make_sources([300, 20, 10, 77], 3), recipe, {"d3/t0/train": {1, 5}})
+
+    drawn = made.slice(1000, 9000)
+
+    rows = np.stack([drawn.source, drawn.epoch, drawn.index]).astype("<i8")
+    assert made.digest == digest
+    assert xxhash.xxh3_64_hexdigest(rows.tobytes()) == order_digest
+
+
 def test_the_order_in_which_sources_are_listed_does_not_matter() -> None:
     sources = make_sources([5, 80, 33, 7, 7, 7], 3)
-    for mode in ("mixed", "unmixed", "stratified"):
+    for mode in get_args(Mode):
         recipe = Recipe(seed=3, policy="proportional", mode=mode, global_batch=5)
 
         first = plan(sources, recipe)
@@ -495,6 +519,87 @@ def test_unimax_plans_serve_no_source_beyond_its_cap() -> None:
     assert counts.tolist() == [60, 874, 874, 192]
 
 
+def test_a_cap_limits_great_sources_and_leaves_small_ones() -> None:
+    given_out = shares_of([1000, 50, 200], policy="cap", cap_samples=200)
+
+    assert given_out == [Fraction(200, 450), Fraction(50, 450), Fraction(200, 450)]
+
+
+def test_repeats_are_relative_to_a_source_that_is_served_once() -> None:
+    # d0 and d3 are t0, d1 and d4 are t1, d2 is t2.
+    sizes = [10, 20, 30, 40, 50]
+    weights = {"t0": 2.0, "d3/t0/train": 0.5, "t2": 3.0}
+
+    made = plan(make_sources(sizes), Recipe(seed=1, global_batch=8, policy="repeats", weights=weights), None)
+
+    served = made.counts(10 * 2 + 20 + 30 * 3 + 20 + 50)
+    assert [Fraction(n, size) for n, size in zip(served.tolist(), sizes, strict=True)] == [
+        2, 1, 3, Fraction(1, 2), 1,
+    ]  # fmt: skip
+
+
+def test_token_weights_are_shares_of_tokens() -> None:
+    sources = [
+        msgspec.structs.replace(source, num_tokens=source.num_samples * mean)
+        for source, mean in zip(make_sources([100, 300, 50, 60]), (10, 40, 25, 30), strict=True)
+    ]
+    weights = {"t0": 1.0, "d1/t1/train": 2.0, "t2": 3.0}
+    recipe = Recipe(seed=1, global_batch=8, policy="token_weighted", weights=weights)
+
+    given_out = shares(sources, recipe)
+
+    tokens = [share * mean for share, mean in zip(given_out, (10, 40, 25, 30), strict=True)]
+    by_task = [(tokens[0] + tokens[3]) / sum(tokens), tokens[1] / sum(tokens), tokens[2] / sum(tokens)]
+    assert by_task == [Fraction(1, 6), Fraction(2, 6), Fraction(3, 6)]
+    # Inside a task, samples by size.
+    assert given_out[0] / given_out[3] == Fraction(100, 60)
+
+
+def test_excluded_samples_leave_the_mean_tokens_of_a_source_as_they_are() -> None:
+    sources = make_sources([40, 40])
+    recipe = Recipe(seed=1, global_batch=4, policy="token_weighted", weights={"t0": 1, "t1": 1})
+
+    made = plan(sources, recipe, {"d0/t0/train": frozenset(range(39))})
+
+    assert made.shares == (Fraction(1, 2), Fraction(1, 2))
+
+
+def hierarchy() -> list[Source]:
+    """Two tasks; the first has two datasets, one of them in two splits."""
+    return [
+        Source(name=f"{dataset}/{task}/{split}", task=task, dataset=dataset, family="text", num_samples=size)
+        for dataset, task, split, size in (
+            ("coco", "caption", "train", 300),
+            ("coco", "caption", "extra", 100),
+            ("flickr", "caption", "train", 100),
+            ("coco", "vqa", "train", 1000),
+        )
+    ]
+
+
+def test_a_hierarchy_shares_among_tasks_then_datasets_then_splits() -> None:
+    def shares_by(**changes: Any) -> list[Fraction]:
+        return shares(hierarchy(), Recipe(seed=1, global_batch=4, policy="hierarchical", **changes))
+
+    assert shares_by(tasks="uniform", datasets="proportional") == [
+        Fraction(3, 10), Fraction(1, 10), Fraction(1, 10), Fraction(1, 2),
+    ]  # fmt: skip
+    assert shares_by(tasks="explicit", datasets="uniform", weights={"caption": 3, "vqa": 1}) == [
+        Fraction(9, 32), Fraction(3, 32), Fraction(3, 8), Fraction(1, 4),
+    ]  # fmt: skip
+    assert shares_by(
+        tasks="explicit",
+        datasets="explicit",
+        weights={"caption": 0, "vqa": 2, "coco/vqa": 1, "coco/caption": 0, "flickr/caption": 0},
+    ) == [0, 0, 0, 1]
+    assert shares_by(
+        tasks="proportional",
+        datasets="repeats",
+        weights={"flickr/caption": 4},
+    ) == [Fraction(3, 24), Fraction(1, 24), Fraction(4, 24), Fraction(2, 3)]
+    assert shares_by(tasks="cap", datasets="cap", cap_samples=500)[3] == Fraction(1, 2)
+
+
 def test_explicit_weights_are_read_as_written() -> None:
     made = plan(
         make_sources([10, 20, 30]),
@@ -521,15 +626,15 @@ def test_the_weight_of_a_task_is_divided_by_size() -> None:
     assert given_out == [Fraction(3, 40), Fraction(1, 10), Fraction(4, 10), Fraction(9, 40), Fraction(2, 10)]
 
 
-@pytest.mark.parametrize("mode", ["mixed", "unmixed", "stratified"])
+@pytest.mark.parametrize("mode", get_args(Mode))
 def test_weight_zero_leaves_a_source_out(mode: Any) -> None:
     weights = {"d0/t0/train": 0, "d1/t1/train": 1, "d2/t2/train": 0.5}
     made = plan(
         make_sources([10, 20, 30], 3),
-        Recipe(seed=1, global_batch=4, policy="explicit", weights=weights, mode=mode),
+        Recipe(seed=1, global_batch=6, policy="explicit", weights=weights, mode=mode),
     )
 
-    assert made.counts(600).tolist() == [0, 400, 200]
+    assert made.counts(1800).tolist() == [0, 1200, 600]
     assert set(made.slice(0, 600).source.tolist()) == {1, 2}
 
 
@@ -551,11 +656,47 @@ def test_weight_zero_leaves_a_source_out(mode: Any) -> None:
         ({"policy": "unimix"}, "unknown policy 'unimix'; did you mean 'unimax'"),
         ({"mode": "stratify"}, "unknown mode 'stratify'; did you mean 'stratified'"),
         ({"policy": "uniform", "global_batch": 0}, "global_batch is 0"),
+        ({"policy": "cap"}, "cap_samples is None, expected at least 1 sample"),
+        ({"policy": "cap", "cap_samples": 0}, "cap_samples is 0"),
+        ({"cap_samples": 5}, "'unimax' reads no cap_samples, expected 'cap'"),
+        ({"tasks": "sqrt"}, "'unimax' reads no tasks, expected 'hierarchical'"),
+        ({"policy": "hierarchical", "tasks": "sqrt"}, "a level of policy 'hierarchical' has None"),
+        ({"policy": "hierarchical", "tasks": "sqrt", "datasets": "hierarchical"}, "has 'hierarchical'"),
+        (
+            {"policy": "hierarchical", "tasks": "sqrt", "datasets": "squrt"},
+            "policy 'squrt'; did you mean 'sqrt'",
+        ),
+        (
+            {"policy": "hierarchical", "tasks": "explicit", "datasets": "uniform", "weights": {"t0": 1}},
+            "'t1' has none, expected a weight for each",
+        ),
+        (
+            {"policy": "hierarchical", "tasks": "uniform", "datasets": "explicit", "weights": {"t0": 1}},
+            "'t0' is no source and no task that needs a weight",
+        ),
+        (
+            {"policy": "hierarchical", "tasks": "uniform", "datasets": "unimax", "budget": 4},
+            "budget is 4, expected none under policy 'hierarchical'",
+        ),
+        ({"policy": "repeats", "weights": {"t0": 0, "t1": 0}}, "all are 0"),
+        ({"policy": "repeats", "weights": {"t5": 2}}, "'t5' is no source and no task"),
+        ({"loss_weights": {"text": 2.0}}, "mode 'mixed' reads no loss_weights, expected 'accumulate'"),
+        (
+            {"mode": "accumulate", "loss_weights": {"text": 0.0}},
+            "loss_weights: 'text' is 0.0, expected a number",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(PlanError, match=told):
         shares_of([5, 6], **changes)
+
+
+def test_tokens_that_are_not_known_cannot_be_weighed() -> None:
+    sources = [msgspec.structs.replace(source, num_tokens=0) for source in make_sources([5])]
+
+    with pytest.raises(PlanError, match=r"tokens of 'd0/t0/train' are not known .* use policy 'explicit'"):
+        shares(sources, Recipe(seed=1, global_batch=8, policy="token_weighted", weights={"t0": 1}))
 
 
 def test_sources_that_cannot_be_mixed_are_refused() -> None:
@@ -626,6 +767,12 @@ def test_digests_follow_every_setting() -> None:
         {"cap_epochs": 3.0},
         {"budget": 5},
         {"weights": {"a": 1.0}},
+        {"loss_weights": {"a": 1.0}},
+        {"cap_samples": 9},
+        {"tasks": "sqrt"},
+        {"datasets": "sqrt"},
+        {"schedule": (Change(step=3),)},
+        {"schedule": (Change(step=3, weights={"a": 1.0}),)},
     ]
 
     digests = {recipe_digest(msgspec.structs.replace(recipe, **other)) for other in [{}, *others]}
@@ -637,6 +784,18 @@ def test_digests_follow_every_setting() -> None:
     )
 
 
+def test_digests_of_recipes_stay_what_they_were() -> None:
+    assert recipe_digest(Recipe(seed=1, global_batch=8)) == "1e8bc8730bf0d424b7b4695d5d3fa586"
+    assert (
+        recipe_digest(
+            Recipe(
+                seed=7, global_batch=64, policy="explicit", mode="unmixed", weights={"vqa": 2, "caption": 1}
+            )
+        )
+        == "2c95b4d76a462bce6bc740df33265b25"
+    )
+
+
 def test_the_digest_of_a_plan_follows_its_sources() -> None:
     recipe = Recipe(seed=1, global_batch=8)
 
@@ -645,7 +804,7 @@ def test_the_digest_of_a_plan_follows_its_sources() -> None:
     assert len(digests) == 3
 
 
-@pytest.mark.parametrize("mode", ["mixed", "unmixed", "stratified"])
+@pytest.mark.parametrize("mode", get_args(Mode))
 def test_the_table_states_exact_shares_and_what_the_steps_take(mode: Any) -> None:
     made = plan(make_sources([10, 20, 30], 2), Recipe(seed=1, policy="sqrt", mode=mode, global_batch=6))
 
@@ -677,6 +836,157 @@ def test_the_parts_of_all_ranks_make_up_the_batch(global_batch: int, data: st.Da
 def test_ranks_that_cannot_be_served_are_refused(step: int, rank: int, world: int) -> None:
     with pytest.raises(PlanError, match=r"^slots: .*, expected "):
         slots(step, rank, world, 8)
+
+
+@st.composite
+def accumulated(draw: st.DrawFn) -> Plan:
+    """A plan in mode accumulate: up to five families of several tasks, some of which have a weight of their own."""
+    sizes = draw(st.lists(st.one_of(st.integers(1, 30), st.integers(1, 300)), min_size=1, max_size=12))
+    sources = make_sources(sizes, draw(st.integers(1, 5)))
+    groups = sorted({source.family for source in sources} | {f"{s.family}/{s.task}" for s in sources})
+    weights = draw(st.dictionaries(st.sampled_from(groups), st.floats(0.01, 10), max_size=4))
+    recipe = Recipe(
+        seed=draw(SEEDS),
+        policy="proportional",
+        mode="accumulate",
+        global_batch=draw(st.integers(10, 40)),
+        loss_weights=weights,
+    )
+    return plan(sources, recipe)
+
+
+@given(made=accumulated(), step=st.one_of(st.integers(0, 50), st.integers(0, 10**8)))
+@settings(deadline=None, max_examples=15)
+def test_accumulated_parts_cover_each_step_and_hold_their_family(made: Plan, step: int) -> None:
+    batch = made.recipe.global_batch
+
+    parts = made.parts(step)
+
+    covered = [position for part in parts for position in range(part.start, part.stop)]
+    assert covered == list(range(step * batch, (step + 1) * batch))
+    assert [part.stop - part.start for part in parts] == [p.stop - p.start for p in made.parts(0)]
+    assert {part.family for part in parts} == {source.family for source in made.sources}
+    weights = made.recipe.loss_weights
+    for part in parts:
+        drawn = made.slice(part.start, part.stop).source.tolist()
+        served = [made.sources[source] for source in drawn]
+        assert {source.family for source in served} == {part.family}
+        named = {weights.get(f"{s.family}/{s.task}", weights.get(s.family, 1.0)) for s in served}
+        assert named == {part.weight}
+
+
+@given(made=accumulated())
+@settings(deadline=None, max_examples=15)
+def test_accumulated_steps_end_within_a_sample_and_stay_within_a_batch(made: Plan) -> None:
+    batch = made.recipe.global_batch
+
+    drawn = made.slice(0, 200 * batch).source
+
+    counts = prefix_counts(drawn, len(made.sources))
+    deviations, cycles = deviations_times_cycle(made, counts, np.arange(len(drawn) + 1))
+    assert (np.abs(deviations[::batch]) < cycles).all()
+    assert (np.abs(deviations) < cycles * batch).all()
+
+
+def test_a_task_with_a_loss_weight_has_a_part_of_its_own() -> None:
+    sources = make_sources([30, 30, 40, 20], 2)  # text: t0 and t2, detection: t1 and t0
+    weights = {"text/t2": 0.5, "detection": 3.0}
+
+    made = plan(
+        sources,
+        Recipe(seed=1, policy="proportional", mode="accumulate", global_batch=12, loss_weights=weights),
+    )
+
+    assert made.parts(7) == (
+        StepPart(family="detection", start=84, stop=89, weight=3.0),
+        StepPart(family="text", start=89, stop=92, weight=1.0),
+        StepPart(family="text", start=92, stop=96, weight=0.5),
+    )
+
+
+def test_the_smallest_family_gets_a_sample_of_every_step() -> None:
+    made = plan(
+        make_sources([10_000, 90, 10], 3),
+        Recipe(seed=1, policy="proportional", mode="accumulate", global_batch=8),
+    )
+
+    assert [part.stop - part.start for part in made.parts(0)] == [1, 1, 6]
+    assert made.shares == (Fraction(6, 8), Fraction(1, 8), Fraction(1, 8))
+
+
+def test_a_step_too_small_for_its_families_is_refused_with_their_names() -> None:
+    recipe = Recipe(seed=1, policy="uniform", mode="accumulate", global_batch=2)
+
+    told = r"global_batch is 2 and mode 'accumulate' has 3 sub-batches \(detection, pose, text\)"
+    with pytest.raises(PlanError, match=told):
+        plan(make_sources([5, 5, 5], 3), recipe)
+
+
+@given(
+    portions=st.lists(st.integers(1, 1000), min_size=1, max_size=12),
+    spare=st.integers(0, 50),
+)
+def test_everyone_gets_at_least_one_and_otherwise_the_largest_remainder(
+    portions: list[int], spare: int
+) -> None:
+    total = len(portions) + spare
+    parts = [Fraction(portion, sum(portions)) for portion in portions]
+
+    given_out = apportion(parts, total).tolist()
+
+    assert sum(given_out) == total
+    assert min(given_out) >= 1
+    # Nobody above one has less than one who has a smaller part.
+    by_part = sorted(zip(parts, given_out, strict=True))
+    assert all(a[1] <= b[1] for a, b in itertools.pairwise(by_part) if a[0] < b[0])
+    if all(part * total >= 1 for part in parts):
+        assert given_out == cycle_quotas(["x"] * len(parts), parts, total).tolist()
+
+
+@pytest.mark.parametrize("global_batch", [1, 4])
+def test_a_step_of_one_family_is_one_part(global_batch: int) -> None:
+    sources = make_sources([5, 9, 7], 3)
+    made = plan(sources, Recipe(seed=2, policy="proportional", mode="unmixed", global_batch=global_batch))
+
+    for step in range(60):
+        (part,) = made.parts(step)
+        drawn = made.slice(part.start, part.stop).source.tolist()
+        assert (part.start, part.stop) == (step * global_batch, (step + 1) * global_batch)
+        assert {made.sources[source].family for source in drawn} == {part.family}
+
+
+@pytest.mark.parametrize("mode", ["mixed", "stratified"])
+def test_a_step_of_mixed_families_is_one_part_of_no_family(mode: Any) -> None:
+    made = plan(make_sources([5, 9], 2), Recipe(seed=2, policy="uniform", mode=mode, global_batch=4))
+
+    assert made.parts(3) == (StepPart(family="", start=12, stop=16, weight=1.0),)
+
+
+@given(start=st.integers(0, 10**9), length=st.integers(1, 200), world=st.integers(1, 300))
+@settings(deadline=None, max_examples=60)
+def test_the_pieces_of_all_ranks_make_up_a_part(start: int, length: int, world: int) -> None:
+    part = StepPart(family="text", start=start, stop=start + length, weight=1.0)
+
+    pieces = [part_slots(part, rank, world) for rank in range(world)]
+
+    assert list(itertools.chain(*pieces)) == list(range(start, start + length))
+    assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+
+
+@given(global_batch=st.integers(1, 64), step=st.integers(0, 10**6), data=st.data())
+@settings(deadline=None, max_examples=40)
+def test_a_step_of_one_part_is_cut_as_the_batch_is(global_batch: int, step: int, data: st.DataObject) -> None:
+    world = data.draw(st.integers(1, global_batch))
+    rank = data.draw(st.integers(0, world - 1))
+    start = step * global_batch
+    part = StepPart(family="", start=start, stop=start + global_batch, weight=1.0)
+
+    assert part_slots(part, rank, world) == slots(step, rank, world, global_batch)
+
+
+def test_a_rank_that_is_not_there_has_no_piece() -> None:
+    with pytest.raises(PlanError, match=r"rank 2 of 2, expected 0 <= rank < world"):
+        part_slots(StepPart(family="", start=0, stop=4, weight=1.0), 2, 2)
 
 
 def test_a_draw_says_what_stands_there() -> None:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from dataengine.errors import PlanError, ShardError
 from dataengine.mix import plan
+from dataengine.sample import Sample
 from dataengine.shard import shard
 from dataengine.shares import Recipe
-from dataengine.stream import State, Stream, recipe, sources
+from dataengine.state import Hole, State
+from dataengine.stream import Stream, recipe, sources
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny
@@ -100,6 +102,24 @@ def test_a_flipped_byte_is_never_served(shards: Path, part: str) -> None:
     )
 
 
+@pytest.mark.parametrize("part", ["json", "picture"])
+def test_a_sample_is_described_without_its_pictures_whatever_became_of_them(shards: Path, part: str) -> None:
+    whole = _stream(shards)
+    intact: list[Sample | Hole] = [whole.read(position)[0] for position in range(9)]
+    row = whole.index.row(whole.row(4))
+    path = shards / f"{row['shard']}.tar"
+    data = bytearray(path.read_bytes())
+    data[(row["json_offset"] if part == "json" else row["image_offsets"][0]) + 20] ^= 1
+    path.write_bytes(bytes(data))
+    stream = _stream(shards)
+    served = stream.serve(4)
+
+    described = [stream.describe(position) for position in range(9)]
+
+    assert isinstance(served, Hole)
+    assert described == (intact if part == "picture" else [*intact[:4], served, *intact[5:]])
+
+
 def test_a_cut_or_missing_tar_says_how_to_rebuild_it(shards: Path) -> None:
     stream = _stream(shards)
     path = shards / stream.entry(0)["shard"]
@@ -144,9 +164,10 @@ def test_a_chain_of_stops_with_other_ranks_and_workers_loses_nothing_and_repeats
         resumed.check(state)
         position = state.position + length
         for rank in range(world):
-            mine = list(resumed.positions(state.position, position, rank=rank, world=world))
             for worker in range(workers):
-                served += [(t, resumed.entry(t)["id"]) for t in mine[worker::workers]]
+                who = {"rank": rank, "world": world, "worker": worker, "workers": workers}
+                for _, positions in resumed.turns(state.position, position, **who):
+                    served += [(t, resumed.entry(t)["id"]) for t in positions]
 
     assert sorted(served) == [(t, straight.entry(t)["id"]) for t in range(position)]
 

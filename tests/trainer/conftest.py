@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,10 @@ import torch
 from PIL import Image
 
 from dataengine.annotation import Turn
+from dataengine.catalog import Catalog, shipped_specs
+from dataengine.convert import convert
 from dataengine.geometry import rle_of_box
+from dataengine.mix import Plan
 from dataengine.sample import (
     InstanceTargets,
     Route,
@@ -25,6 +28,8 @@ from dataengine.sample import (
     TargetInstance,
     TextTargets,
 )
+from dataengine.shard import shard
+from dataengine.state import Hole
 from trainer.config import TrainConfig
 from trainer.train import train
 
@@ -95,18 +100,47 @@ def toy_sample(number: int, task: str) -> tuple[Sample, list[bytes]]:
 
 @dataclass
 class ToyReader:
-    """Samples for ever, without repetition; `broken` positions have a picture that cannot be decoded."""
+    """`samples` in turn, or others for ever; `broken` positions have a picture that cannot be decoded."""
 
     global_batch: int = 2
     digest: str = "toy"
+    plan: Plan | None = None
     broken: frozenset[int] = frozenset()
+    samples: Sequence[tuple[Sample, list[bytes]]] = ()
     reads: list[int] = field(default_factory=list)
 
     def read(self, position: int) -> tuple[Sample, list[bytes]]:
         self.reads.append(position)
-        task = "vqa" if (position // self.global_batch) % 3 == 2 else "detection"
-        sample, pictures = toy_sample(position, task)
+        sample, pictures = self._at(position)
         return sample, [b"no picture"] if position in self.broken else pictures
+
+    def describe(self, position: int) -> Sample:
+        return self._at(position)[0]
+
+    def _at(self, position: int) -> tuple[Sample, list[bytes]]:
+        if self.samples:
+            return self.samples[position % len(self.samples)]
+        return toy_sample(position, "vqa" if (position // self.global_batch) % 3 == 2 else "detection")
+
+    def hole(self, position: int, reason: str, detail: str, *, lasts: bool) -> Hole:
+        sample, _ = self._at(position)
+        return Hole(
+            position=position,
+            reason=reason,
+            id=sample.id,
+            source="toy",
+            index=position,
+            file="toy.tar",
+            offset=0,
+            detail=detail,
+            lasts=lasts,
+        )
+
+    def remember(self, holes: Iterable[Hole]) -> None:
+        """A toy is read again each time."""
+
+    def follow(self, plan: Plan) -> None:
+        """A toy has no plan."""
 
 
 MakeReader = Callable[..., ToyReader]
@@ -153,3 +187,17 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("straight")
     train(toy_run(checkpoint_every=6), out, reader=ToyReader())
     return out
+
+
+@pytest.fixture(scope="session")
+def scene_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight samples of every task on scenes, as shards; tests only read them."""
+    folder = tmp_path_factory.mktemp("scenes")
+    text = (shipped_specs() / "datasets" / "scenes.yaml").read_text()
+    (folder / "specs" / "datasets").mkdir(parents=True)
+    (folder / "specs" / "datasets" / "scenes.yaml").write_text(text.replace(" 2000", " 8"))
+    for spec in Catalog(folder / "specs").find("scenes"):
+        for split in (name for name in spec.splits if name.startswith("train")):
+            convert(spec, split, folder / "source", folder / "manifests")
+    shard([folder / "manifests"], folder / "shards")
+    return folder / "shards"

@@ -16,8 +16,9 @@ from dataengine.annotation import Turn
 from dataengine.errors import ModelError
 from dataengine.sample import Region, Sample
 from dataengine.tokens import region_text
+from trainer.batch import IGNORED, counts
 from trainer.collate import collate
-from trainer.encode import IGNORED, Encoded, EncodeSettings, encode
+from trainer.encode import Encoded, EncodeSettings, encode
 from trainer.model.config import tiny
 from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import train_tokenizer
@@ -122,6 +123,54 @@ def test_regions_count_on_through_the_tiles_of_the_batch(make_encoded: Any) -> N
     assert batch.region_tile_R.tolist() == [sum(first[:2]) - 1] * 2 + [sum(first) - 1]
     assert batch.regions_RSS.shape == (3, 112, 112) and batch.regions_RSS.dtype == torch.bool
     assert batch.tiles_per_image == tuple(sample.tiles_per_image for sample in samples)
+
+
+def test_packed_samples_lie_one_after_another_and_count_from_zero(make_encoded: Any) -> None:
+    samples = [make_encoded(n, "vqa", regions=n) for n in range(3)]
+    lengths = [len(sample.input_ids_L) for sample in samples]
+
+    batch = collate(samples, TOKENIZER.pad_token_id, rows=[2, 1])
+
+    assert batch.packed is not None
+    assert batch.input_ids_BL.shape == (2, lengths[0] + lengths[1])
+    expected = torch.cat([sample.input_ids_L for sample in samples[:2]])
+    assert torch.equal(batch.input_ids_BL[0], expected)
+    assert batch.packed.sample_BL[0].tolist() == [0] * lengths[0] + [1] * lengths[1]
+    assert batch.packed.sample_BL[1].tolist() == [2] * lengths[2] + [-1] * (sum(lengths[:2]) - lengths[2])
+    assert batch.packed.position_BL[0].tolist() == [*range(lengths[0]), *range(lengths[1])]
+    assert torch.equal(batch.attention_mask_BL, batch.packed.sample_BL >= 0)
+    assert batch.sample_ids == tuple(sample.id for sample in samples)
+
+
+def test_the_first_token_of_a_packed_sample_is_foretold_by_nothing(make_encoded: Any) -> None:
+    samples = [dataclasses.replace(one, labels_L=one.input_ids_L) for one in (make_encoded(0, "vqa"),) * 2]
+
+    batch = collate(samples, TOKENIZER.pad_token_id, rows=[2])
+
+    length = len(samples[0].input_ids_L)
+    assert batch.labels_BL[0, [0, length]].tolist() == [IGNORED, IGNORED]
+    assert counts(batch)[0] == 2 * (length - 1) == counts(collate(samples, TOKENIZER.pad_token_id))[0]
+
+
+def test_samples_of_a_decoder_are_not_packed(make_encoded: Any) -> None:
+    with pytest.raises(
+        ModelError, match="toy/train/0#detection: samples of family 'detection' cannot be packed"
+    ):
+        collate([make_encoded(0), make_encoded(1)], 0, rows=[2])
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [("<im_patch>", "toy/train/1#vqa: text has"), ("<region>", "batch has 1 region masks, its text has")],
+)
+def test_errors_name_the_sample_in_a_packed_row(make_encoded: Any, token: str, words: str) -> None:
+    samples = [make_encoded(0, "vqa"), make_encoded(1, "vqa", regions=1)]
+    ids = samples[1].input_ids_L.clone()
+    ids[ids == TOKENIZER.get_vocab()[token]] = TOKENIZER.get_vocab()["f"]
+    batch = collate([samples[0], dataclasses.replace(samples[1], input_ids_L=ids)], 0, rows=[2])
+
+    with pytest.raises(ModelError, match=words):
+        VisionLLM(tiny(TOKENIZER.get_vocab()))(batch)
 
 
 def test_the_model_takes_what_collation_gives(make_encoded: Any) -> None:

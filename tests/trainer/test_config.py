@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dataengine.errors import ModelError, SpecError
+from dataengine.errors import ModelError, PlanError, SpecError
 from trainer.config import (
     STAGES,
     encode_settings,
@@ -60,16 +60,38 @@ def test_a_file_becomes_a_run(tmp_path: Path) -> None:
         ("num_workers: -1", "num_workers is -1, expected 0 or more"),
         ("threads: -1", "threads is -1, expected 0 or more"),
         ("model: huge", "model is 'huge', expected 'tiny' or a mapping"),
+        ("pack: {max_token: 3}", "unknown key 'max_token'; did you mean 'max_tokens'?"),
+        ("pack: {max_tiles: 0}", "pack.max_tiles is 0, expected at least 1"),
+        (
+            "pack: {max_tokens: 2000}",
+            "pack.max_tokens is 2000, expected at least max_length 2048: a sample must fit",
+        ),
+        ("micro_batch: {max_rows: 0}", "micro_batch.max_rows is 0, expected at least 1"),
+        ("micro_batch: {max_tokens: 2000}", "micro_batch.max_tokens is 2000, expected at least 2048"),
+        (
+            "pack: {max_tokens: 4096}\nmicro_batch: {max_tokens: 4000}",
+            "micro_batch.max_tokens is 4000, expected at least 4096, as long as a sequence may be",
+        ),
+        ("micro_batch: {multiple_of: 4}", "micro_batch.multiple_of is 4, expected at most global_batch 2"),
         ("mixture: {seed: 3}", "mixture.seed stands apart from seed"),
-        ("mixture: {mode: mixed}", "mixture.mode is 'mixed', expected 'unmixed'"),
+        ("mixture: {mode: mixed}", "mixture.mode is 'mixed', expected 'unmixed' .* or 'accumulate'"),
+        ("adapt: {function: 'a:b', delay: 1}", "takes effect 1 steps later and 4 steps are read ahead"),
+        ("adapt: {function: 'a:b'}\nmixture: {schedule: [{step: 4}]}", "both change the mixture"),
         ("mixture: {polity: sqrt}", "unknown key 'polity'; did you mean 'policy'?"),
+        ("render: never", r"run\.yaml:4: render: invalid enum value 'never'"),
+        (
+            "render: each_epoch\nrender_options: {max_clases: 3}",
+            "unknown key 'max_clases'; did you mean 'max_",
+        ),
+        ("render: each_epoch\nrender_options: {all_ratio: 2}", "all_ratio: 2.0, expected 0 to 1"),
+        ("render_options: {max_classes: 3}", "render is 'stored', expected 'each_epoch'"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(f"shards: out\nsteps: 3\nglobal_batch: 2\n{text}\n")
 
-    with pytest.raises(SpecError, match=words):
+    with pytest.raises((SpecError, PlanError), match=words):
         load_config(path)
 
 
@@ -95,6 +117,13 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None
 )
 def test_a_stage_trains_the_parts_of_the_paper(stage: str, expected: dict[str, float]) -> None:
     assert learning_rates(make(stage=stage), dict.fromkeys(PARTS)) == expected
+
+
+def test_a_step_holds_one_family_or_a_part_of_each() -> None:
+    parts = make(mixture={"mode": "accumulate", "loss_weights": {"detection": 2.0}})
+
+    assert recipe_of(make()).mode == "unmixed"
+    assert (recipe_of(parts).mode, recipe_of(parts).loss_weights) == ("accumulate", {"detection": 2.0})
 
 
 def test_only_the_joint_stage_trains_the_image_encoder() -> None:

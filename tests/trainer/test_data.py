@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from dataengine import stream
 from dataengine.errors import ShardError
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample
-from trainer.batch import Batch
+from dataengine.shares import Recipe
 from trainer.config import TrainConfig, encode_settings, model_config
-from trainer.data import StepData, batches
+from trainer.data import StepData, batches, open_shards
 from trainer.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(
@@ -36,8 +40,8 @@ def read(make_run: Callable[..., TrainConfig]) -> Callable[..., list[StepData]]:
     return steps
 
 
-def same(one: Batch | None, other: Batch | None) -> bool:
-    assert one is not None and other is not None
+def same(a: StepData, b: StepData) -> bool:
+    (one,), (other,) = a.batches, b.batches
     pairs = [
         (getattr(one, name), getattr(other, name))
         for name in ("input_ids_BL", "labels_BL", "tiles_T3SS", "images_B3HW", "pixel_mask_BHW", "groups_G2")
@@ -56,7 +60,7 @@ def test_threads_change_no_batch_and_no_order(
     threaded = read(make_reader(), num_workers=num_workers, prefetch=prefetch)
 
     assert [step.step for step in threaded] == [0, 1, 2, 3]
-    assert all(same(a.batch, b.batch) for a, b in zip(alone, threaded, strict=True))
+    assert all(same(a, b) for a, b in zip(alone, threaded, strict=True))
 
 
 def test_starting_late_gives_the_same_steps(read: Any, make_reader: MakeReader) -> None:
@@ -64,13 +68,13 @@ def test_starting_late_gives_the_same_steps(read: Any, make_reader: MakeReader) 
 
     late = read(make_reader(), first=2)
 
-    assert all(same(a.batch, b.batch) for a, b in zip(whole[2:], late, strict=True))
+    assert all(same(a, b) for a, b in zip(whole[2:], late, strict=True))
 
 
 def test_augmentation_follows_the_seed(read: Any, make_reader: MakeReader) -> None:
     one, other = read(make_reader(), last=2), read(make_reader(), last=2, seed=4)
 
-    assert not all(same(a.batch, b.batch) for a, b in zip(one, other, strict=True))
+    assert not all(same(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
@@ -82,7 +86,7 @@ def test_ranks_share_each_step_without_overlap(read: Any, make_reader: MakeReade
     ]
 
     for step, parts in zip(whole, zip(*ranks, strict=True), strict=True):
-        assert [id for part in parts for id in part.batch.sample_ids] == list(step.batch.sample_ids)
+        assert [id for part in parts for id in part.sample_ids] == list(step.sample_ids)
         assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
 
 
@@ -90,11 +94,53 @@ def test_bad_samples_are_listed_with_their_reason(read: Any, make_reader: MakeRe
     steps = read(make_reader(broken=frozenset({1, 2, 3})), last=2, num_workers=2)
 
     assert steps[0].skipped == (("toy/train/1#detection", "image.corrupt"),)
-    assert steps[0].batch is not None and steps[0].batch.sample_ids == ("toy/train/0#detection",)
-    assert steps[1].batch is None and len(steps[1].skipped) == 2
+    assert steps[0].sample_ids == ("toy/train/0#detection",)
+    assert not steps[1].batches and len(steps[1].skipped) == 2
 
 
-def test_damage_to_the_shards_is_no_skip(read: Any) -> None:
+def _words(steps: list[StepData]) -> list[list[int]]:
+    return [batch.input_ids_BL.tolist() for step in steps for batch in step.batches]
+
+
+def test_words_anew_come_in_the_same_order_on_any_number_of_threads_and_after_any_start(
+    read: Any, tiny_shards: Path
+) -> None:
+    recipe = stream.recipe(seed=3, global_batch=3, mode="unmixed", policy="proportional")
+    stored = read(open_shards(tiny_shards, recipe), last=9, batch=3)
+    reader = open_shards(tiny_shards, recipe, RenderOptions())
+
+    anew = read(reader, last=9, batch=3)
+    in_threads = read(reader, last=9, batch=3, num_workers=3)
+    late = read(open_shards(tiny_shards, recipe, RenderOptions()), first=5, last=9, batch=3)
+
+    ids = [[step.sample_ids for step in steps] for steps in (stored, anew)]
+    assert ids[0] == ids[1] and len(ids[0]) == 9
+    # Nine samples, three a step: the first pass ends with the third step.
+    assert _words(anew)[:3] == _words(stored)[:3]
+    assert all(a != b for a, b in zip(_words(anew)[3:], _words(stored)[3:], strict=True))
+    assert all(same(a.batches[0], b.batches[0]) for a, b in zip(anew, in_threads, strict=True))
+    assert all(same(a.batches[0], b.batches[0]) for a, b in zip(anew[5:], late, strict=True))
+
+
+def test_damaged_shards_cost_their_samples_and_no_other(read: Any, tiny_shards: Path, tmp_path: Path) -> None:
+    recipe = Recipe(seed=3, global_batch=3, policy="proportional", mode="unmixed")
+    whole = read(open_shards(tiny_shards, recipe), batch=3, last=3)
+    folder = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    (folder / "tiny-detection-train-000001.tar").unlink()
+
+    steps = read(open_shards(folder, recipe), batch=3, last=3, num_workers=2)
+
+    holes = [hole for step in steps for hole in step.holes]
+    assert sorted((hole.id, hole.reason) for hole in holes) == [
+        ("tiny/train/3#detection", "shard.unreadable"),
+        ("tiny/train/4#detection", "shard.unreadable"),
+    ]
+    for step, intact in zip(steps, whole, strict=True):
+        lost = {hole.id for hole in step.holes}
+        assert [i for i in intact.sample_ids if i not in lost] == list(step.sample_ids)
+
+
+def test_shards_that_cannot_be_opened_end_the_run(read: Any) -> None:
     class Damaged:
         digest = "toy"
 
@@ -108,7 +154,7 @@ def test_damage_to_the_shards_is_no_skip(read: Any) -> None:
 def test_reading_ahead_is_bounded(make_run: Any, make_reader: MakeReader) -> None:
     reader, config = make_reader(), make_run()
     settings = encode_settings(config, model_config(config, TOKENIZER.get_vocab()))
-    stream = batches(
+    ahead = batches(
         reader,
         TOKENIZER,
         settings,
@@ -120,10 +166,10 @@ def test_reading_ahead_is_bounded(make_run: Any, make_reader: MakeReader) -> Non
         prefetch=3,
     )
 
-    next(stream)
+    next(ahead)
     time.sleep(0.3)
 
     # The step that was handed out, and three that stand ready.
     assert max(reader.reads) <= 7
-    stream.close()
+    ahead.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("data")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import random
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from dataengine import tokens
 from dataengine.annotation import Turn
 from dataengine.errors import ModelError, Skip
 from dataengine.geometry import rle_from_mask
+from dataengine.images import reduction
 from dataengine.sample import (
     ImageTargets,
     InstanceTargets,
@@ -32,7 +35,18 @@ from dataengine.sample import (
     TextTargets,
     check,
 )
-from trainer.encode import IGNORED, EncodeSettings, encode, family_of, render, without_classes
+from trainer.batch import IGNORED
+from trainer.encode import (
+    EncodeSettings,
+    encode,
+    encode_files,
+    family_of,
+    measure,
+    needed,
+    render,
+    without_classes,
+)
+from trainer.tiling import choose_grid
 from trainer.tokenizer import train_tokenizer
 from trainer.views import Pixels
 
@@ -575,3 +589,65 @@ def test_augmentation_is_a_function_of_its_generator() -> None:
     assert drawn == [width_and_x(seed) for seed in range(30)]
     assert {width for width, _ in drawn} == {48, 72, 96}
     assert len({x for _, x in drawn}) == 2
+
+
+def photograph(width: int, height: int) -> bytes:
+    """A JPEG of soft shapes."""
+    coarse = np.random.default_rng(3).integers(0, 256, (height // 24 + 2, width // 24 + 2, 3), np.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(sink, "JPEG", quality=92)
+    return sink.getvalue()
+
+
+def test_a_large_photograph_is_decoded_smaller_and_its_views_stay_what_they_are() -> None:
+    large = SampleImage(path="a.jpg", width=640, height=480, format="jpeg")
+    box = (100.0, 50.0, 300.0, 400.0)
+    inside = np.zeros((480, 640), np.uint8)
+    inside[50:400, 100:300] = 1
+    targets = InstanceTargets(instances=(thing("cat", box, mask=rle_from_mask(inside)),))
+    sample = detection(["cat", "dog"], [], images=(large,), targets=targets)
+    files = [photograph(640, 480)]
+
+    whole, smaller = (
+        encode_files(sample, files, TOKENIZER, replaced(reduce_from=limit, flip_ratio=1.0), random.Random(1))
+        for limit in (None, 640 * 480)
+    )
+
+    measured = measure(sample, TOKENIZER, replaced(reduce_from=640 * 480), None)
+    assert needed(measured, 0, replaced(reduce_from=640 * 480)) == (64, 85)
+    assert needed(measured, 0, replaced(reduce_from=640 * 480 + 1)) is None
+    assert whole.tiles_per_image == smaller.tiles_per_image
+    assert (whole.image_3HW is not None) and (smaller.image_3HW is not None)
+    for one, other in ((whole.tiles_T3SS, smaller.tiles_T3SS), (whole.image_3HW, smaller.image_3HW)):
+        assert one.shape == other.shape and not torch.equal(one, other)
+        assert float((one - other).abs().mean()) < 0.06
+    assert torch.equal(whole.targets.masks_nHW, smaller.targets.masks_nHW)
+    assert torch.equal(whole.targets.boxes_n4, smaller.targets.boxes_n4)
+    assert whole.original_size == smaller.original_size == (480, 640)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 12))
+def test_a_reduced_picture_is_tiled_like_the_whole(eighths: int, high: int, max_tiles: int) -> None:
+    width, height, side = 8 * eighths, 8 * high, 14
+    image = SampleImage(path="a.jpg", width=width, height=height, format="jpeg")
+    options = replaced(reduce_from=1, max_tiles=max_tiles)
+    sample = make_sample("<image>\nWhat?", "This.", images=(image,))
+
+    at_least = needed(measure(sample, TOKENIZER, options, None), 0, options)
+
+    by = reduction(height, width, at_least)
+    assert choose_grid(width // by, height // by, side, max_tiles) == choose_grid(
+        width, height, side, max_tiles
+    )
+
+
+@pytest.mark.parametrize("size", [(15, 10), (10, 7), (31, 20)])
+def test_a_picture_of_another_size_is_refused_unless_it_is_an_even_part(size: tuple[int, int]) -> None:
+    sample = make_sample("<image>\nWhat?", "This.")
+    found = [np.zeros((size[1], size[0], 3), np.uint8)]
+
+    if size == (15, 10):
+        assert encode(sample, found, TOKENIZER, SETTINGS, None).tiles_per_image == (3,)
+        return
+    with pytest.raises(ModelError, match=rf"images\[0\] is {size[0]} x {size[1]}, expected 30 x 20"):
+        encode(sample, found, TOKENIZER, SETTINGS, None)

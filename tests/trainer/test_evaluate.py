@@ -125,16 +125,13 @@ def test_a_blind_batch_keeps_all_but_the_targets(
 
 @pytest.mark.slow
 def test_training_on_a_few_pictures_is_measured_as_success(
-    make_run: Callable[..., TrainConfig], make_sample: MakeSample, tmp_path: Path
+    make_run: Callable[..., TrainConfig],
+    make_sample: MakeSample,
+    make_reader: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
     samples = [make_sample(n, task) for n in (1, 3) for task in ("detection", "vqa")]
     asked = [samples[0], samples[2], samples[1], samples[3]]
-
-    class Few:
-        digest = "few"
-
-        def read(self, position: int) -> tuple[Sample, list[bytes]]:
-            return asked[position % 4]
 
     config = make_run(steps=150, flip_ratio=0.0)
 
@@ -142,7 +139,7 @@ def test_training_on_a_few_pictures_is_measured_as_success(
     after: list[dict[str, Any]] = []
     for steps, results in ((1, before), (150, after)):
         out = tmp_path / str(steps)
-        train(msgspec.structs.replace(config, steps=steps), out, reader=Few())
+        train(msgspec.structs.replace(config, steps=steps), out, reader=make_reader(samples=asked))
         model, tokenizer, saved = load_model(out)
         results.append(evaluate(model, tokenizer, encode_settings(saved, model.config), samples, out))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +14,7 @@ from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.demo.prepare import prepare
 from dataengine.run import Step, task_losses
-from dataengine.sample import InstanceTargets, Sample
+from dataengine.sample import InstanceTargets
 from dataengine.shard import shard
 from trainer.checkpoint import load_model
 from trainer.config import encode_settings, make_config, model_config
@@ -119,7 +121,7 @@ def test_boxes_in_scenes_that_were_held_out_are_found(proof: Proof) -> None:
     assert after["box_ap"] > 5 * before["box_ap"]
 
 
-def test_photographs_are_learnt_by_heart(tmp_path: Path) -> None:
+def test_photographs_are_learnt_by_heart(tmp_path: Path, make_reader: Callable[..., Any]) -> None:
     prepare(tmp_path / "demo")
     (spec,) = Catalog().find("demo_coco/detection")
     convert(spec, "train", tmp_path / "demo", tmp_path / "manifests")
@@ -129,15 +131,9 @@ def test_photographs_are_learnt_by_heart(tmp_path: Path) -> None:
         if isinstance(sample.targets, InstanceTargets) and len(sample.targets.instances) <= 6
     ][:4]
 
-    class Few:
-        digest = "few"
-
-        def read(self, position: int) -> tuple[Sample, list[bytes]]:
-            return few[position % len(few)]
-
     config = make_config({"shards": "none", "steps": 120, "global_batch": 4, "seed": 1, "lr": 2e-3})
 
-    train(config, tmp_path / "run", reader=Few())
+    train(config, tmp_path / "run", reader=make_reader(samples=few))
 
     model, tokenizer, saved = load_model(tmp_path / "run")
     found = evaluate(model, tokenizer, encode_settings(saved, model.config), few, tmp_path / "run")

@@ -7,22 +7,27 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec  # type: ignore[import-untyped]
 import msgspec
 import pytest
 import torch
 
 from dataengine import images
+from dataengine.adapt import Adapt
 from dataengine.cli.trace import steps_of
-from dataengine.errors import ModelError
+from dataengine.errors import BudgetBroken, ModelError
+from dataengine.store import StoreSettings, locate
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
-from trainer.config import TrainConfig, encode_settings
+from trainer.config import MicroBatches, Packing, TrainConfig, encode_settings
+from trainer.data import PartData
 from trainer.encode import encode
-from trainer.train import METRICS, SERVED, train, update
+from trainer.evaluate import evaluate_run
+from trainer.train import METRICS, MIXTURE, SERVED, train, update
 
 MakeRun = Callable[..., TrainConfig]
 MakeReader = Callable[..., Any]
@@ -80,6 +85,70 @@ def test_a_killed_run_goes_on_bit_for_bit(
     ]
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"pack": Packing(max_tokens=2048), "micro_batch": MicroBatches(max_rows=1, multiple_of=2)},
+        {"micro_batch": MicroBatches(max_rows=3)},
+    ],
+    ids=["packed", "cut"],
+)
+def test_a_killed_run_in_micro_batches_goes_on_bit_for_bit(
+    layout: dict[str, Any], tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    config = make_run(steps=4, global_batch=5, checkpoint_every=2, **layout)
+    broken = {"global_batch": 5, "broken": frozenset({7, 13, 18})}
+    train(config, tmp_path / "straight", reader=make_reader(**broken))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "killed", reader=make_reader(**broken), progress=killer(3))
+
+    changed = msgspec.structs.replace(config, num_workers=3, prefetch=2)
+    train(changed, tmp_path / "killed", reader=make_reader(**broken))
+
+    assert exact(tmp_path / "killed") == exact(tmp_path / "straight")
+    one, other = (
+        torch.load(tmp_path / run / "checkpoints/step-00000004/weights.pt") for run in ("straight", "killed")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert max(line["micro_batches"] for line in lines(tmp_path / "killed")) > 1
+
+
+def test_the_same_run_packed_learns_the_same(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    config = make_run(steps=3, global_batch=4)
+    packed = msgspec.structs.replace(config, pack=Packing())
+
+    train(config, tmp_path / "padded", reader=make_reader(global_batch=4))
+    train(packed, tmp_path / "packed", reader=make_reader(global_batch=4))
+
+    padded_lines, packed_lines = lines(tmp_path / "padded"), lines(tmp_path / "packed")
+    # Two steps of detection, which are not packed, then one of text.
+    assert [line["loss"] for line in packed_lines[:2]] == [line["loss"] for line in padded_lines[:2]]
+    assert packed_lines[2]["loss"] == pytest.approx(padded_lines[2]["loss"], rel=1e-5)
+    assert packed_lines[2]["tasks"] == pytest.approx(padded_lines[2]["tasks"], rel=1e-5)
+    assert [line["sequences"] for line in padded_lines] == [4, 4, 4]
+    assert [line["sequences"] for line in packed_lines] == [4, 4, 1]
+    assert packed_lines[2]["padding"] == 0.0
+    assert packed_lines[2]["fill"] == pytest.approx(packed_lines[2]["tokens"] / 2048)
+
+
+def test_a_step_of_several_families_adds_up_their_weighted_losses(
+    scene_shards: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    mixture = {"policy": "uniform", "mode": "accumulate", "loss_weights": {"text": 0.5}}
+    config = make_run(
+        shards=str(scene_shards), steps=2, global_batch=16, mixture=mixture, decoder_short=(), flip_ratio=0.0
+    )
+
+    train(config, tmp_path, reader=None)
+
+    for line in lines(tmp_path):
+        assert set(line["family"].split("+")) == {"detection", "text"}
+        assert line["loss"] == pytest.approx(sum(line["terms"].values()), rel=1e-4)
+        assert line["micro_batches"] >= 3 and len(line["ids"]) == 16
+
+
 def test_sigterm_saves_and_the_run_goes_on(
     straight: Path, tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
 ) -> None:
@@ -126,9 +195,37 @@ def test_a_bad_sample_is_left_out_counted_and_not_replaced(
         ["toy/train/2#detection", "toy/train/3#detection"],
         [],
     ]
-    assert served[0]["skipped"] == {"toy/train/1#detection": "image.corrupt"}
+    assert served[0]["skipped"] == [["toy/train/1#detection", "image.corrupt"]]
     assert metrics[2]["loss"] is None and metrics[2]["skipped"] == {"image.corrupt": 2}
     assert sorted(reader.reads) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_proved_bad_is_in_the_checkpoint_and_known_to_the_reader_afterwards(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    train(make_run(steps=2), tmp_path, reader=make_reader(broken=frozenset({1})))
+    known: list[Any] = []
+    resumed = make_reader()
+    resumed.remember = known.extend
+
+    train(make_run(steps=2), tmp_path, reader=resumed)
+
+    assert [(hole.position, hole.id, hole.reason) for hole in known] == [
+        (1, "toy/train/1#detection", "image.corrupt")
+    ]
+
+
+def test_a_run_ends_where_more_is_bad_than_its_budget(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    reader = make_reader(broken=frozenset({3}))
+
+    with pytest.raises(
+        BudgetBroken, match=r"toy\.tar: 1 bad samples \(image\.corrupt 1\) in 4 positions, .* at most 0"
+    ):
+        train(make_run(max_bad_ratio=0.0), tmp_path, reader=reader)
+
+    assert [line["step"] for line in lines(tmp_path, SERVED)] == [1]
 
 
 def test_a_loss_that_is_not_finite_changes_no_weight(
@@ -136,8 +233,8 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
 ) -> None:
     whole = collate.collate
 
-    def poisoned(samples: Any, pad_id: int) -> Any:
-        batch = whole(samples, pad_id)
+    def poisoned(samples: Any, pad_id: int, rows: Any = None) -> Any:
+        batch = whole(samples, pad_id, rows)
         if batch.sample_ids[0] == "toy/train/2#detection":
             batch.tiles_T3SS.fill_(float("nan"))
         return batch
@@ -171,9 +268,9 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(
     before = {name: value.clone() for name, value in model.state_dict().items()}
     overflow = model.language.embeddings.weight.register_hook(lambda gradient: gradient / 0)
 
-    output, grad_norm = update(make_run(), model, optimizer, batch, step=0)
+    output, grad_norm = update(make_run(), model, optimizer, [PartData(batches=(batch,))], step=0)
     overflow.remove()
-    _, healthy_norm = update(make_run(), model, optimizer, batch, step=0)
+    _, healthy_norm = update(make_run(), model, optimizer, [PartData(batches=(batch,))], step=0)
 
     assert torch.isfinite(output.loss) and not math.isfinite(grad_norm) and math.isfinite(healthy_norm)
     moved = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
@@ -190,6 +287,8 @@ def test_a_run_that_is_not_the_same_is_refused(
         train(config, straight, reader=make_reader(digest="other"))
     with pytest.raises(ModelError, match=r"flip_ratio was 0\.5 and is now 0\.1"):
         train(msgspec.structs.replace(config, flip_ratio=0.1), straight, reader=make_reader())
+    with pytest.raises(ModelError, match="render was 'stored' and is now 'each_epoch'"):
+        train(msgspec.structs.replace(config, render="each_epoch"), straight, reader=make_reader())
 
 
 def test_a_stage_trains_its_parts_and_nothing_else(
@@ -236,6 +335,110 @@ def test_a_run_reads_real_shards(tiny: Any, tmp_path: Path, make_run: MakeRun) -
     # Six samples, three steps of two: one pass, each once.
     assert len(set(served)) == len(served) == 6
     assert {line["family"] for line in lines(tmp_path / "run")} == {"detection"}
+
+
+def losses_as_weights(
+    step: int, losses: Mapping[str, float], weights: Mapping[str, float]
+) -> Mapping[str, float]:
+    """Weigh each task by its loss, or as before where it had none."""
+    return {task: losses.get(task, weight) for task, weight in weights.items()}
+
+
+@pytest.fixture
+def two_tasks(tiny: Any, tmp_path: Path) -> Path:
+    """Shards of a task that needs a decoder and one that does not."""
+    from dataengine.shard import shard
+
+    tiny.spec.write_text(
+        tiny.spec.read_text().replace("detection: {}", "detection: {}\n  region_recognition: {}")
+    )
+    shard([tiny.convert(task=task)[0] for task in ("detection", "region_recognition")], tmp_path / "two")
+    return tmp_path / "two"
+
+
+def test_a_mixture_that_changes_on_the_way_goes_on_and_is_replayed(
+    two_tasks: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    adapt = Adapt(function=f"{__name__}:losses_as_weights", every=2, delay=2)
+    config = make_run(
+        shards=str(two_tasks),
+        steps=9,
+        mixture={"policy": "uniform"},
+        adapt=adapt,
+        prefetch=2,
+        checkpoint_every=5,
+    )
+
+    whole = train(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "killed", progress=killer(8))
+    train(msgspec.structs.replace(config, num_workers=2), tmp_path / "killed")
+    replayed = msgspec.structs.replace(config, adapt=Adapt(replay=str(tmp_path / "whole" / MIXTURE)))
+    train(replayed, tmp_path / "replayed")
+
+    decided = lines(tmp_path / "whole", MIXTURE)
+    assert whole.step == 9
+    assert [(line["step"], line["start"]) for line in decided] == [(2, 4), (4, 6), (6, 8), (8, 10)]
+    assert {*decided[0]["weights"]} == {"detection", "region_recognition"}
+    for run in ("killed", "replayed"):
+        assert exact(tmp_path / run) == exact(tmp_path / "whole")
+        assert (tmp_path / run / MIXTURE).read_bytes() == (tmp_path / "whole" / MIXTURE).read_bytes()
+    # The losses did change what was served.
+    train(msgspec.structs.replace(config, adapt=None), tmp_path / "steady")
+    families = [[line["family"] for line in lines(tmp_path / run)] for run in ("whole", "steady")]
+    assert families[0][:4] == families[1][:4] and families[0] != families[1]
+
+
+def test_a_changed_index_is_told_source_by_source(
+    two_tasks: Path, tiny: Any, tmp_path: Path, make_run: MakeRun
+) -> None:
+    from dataengine.shard import shard
+
+    config = make_run(shards=str(two_tasks), steps=1, mixture={"policy": "uniform"})
+    train(config, tmp_path / "run")
+    tiny.repeat(7)
+    shard([tiny.convert(task="detection")[0]], tmp_path / "other")
+
+    told = r"\(tiny/detection/train had 6 samples and has 7, tiny/region_recognition/train is gone\), expected the same"
+    with pytest.raises(ModelError, match=told):
+        train(msgspec.structs.replace(config, shards=str(tmp_path / "other")), tmp_path / "run")
+
+
+def test_samples_without_a_mixture_cannot_be_adapted(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    adapt = Adapt(function=f"{__name__}:losses_as_weights")
+
+    with pytest.raises(ModelError, match="adapt: the samples have no mixture, expected shards"):
+        train(make_run(adapt=adapt), tmp_path, reader=make_reader())
+
+
+def test_a_run_and_its_measures_are_the_same_from_a_url(
+    tiny_shards: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tiny_shards), "/set", recursive=True)
+    cache = StoreSettings(cache_dir=str(tmp_path / "cache"), cache_bytes=10**7)
+    found = []
+    for name, shards in (("local", str(tiny_shards)), ("remote", "memory://set"), ("cached", "memory://set")):
+        config = make_run(
+            shards=shards,
+            store=cache if name == "cached" else StoreSettings(),
+            steps=2,
+            mixture={"policy": "proportional"},
+            num_workers=2,
+        )
+        train(config, tmp_path / name)
+        measures = evaluate_run(tmp_path / name, locate(shards), tmp_path / name)
+        found.append(([line["loss"] for line in lines(tmp_path / name)], measures))
+    memory.rm("/set", recursive=True)
+
+    assert found[0] == found[1] == found[2]
+    told: list[Any] = [lines(tmp_path / name)[-1].get("store") for name in ("local", "remote", "cached")]
+    assert told[0] is None
+    # Index and shards.json are two requests each: how much, and what.
+    assert (told[1]["requests"], told[1]["fetched"], told[1]["troubles"]) == (8, 0, {})
+    assert told[2]["fetched"] == len(list((tmp_path / "cache").glob("*.tar"))) > 0
 
 
 def test_a_gpu_that_is_not_there_is_one_line(

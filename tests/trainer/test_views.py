@@ -112,7 +112,7 @@ def test_the_decoder_picture_keeps_its_ratio(width: int, height: int, expected: 
 
 
 def test_the_decoder_picture_has_the_statistics_of_imagenet() -> None:
-    picture = views.decoder_view(np.zeros((30, 40, 3), np.uint8), 60, 100)
+    picture = views.decoder_view(np.zeros((30, 40, 3), np.uint8), views.decoder_size(40, 30, 60, 100))
 
     assert picture.shape == (3, 60, 80)
     expected = -torch.tensor(views.IMAGENET_MEAN) / torch.tensor(views.IMAGENET_STD)
@@ -216,7 +216,8 @@ def test_both_views_of_a_mirrored_sample_are_mirrored() -> None:
     _, (picture,) = views.flip(make_sample(), [image])
 
     tiles, mirrored_tiles = views.tile_view(image, 28, 1), views.tile_view(picture, 28, 1)
-    decoder, mirrored_decoder = views.decoder_view(image, 32, 64), views.decoder_view(picture, 32, 64)
+    size = views.decoder_size(image.shape[1], image.shape[0], 32, 64)
+    decoder, mirrored_decoder = views.decoder_view(image, size), views.decoder_view(picture, size)
     assert torch.allclose(mirrored_tiles, tiles.flip(-1), atol=0.02)
     assert torch.allclose(mirrored_decoder, decoder.flip(-1), atol=0.02)
     assert not torch.allclose(mirrored_tiles, tiles, atol=0.5)

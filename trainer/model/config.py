@@ -96,6 +96,8 @@ class LanguageConfig:
 
     `look_back` gives heads of random weights a start: head k of the first layer attends about
     `look_back[k]` tokens back. `gradient_checkpointing` recomputes activations in the backward pass.
+    `attention` is transformers' `attn_implementation` (sdpa, flash_attention_2, ...); without it, transformers
+    chooses.
     """
 
     vocab_size: int
@@ -107,6 +109,7 @@ class LanguageConfig:
     max_length: int = 4096
     look_back: tuple[int, ...] = ()
     gradient_checkpointing: bool = False
+    attention: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

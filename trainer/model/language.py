@@ -1,6 +1,6 @@
 """The language model: embeddings in, last hidden states and the text loss out.
 
-Shape suffixes: B samples, L text positions, C width, V vocabulary.
+Shape suffixes: B sequences, L text positions, C width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from dataengine.errors import ModelError
+from trainer.batch import IGNORED, Packed
 from trainer.losses import TextLoss, text_loss
 from trainer.model.config import LanguageConfig
 
@@ -53,19 +54,51 @@ class LanguageModel(nn.Module):
         return self.model.get_output_embeddings()
 
     def forward(
-        self, embeds_BLC: torch.Tensor, attention_mask_BL: torch.Tensor, labels_BL: torch.Tensor
+        self,
+        embeds_BLC: torch.Tensor,
+        attention_mask_BL: torch.Tensor,
+        labels_BL: torch.Tensor,
+        packed: Packed | None = None,
+        count: torch.Tensor | None = None,
     ) -> LanguageOutput:
-        """Run causal attention over right-padded embeddings; a label is predicted from the position before."""
-        hidden_BLC = self.model.base_model(
-            inputs_embeds=embeds_BLC, attention_mask=attention_mask_BL, use_cache=False
-        ).last_hidden_state
+        """Run causal attention over right-padded embeddings; a label is predicted from the position before.
+
+        Where samples are packed, each sees itself alone, and its positions count from 0. The text loss is divided by
+        `count`, or without it by the number of labels (see `losses.text_loss`).
+        """
+        if packed is None:
+            hidden_BLC = self._run(inputs_embeds=embeds_BLC, attention_mask=attention_mask_BL)
+        else:
+            hidden_BLC = self._run_packed(embeds_BLC, packed.position_BL)
         # Most positions carry no label (pictures, questions, queries): the vocabulary is only scored where
         # one does.
         next_BL = labels_BL[:, 1:]
-        scored = next_BL != -100
+        scored = next_BL != IGNORED
         logits = self.head(hidden_BLC[:, :-1][scored])
-        sample = torch.arange(labels_BL.shape[0], device=labels_BL.device)[:, None].expand_as(next_BL)[scored]
-        return LanguageOutput(hidden_BLC, text_loss(logits, next_BL[scored], sample, labels_BL.shape[0]))
+        row = torch.arange(labels_BL.shape[0], device=labels_BL.device)[:, None].expand_as(next_BL)
+        sample = row if packed is None else packed.sample_BL[:, 1:]
+        num_samples = labels_BL.shape[0] if packed is None else packed.num_samples
+        return LanguageOutput(
+            hidden_BLC, text_loss(logits, next_BL[scored], sample[scored], num_samples, count)
+        )
+
+    @property
+    def _wants_one_row(self) -> bool:
+        """Flash attention takes lengths instead of a mask, and those of one row alone."""
+        return "flash" in (self.model.config._attn_implementation or "")
+
+    def _run_packed(self, embeds_BLC: torch.Tensor, position_BL: torch.Tensor) -> torch.Tensor:
+        # transformers sees a sample begin where positions start again, and keeps the samples apart in whatever
+        # attention the model has.
+        if self._wants_one_row:
+            hidden_1LC = self._run(
+                inputs_embeds=embeds_BLC.flatten(0, 1)[None], position_ids=position_BL.view(1, -1)
+            )
+            return hidden_1LC.view_as(embeds_BLC)
+        return self._run(inputs_embeds=embeds_BLC, position_ids=position_BL)
+
+    def _run(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return self.model.base_model(use_cache=False, **inputs).last_hidden_state
 
 
 def resize_vocabulary(model: PreTrainedModel, vocab_size: int) -> None:
@@ -99,11 +132,12 @@ def _build(config: LanguageConfig) -> PreTrainedModel:
                 bos_token_id=None,
                 eos_token_id=None,
                 pad_token_id=None,
+                attn_implementation=config.attention,
             )
         )
         _look_back(model, config.look_back)
         return model
-    model = AutoModelForCausalLM.from_pretrained(config.pretrained)
+    model = AutoModelForCausalLM.from_pretrained(config.pretrained, attn_implementation=config.attention)
     resize_vocabulary(model, config.vocab_size)
     return model
 

@@ -59,12 +59,13 @@ class RegionEncoder(nn.Module):
         region_tile_R: torch.Tensor,
         names: Sequence[str],
         generator: torch.Generator | None,
+        noise_RP: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return one vector per region, [R, C].
 
         `region_tile_R` says on which tile each binary mask lies; `names` name the sample of each region for
-        errors. Points are drawn with `generator`; None draws the same ones each time (evaluation). Raises
-        ModelError if a mask marks no pixel.
+        errors. Points are drawn by `noise_RP` where it is given, else with `generator`; None draws the same ones each
+        time (evaluation). Raises ModelError if a mask marks no pixel.
         """
         empty = ~(regions_RSS > 0).flatten(1).any(1)
         if empty.any():
@@ -75,7 +76,7 @@ class RegionEncoder(nn.Module):
             )
         mask_R1SS = regions_RSS[:, None].to(tiles_T3SS.dtype)
         map_RDhw = self.stem(torch.cat([tiles_T3SS[region_tile_R], mask_R1SS], dim=1))
-        grid_Rn2, valid_Rn = sample_foreground(regions_RSS, self.config.max_points, generator)
+        grid_Rn2, valid_Rn = sample_foreground(regions_RSS, self.config.max_points, generator, noise_RP)
         weight_Rn = (valid_Rn / valid_Rn.sum(1, keepdim=True)).to(map_RDhw.dtype)
         side = math.isqrt(levels_TPD[0].shape[1])
         grid_Rn12 = grid_Rn2[:, :, None].to(map_RDhw.dtype)
@@ -90,25 +91,32 @@ class RegionEncoder(nn.Module):
 
 
 def sample_foreground(
-    regions_RSS: torch.Tensor, max_points: int, generator: torch.Generator | None
+    regions_RSS: torch.Tensor,
+    max_points: int,
+    generator: torch.Generator | None,
+    noise_RP: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw up to `max_points` foreground pixels of each mask, without replacement; all of them where there
     are fewer.
 
     Returns their centres as grid_sample coordinates in [-1, 1], [R, n, 2], and which of the n are real, [R,
-    n]. Without a generator the draw depends on the mask alone, not on its place in the batch.
+    n]. Those with the largest noise are drawn (see `region_noise`). Without noise or a generator the draw depends
+    on the mask alone, not on its place in the batch.
     """
     num_regions, height, width = regions_RSS.shape
     foreground = regions_RSS.flatten(1) > 0
-    if generator is None:
-        fixed = torch.Generator().manual_seed(0)
-        order = torch.rand((1, height * width), generator=fixed).to(regions_RSS.device)
-    else:
-        order = torch.rand((num_regions, height * width), generator=generator, device=generator.device)
-        order = order.to(regions_RSS.device)
-    score = torch.where(foreground, order, -1.0)
+    if noise_RP is None and generator is None:
+        noise_RP = torch.rand((1, height * width), generator=torch.Generator().manual_seed(0))
+    elif noise_RP is None:
+        noise_RP = region_noise(num_regions, height * width, generator)
+    score = torch.where(foreground, noise_RP.to(regions_RSS.device), -1.0)
     limit = min(max_points, int(foreground.sum(1).max()))
     top, index = score.topk(limit, dim=1)
     x = (index % width + 0.5) / width
     y = (torch.div(index, width, rounding_mode="floor") + 0.5) / height
     return torch.stack([x, y], dim=-1) * 2 - 1, top >= 0
+
+
+def region_noise(num_regions: int, num_pixels: int, generator: torch.Generator) -> torch.Tensor:
+    """Return the chance by which points are drawn, [R, P]; its first rows are the same however many there are."""
+    return torch.rand((num_regions, num_pixels), generator=generator, device=generator.device)

@@ -1,13 +1,13 @@
 """Super-link queries: learned vectors after a routing token, whose last hidden states condition a decoder
 (section 3.2).
 
-Shape suffixes: B samples, L text positions, G groups (one per routing token), N queries per group, C width of
+Shape suffixes: B sequences, L text positions, G groups (one per routing token), N queries per group, C width of
 the language model, D width of a decoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -50,21 +50,21 @@ class SuperLink(nn.Module):
         embeds_BLC = embeds_BLC.clone()
         for family in sorted(set(owners)):
             chosen = torch.tensor([owner == family for owner in owners], device=groups_G2.device)
-            sample_G1, positions_GN = query_positions(groups_G2[chosen], self.num_queries[family])
-            embeds_BLC[sample_G1, positions_GN] = self.table(family).to(embeds_BLC.dtype)
+            row_G1, positions_GN = query_positions(groups_G2[chosen], self.num_queries[family])
+            embeds_BLC[row_G1, positions_GN] = self.table(family).to(embeds_BLC.dtype)
         return embeds_BLC
 
 
 def query_positions(groups_G2: torch.Tensor, num_queries: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (sample [G, 1], positions [G, N]) of the N positions that follow each routing token."""
+    """Return (row [G, 1], positions [G, N]) of the N positions that follow each routing token."""
     offsets_N = torch.arange(1, num_queries + 1, device=groups_G2.device)
     return groups_G2[:, :1], groups_G2[:, 1:] + offsets_N
 
 
 def gather_queries(hidden_BLC: torch.Tensor, groups_G2: torch.Tensor, num_queries: int) -> torch.Tensor:
     """Return the hidden states at the query positions, [G, N, C]."""
-    sample_G1, positions_GN = query_positions(groups_G2, num_queries)
-    return hidden_BLC[sample_G1, positions_GN]
+    row_G1, positions_GN = query_positions(groups_G2, num_queries)
+    return hidden_BLC[row_G1, positions_GN]
 
 
 def check_placeholders(
@@ -72,22 +72,22 @@ def check_placeholders(
     groups_G2: torch.Tensor,
     num_queries: list[int],
     placeholders: tuple[int, ...],
-    sample_ids: tuple[str, ...],
+    names: Sequence[str],
 ) -> None:
-    """Raise ModelError if a routing token is not followed by exactly its N placeholders.
+    """Raise ModelError, naming the group's sample, if a routing token is not followed by exactly its N placeholders.
 
     Up to eight queries are written `[EMB][EMB2]...`, more (generation) as `[EMB]` repeated; both are
     accepted.
     """
     ids = input_ids_BL.tolist()
     allowed = set(placeholders)
-    for (sample, position), count in zip(groups_G2.tolist(), num_queries, strict=True):
+    for (row, position), count, name in zip(groups_G2.tolist(), num_queries, names, strict=True):
         found = 0
-        while position + 1 + found < len(ids[sample]) and ids[sample][position + 1 + found] in allowed:
+        while position + 1 + found < len(ids[row]) and ids[row][position + 1 + found] in allowed:
             found += 1
         if found != count:
             raise ModelError(
-                f"{sample_ids[sample]}: {found} query placeholders follow the routing token at position {position}, "
+                f"{name}: {found} query placeholders follow the routing token at position {position}, "
                 f"expected {count}; encode the text with the model's number of queries"
             )
 

@@ -1,6 +1,6 @@
 """The whole model: pictures, regions and text in; text loss and decoder losses out.
 
-Shape suffixes: B samples, L text positions, C width of the language model, T tiles, K tokens of a tile, R
+Shape suffixes: B sequences, L text positions, C width of the language model, T tiles, K tokens of a tile, R
 regions, G groups, N super-link queries of a group.
 """
 
@@ -31,8 +31,8 @@ class Output:
     """`loss` carries the gradient; it is the sum of `losses`: "text" and `<family>/<term>`. All but `loss` is
     for the log.
 
-    `detail` holds `<family>/<term>_<layer>`; `text_loss_B` the mean text loss of each sample over its
-    `text_tokens_B`.
+    `detail` holds `<family>/<term>_<layer>`; `text_loss_B` the mean text loss of each sample (of several in a
+    sequence, where they are packed) over its `text_tokens_B`.
     """
 
     loss: torch.Tensor
@@ -161,8 +161,10 @@ class VisionLLM(nn.Module):
         return self.decoders[batch.family]
 
     def _language(self, batch: Batch, generator: torch.Generator | None) -> LanguageOutput:
-        embeds_BLC = self._embed(batch, generator)
-        return self.language(embeds_BLC, batch.attention_mask_BL, batch.labels_BL)
+        count = None if batch.whole is None else batch.whole.counts_3[0]
+        return self.language(
+            self._embed(batch, generator), batch.attention_mask_BL, batch.labels_BL, batch.packed, count
+        )
 
     def _embed(self, batch: Batch, generator: torch.Generator | None) -> torch.Tensor:
         """Return the text's embeddings with pictures, regions and queries in their places."""
@@ -175,21 +177,22 @@ class VisionLLM(nn.Module):
             features = self.vision(batch.tiles_T3SS)
             embeds_BLC = _place(embeds_BLC, is_patch_BL, features.tokens_TKC)
             if batch.regions_RSS.shape[0]:
-                rows = is_region_BL.nonzero()[:, 0].tolist()
+                owners = batch.sample_at(*is_region_BL.nonzero(as_tuple=True)).tolist()
                 regions_RC = self.region(
                     batch.tiles_T3SS,
                     features.levels_TPD,
                     batch.regions_RSS,
                     batch.region_tile_R,
-                    [batch.sample_ids[row] for row in rows],
+                    [batch.sample_ids[sample] for sample in owners],
                     generator,
+                    None if batch.whole is None else batch.whole.region_noise_RP,
                 )
                 embeds_BLC = _place(embeds_BLC, is_region_BL, regions_RC)
         return self.superlink.insert(embeds_BLC, batch.groups_G2, self._owners(batch))
 
     def _check_pictures(self, batch: Batch, is_patch_BL: torch.Tensor, is_region_BL: torch.Tensor) -> None:
         per_tile = self.config.vision.tokens_per_tile
-        num_patches_B = is_patch_BL.sum(1).tolist()
+        num_patches_B, num_regions_B = (_by_sample(batch, where) for where in (is_patch_BL, is_region_BL))
         for sample_id, tiles, count in zip(
             batch.sample_ids, batch.tiles_per_image, num_patches_B, strict=True
         ):
@@ -205,7 +208,7 @@ class VisionLLM(nn.Module):
                 f"{num_tiles}; collate the tiles of every picture"
             )
         if int(is_region_BL.sum()) != batch.regions_RSS.shape[0]:
-            counts = dict(zip(batch.sample_ids, is_region_BL.sum(1).tolist(), strict=True))
+            counts = dict(zip(batch.sample_ids, num_regions_B, strict=True))
             raise ModelError(
                 f"{batch.sample_ids[0]}: batch has {batch.regions_RSS.shape[0]} region masks, its text has {counts!r} "
                 "<region>; collate one mask for each"
@@ -215,19 +218,18 @@ class VisionLLM(nn.Module):
         """Return the family whose queries follow each group's routing token, after checking the
         placeholders.
         """
-        sample_G, position_G = batch.groups_G2.unbind(1)
-        token_ids = batch.input_ids_BL[sample_G, position_G].tolist()
-        for row, token_id in zip(sample_G.tolist(), token_ids, strict=True):
+        row_G, position_G = batch.groups_G2.unbind(1)
+        names = [batch.sample_ids[sample] for sample in batch.sample_at(row_G, position_G).tolist()]
+        token_ids = batch.input_ids_BL[row_G, position_G].tolist()
+        for name, token_id in zip(names, token_ids, strict=True):
             if token_id not in self.owner_of_id:
                 raise ModelError(
-                    f"{batch.sample_ids[row]}: a group points to token id {token_id!r}, expected a routing "
+                    f"{name}: a group points to token id {token_id!r}, expected a routing "
                     "token that a decoder reads; check groups_G2"
                 )
         owners = [self.owner_of_id[token_id] for token_id in token_ids]
         counts = [self.superlink.num_queries[owner] for owner in owners]
-        check_placeholders(
-            batch.input_ids_BL, batch.groups_G2, counts, self.config.token_ids.emb, batch.sample_ids
-        )
+        check_placeholders(batch.input_ids_BL, batch.groups_G2, counts, self.config.token_ids.emb, names)
         return owners
 
 
@@ -242,6 +244,12 @@ def _token_owners(config: ModelConfig, decoders: list[Decoder]) -> dict[int, str
                 )
             owners.setdefault(config.token_ids.routing[token], decoder.family)
     return owners
+
+
+def _by_sample(batch: Batch, where_BL: torch.Tensor) -> list[int]:
+    """Return how many of the marked positions each sample has."""
+    samples = batch.sample_at(*where_BL.nonzero(as_tuple=True))
+    return torch.bincount(samples, minlength=len(batch.sample_ids)).tolist()
 
 
 def _place(embeds_BLC: torch.Tensor, where_BL: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -56,6 +56,12 @@ def build() -> Callable[..., Rendering]:
     return run
 
 
+@pytest.fixture(scope="session")
+def make_sample() -> Callable[[Annotation, Task, Rendering], Sample]:
+    """Make the sample of what a builder returns."""
+    return _sample
+
+
 def _sample(annotation: Annotation, task: Task, rendering: Rendering) -> Sample:
     return Sample(
         id=f"test/train/{annotation.key}#{task.spec.id}",

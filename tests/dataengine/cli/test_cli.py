@@ -315,6 +315,58 @@ def test_stream_gives_each_position_once_over_all_ranks(
     assert sorted(lines, key=lambda line: int(line["t"])) == [stream.entry(t) for t in range(7, 27)]
 
 
+def test_a_simulation_proves_the_plan_for_every_rank_before_and_after_a_stop(
+    call: Call, tiny_shards: Path
+) -> None:
+    asked = ["stream", tiny_shards, "--simulate", "--global-batch", 8, "--steps", 10, "--world", 8,
+             "--workers", 2, "--stop-at", 28, "--then-world", 3]  # fmt: skip
+
+    code, out, _ = call(*asked, "--json")
+    table = call(*asked)
+
+    found = json.loads(out)
+    assert (code, table[0]) == (0, 0)
+    assert found["findings"] == [] and found["positions"] == 80
+    assert [(run["start"], run["stop"], run["world"], run["workers"]) for run in found["runs"]] == [
+        (0, 28, 8, 2), (28, 80, 3, 2),
+    ]  # fmt: skip
+    assert [sum(row["positions"] for row in ranks) for ranks in found["ranks"]] == [28, 52]
+    assert f"80 positions, each served once, each the sample of plan {found['plan']}" in table[1]
+
+
+def test_a_simulated_stop_lies_inside_the_run(call: Call, tiny_shards: Path) -> None:
+    code, _, err = call(
+        "stream", tiny_shards, "--simulate", "--global-batch", 2, "--steps", 3, "--stop-at", 7
+    )
+
+    assert code == 2
+    assert err.startswith("error: --stop-at: position 7, expected 0 to 6")
+
+
+def test_stream_shows_the_words_of_each_pass(call: Call, tiny_shards: Path) -> None:
+    policy = ["--policy", "proportional", "--seed", 3, "--global-batch", 6]
+
+    code, out, _ = call("stream", tiny_shards, *policy, "--count", 27, "--render", "--json")
+
+    lines = [json.loads(line) for line in out.splitlines()]
+    said: dict[str, list[str]] = {}
+    for line in lines:
+        said.setdefault(line["id"], []).append(json.dumps(line["conversation"]))
+    assert code == 0
+    assert [line["epoch"] for line in lines] == [0] * 9 + [1] * 9 + [2] * 9
+    assert (
+        {len(several) for several in said.values()} == {len({*several}) for several in said.values()} == {3}
+    )
+    assert all(line["prompt"]["bank"] == "detection" and line["routes"] for line in lines)
+
+
+def test_words_are_shown_as_json_alone(call: Call, tiny_shards: Path) -> None:
+    code, _, err = call("stream", tiny_shards, "--render")
+
+    assert code == 2
+    assert "--render shows whole conversations, expected --json with it" in err
+
+
 def test_stream_into_a_pipe_that_closes_is_no_traceback(tiny_shards: Path) -> None:
     command = f"{sys.executable} -m dataengine stream {tiny_shards} --count 20000 --json | head -n 1"
 

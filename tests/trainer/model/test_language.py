@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dataengine.errors import ModelError
+from trainer.batch import Packed
 from trainer.model.config import LanguageConfig
 from trainer.model.language import LanguageModel, resize_vocabulary
 
@@ -39,6 +40,38 @@ def test_text_loss_is_that_of_the_packaged_model() -> None:
     expected = language.model(input_ids=ids, attention_mask=attention, labels=labels).loss
     torch.testing.assert_close(output.text.loss, expected)
     assert output.text.num_tokens_B.tolist() == [7, 4]
+
+
+@pytest.fixture
+def packed() -> tuple[torch.Tensor, Packed]:
+    """Two rows: samples of 5 and 7 tokens, and one of 8 with padding behind."""
+    ids = torch.randint(0, 40, (2, 12), generator=torch.Generator().manual_seed(4))
+    sample_BL = torch.tensor([[0] * 5 + [1] * 7, [2] * 8 + [-1] * 4])
+    position_BL = torch.tensor([[*range(5), *range(7)], [*range(8), *[0] * 4]])
+    return ids, Packed(sample_BL=sample_BL, position_BL=position_BL, num_samples=3)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("one_row", [False, True])
+def test_packed_samples_are_what_they_are_alone(
+    packed: tuple[torch.Tensor, Packed], attention: str, one_row: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    language = build(replace(SMALL, attention=attention))
+    # Flash attention needs a GPU; that all samples may lie in one row is shown with others.
+    monkeypatch.setattr(LanguageModel, "_wants_one_row", property(lambda self: one_row))
+    ids, layout = packed
+    mask, labels = layout.sample_BL >= 0, ids.masked_fill(layout.position_BL == 0, -100)
+
+    together = language(language.embeddings(ids), mask, labels, layout)
+
+    for number in range(3):
+        alone_ids = ids[layout.sample_BL == number][None]
+        alone = language(
+            language.embeddings(alone_ids), torch.ones_like(alone_ids, dtype=torch.bool), alone_ids
+        )
+        torch.testing.assert_close(together.hidden_BLC[layout.sample_BL == number], alone.hidden_BLC[0])
+        torch.testing.assert_close(together.text.sample_loss_B[number], alone.text.sample_loss_B[0])
+    assert together.text.num_tokens_B.tolist() == [4, 6, 7]
 
 
 def test_hidden_states_are_taken_after_the_final_norm() -> None:

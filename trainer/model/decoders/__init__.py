@@ -47,7 +47,8 @@ class Decoder(Protocol):
 
     def __call__(self, hidden_GNC: torch.Tensor, batch: Batch, generator: torch.Generator) -> DecoderLosses:
         """Return the losses of a batch; `hidden_GNC` are the last hidden states at the query positions of
-        each group.
+        each group. Where `batch.whole` is given, sums are divided by its counts, not by those of the batch, so that
+        the micro-batches of a step add up to one.
         """
 
     def predict(self, hidden_GNC: torch.Tensor, batch: Batch, **settings: Any) -> list[Any]:

@@ -99,7 +99,15 @@ class DetectionDecoder(nn.Module):
         )
         output = self.transformer(images_B3HW, pixel_mask_BHW, vectors_BMD, group_mask_BM, denoising)
         return objective(
-            output, denoising, targets, batch.targets, group_mask_BM, self.mask_head, self.config, generator
+            output,
+            denoising,
+            targets,
+            batch.targets,
+            group_mask_BM,
+            self.mask_head,
+            self.config,
+            generator,
+            None if batch.whole is None else batch.whole.counts_3[1:],
         )
 
     @torch.no_grad()

@@ -48,10 +48,12 @@ def objective(
     mask_head: MaskHead,
     config: DetectionConfig,
     generator: torch.Generator,
+    counts_2: torch.Tensor | None = None,
 ) -> DecoderLosses:
     """Return classification, L1, GIoU, mask cross entropy and dice, weighted.
 
-    They are divided by the number of boxes, those of masks by the number of masks (see `losses.mean_count`).
+    They are divided by the number of boxes, those of masks by the number of masks: `counts_2`, or without it those of
+    the batch (see `losses.mean_count`).
     """
     weights = config.weights
     feature_BDhw = mask_head.features(output)
@@ -59,9 +61,9 @@ def objective(
     sets = [_object_sets(output, padded, targets, mask_head, feature_BDhw, masks, config, generator)]
     if denoising is not None:
         sets.append(_denoising_sets(output, denoising))
-    num_boxes, num_masks = losses.mean_count(
-        torch.stack([padded.valid_Bn.sum(), masks.has_mask_Bn.sum()])
-    ).unbind(0)
+    if counts_2 is None:
+        counts_2 = losses.mean_count(torch.stack([padded.valid_Bn.sum(), masks.has_mask_Bn.sum()]))
+    num_boxes, num_masks = counts_2.unbind(0)
     values: dict[str, dict[str, torch.Tensor]] = {}
     for some in sets:
         cls_X = class_losses(
