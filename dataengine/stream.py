@@ -49,7 +49,7 @@ def sources(index: Index, use: str = "train") -> list[Source]:
 
 
 class _Block:
-    """The rows and passes of consecutive positions, and where their bytes lie, which is looked up when one is read."""
+    """The rows and passes of consecutive positions, and where their bytes lie: looked up when one is read."""
 
     def __init__(self, index: Index, rows: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64]) -> None:
         self.rows: list[int] = rows.tolist()
@@ -124,7 +124,7 @@ class Stream:
         name = (plan.digest, position // BLOCK)
         found = self._blocks.get(name)
         if found is None:
-            found = _Block(self.index, *self._block_rows(plan, position // BLOCK))
+            found = self._drawn(plan, position // BLOCK)
             with self._lock:
                 # A few blocks suffice: positions are asked for nearly in order, by some threads at once.
                 while len(self._blocks) >= MAX_BLOCKS:
@@ -132,9 +132,9 @@ class Stream:
                 self._blocks[name] = found
         return found
 
-    def _block_rows(self, plan: Plan, block: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _drawn(self, plan: Plan, block: int) -> _Block:
         draws = plan.slice(block * BLOCK, (block + 1) * BLOCK)
-        return self._rows[self._firsts[draws.source] + draws.index], draws.epoch
+        return _Block(self.index, self._rows[self._firsts[draws.source] + draws.index], draws.epoch)
 
     def entry(self, position: int) -> dict[str, Any]:
         """Return what stands at a position and where its JSON begins, without reading a shard."""

@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from dataengine import images
 from dataengine.errors import PlanError, Quarantine, Skip
 from dataengine.images import Pixels
-from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.shares import Recipe
 from dataengine.state import Hole, State, check_budget, merge, union

@@ -348,13 +348,13 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     dataset = make(last_step=None)
     stream = dataset.stream()
     blocks = list[int]()
-    real = stream._block_rows
+    real = stream._drawn
 
     def counted(plan: Plan, block: int) -> Any:
         blocks.append(block)
         return real(plan, block)
 
-    monkeypatch.setattr(stream, "_block_rows", counted)
+    monkeypatch.setattr(stream, "_drawn", counted)
     loader = StreamLoader(dataset)
     loader.load_state_dict({**loader.state_dict(), "position": 10**9 // BATCH * BATCH})
 
