@@ -92,7 +92,8 @@ class StreamDataset(IterableDataset):
 
     A DataLoader with `batch_size=None` and any number of workers gives them in order. Each process opens the shards
     for itself when it begins to read: the dataset is small to pickle and holds nothing that a fork could share. Within
-    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance.
+    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance. `render` words
+    samples anew in each pass over their source.
     """
 
     def __init__(

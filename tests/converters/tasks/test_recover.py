@@ -134,8 +134,7 @@ def test_keypoints_keep_their_names_when_other_classes_are_asked_for(
 def test_keypoints_of_an_unknown_label_space_get_another_template_alone(
     make_task: MakeTask, make_sample: MakeSample
 ) -> None:
-    states: dict[str, State] = dict.fromkeys(NAMES, "nothing")
-    states |= {"bee": "object", "cow": "object"}
+    states: dict[str, State] = {name: "object" if name in ("bee", "cow") else "nothing" for name in NAMES}
     annotation = scene(states, True, set())
     task = make_task("keypoints", labels=SPACE)
     rendering = load_builder("keypoints", "").build(annotation, annotation, task, random.Random(1))
