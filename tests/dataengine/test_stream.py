@@ -62,7 +62,7 @@ def test_the_stream_is_the_plan(shards: Path) -> None:
         draw = made[t]
         name = made.sources[draw.source].name
         row = int(stream.index.rows_by_source[name][draw.index])
-        assert stream.row(t) == row
+        assert (stream.row(t), stream.epoch(t)) == (row, draw.epoch)
         assert stream.entry(t) == {
             "t": t,
             "id": stream.index.row(row)["id"],

@@ -118,8 +118,8 @@ def test_words_anew_come_in_the_same_order_on_any_number_of_threads_and_after_an
     # Nine samples, three a step: the first pass ends with the third step.
     assert _words(anew)[:3] == _words(stored)[:3]
     assert all(a != b for a, b in zip(_words(anew)[3:], _words(stored)[3:], strict=True))
-    assert all(same(a.batches[0], b.batches[0]) for a, b in zip(anew, in_threads, strict=True))
-    assert all(same(a.batches[0], b.batches[0]) for a, b in zip(anew[5:], late, strict=True))
+    assert all(same(a, b) for a, b in zip(anew, in_threads, strict=True))
+    assert all(same(a, b) for a, b in zip(anew[5:], late, strict=True))
 
 
 def test_damaged_shards_cost_their_samples_and_no_other(read: Any, tiny_shards: Path, tmp_path: Path) -> None:

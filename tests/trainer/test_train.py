@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec  # type: ignore[import-untyped]
 import msgspec
 import pytest
 import torch
@@ -21,11 +22,13 @@ from dataengine.cli.trace import steps_of
 from dataengine.errors import BudgetBroken, ModelError
 from dataengine.index import Index
 from dataengine.served import account, run_plan
+from dataengine.store import StoreSettings, locate
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
 from trainer.config import MicroBatches, Packing, TrainConfig, encode_settings
 from trainer.data import PartData
 from trainer.encode import encode
+from trainer.evaluate import evaluate_run
 from trainer.train import METRICS, MIXTURE, SERVED, train, update
 
 MakeRun = Callable[..., TrainConfig]
@@ -135,17 +138,26 @@ def test_the_same_run_packed_learns_the_same(
 def test_a_step_of_several_families_adds_up_their_weighted_losses(
     scene_shards: Path, tmp_path: Path, make_run: MakeRun
 ) -> None:
-    mixture = {"policy": "uniform", "mode": "accumulate", "loss_weights": {"text": 0.5}}
+    families = ("detection", "editing", "generation", "pose", "text")
     config = make_run(
-        shards=str(scene_shards), steps=2, global_batch=16, mixture=mixture, decoder_short=(), flip_ratio=0.0
+        shards=str(scene_shards),
+        steps=1,
+        global_batch=16,
+        mixture={"policy": "uniform", "mode": "accumulate"},
+        decoder_short=(),
+        flip_ratio=0.0,
     )
+    halved = {**config.mixture, "loss_weights": dict.fromkeys(families, 0.5)}
 
-    train(config, tmp_path, reader=None)
+    train(config, tmp_path / "whole", reader=None)
+    train(msgspec.structs.replace(config, mixture=halved), tmp_path / "halved", reader=None)
 
-    for line in lines(tmp_path):
-        assert set(line["family"].split("+")) == {"detection", "text"}
-        assert line["loss"] == pytest.approx(sum(line["terms"].values()), rel=1e-4)
-        assert line["micro_batches"] >= 3 and len(line["ids"]) == 16
+    (line,), (half,) = lines(tmp_path / "whole"), lines(tmp_path / "halved")
+    assert set(line["family"].split("+")) == {"detection", "text"}  # the others have no decoder yet
+    assert line["loss"] == pytest.approx(sum(line["terms"].values()), rel=1e-4)
+    assert line["micro_batches"] == 5 and len(line["ids"]) == 16
+    assert half["ids"] == line["ids"]
+    assert half["loss"] == pytest.approx(line["loss"] / 2, rel=1e-5)
 
 
 def test_sigterm_saves_and_the_run_goes_on(
@@ -428,6 +440,34 @@ def test_samples_without_a_mixture_cannot_be_adapted(
 
     with pytest.raises(ModelError, match="adapt: the samples have no mixture, expected shards"):
         train(make_run(adapt=adapt), tmp_path, reader=make_reader())
+
+
+def test_a_run_and_its_measures_are_the_same_from_a_url(
+    tiny_shards: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tiny_shards), "/set", recursive=True)
+    cache = StoreSettings(cache_dir=str(tmp_path / "cache"), cache_bytes=10**7)
+    found = []
+    for name, shards in (("local", str(tiny_shards)), ("remote", "memory://set"), ("cached", "memory://set")):
+        config = make_run(
+            shards=shards,
+            store=cache if name == "cached" else StoreSettings(),
+            steps=2,
+            mixture={"policy": "proportional"},
+            num_workers=2,
+        )
+        train(config, tmp_path / name)
+        measures = evaluate_run(tmp_path / name, locate(shards), tmp_path / name)
+        found.append(([line["loss"] for line in lines(tmp_path / name)], measures))
+    memory.rm("/set", recursive=True)
+
+    assert found[0] == found[1] == found[2]
+    told: list[Any] = [lines(tmp_path / name)[-1].get("store") for name in ("local", "remote", "cached")]
+    assert told[0] is None
+    # Index and shards.json are two requests each: how much, and what.
+    assert (told[1]["requests"], told[1]["fetched"], told[1]["troubles"]) == (8, 0, {})
+    assert told[2]["fetched"] == len(list((tmp_path / "cache").glob("*.tar"))) > 0
 
 
 def test_a_gpu_that_is_not_there_is_one_line(
