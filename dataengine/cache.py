@@ -52,6 +52,8 @@ class Cache:
         self.files = {shard.name: shard for shard in shards}
         self.directory = directory
         self.most_bytes = most_bytes
+        # Made once: a path costs as much as reading a small sample.
+        self._copies = {name: str(self._path(shard)) for name, shard in self.files.items()}
         self._refused: dict[str, ShardError] = {}
         largest = max(self.files.values(), key=lambda file: file.size, default=None)
         if largest is not None and largest.size > most_bytes:
@@ -66,9 +68,10 @@ class Cache:
         file = self.files[name]
         try:
             descriptor = self._open(file)
-            self.store.count(hits=descriptor is not None)
             if descriptor is None:
                 descriptor = self._fetch(file)
+            else:
+                self.store.count("hits")
         except OSError as error:
             raise unwritable(self.directory, error) from error
         try:
@@ -98,7 +101,7 @@ class Cache:
     def _open(self, file: Whole) -> int | None:
         """Return the descriptor of a shard that is there, locked against being thrown away; None where it is not."""
         try:
-            descriptor = os.open(self._path(file), os.O_RDONLY)
+            descriptor = os.open(self._copies[file.name], os.O_RDONLY)
         except FileNotFoundError:
             return None
         fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -138,7 +141,7 @@ class Cache:
             part.unlink(missing_ok=True)
             os.close(descriptor)
             raise
-        self.store.count(fetched=1)
+        self.store.count("fetched")
         return descriptor
 
     @contextmanager
@@ -179,7 +182,7 @@ class Cache:
         for entry in whole if room >= 0 else ():
             if used > room and _remove(entry.path):
                 used -= entry.size
-                self.store.count(evicted=1)
+                self.store.count("evicted")
         return used <= room
 
     def _entries(self) -> list[_Entry]:

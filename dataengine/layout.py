@@ -14,19 +14,21 @@ from dataengine import manifest as manifests
 from dataengine import marks, schema
 from dataengine.index import VERSION
 from dataengine.manifest import Manifest
+from dataengine.resize import Pictures, encoder
 from dataengine.sample import Sample
 
 Layout = Literal["by_task", "mixed"]
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A run of rows of one manifest."""
+    """A run of rows of one manifest; `pictures` says how large the pictures may be, where the spec does."""
 
     directory: str
     fingerprint: str
     source: str
     start: int
     stop: int
+    pictures: Pictures | None = None
 
 
 class ShardPlan(msgspec.Struct, frozen=True):
@@ -36,11 +38,18 @@ class ShardPlan(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
     turns: bytes | None
 
+    @property
+    def encoder(self) -> str:
+        """What makes the tar's pictures anew: empty where all keep their bytes."""
+        return encoder() if any(part.pictures is not None for part in self.parts) else ""
+
     def digest(self) -> str:
         """Return a digest of all that decides the tar's bytes, free of where the manifests lie."""
         content = [(part.fingerprint, part.source, part.start, part.stop) for part in self.parts]
         made_by = (VERSION, schema.digest(Sample), marks.VERSION, self.name, content)
         data = msgspec.json.encode(made_by) + (self.turns or b"")
+        if self.encoder:
+            data += msgspec.json.encode((self.encoder, [part.pictures for part in self.parts]))
         return xxhash.xxh3_128_hexdigest(data)
 
 
@@ -75,7 +84,15 @@ def _by_task(path: Path, manifest: Manifest, samples_per_shard: int) -> list[Sha
 
 
 def _part(path: Path, manifest: Manifest, start: int, stop: int) -> Part:
-    return Part(str(path.absolute()), manifest.fingerprint, manifest.name, start, stop)
+    pictures = _pictures(manifest)
+    return Part(str(path.absolute()), manifest.fingerprint, manifest.name, start, stop, pictures)
+
+
+def _pictures(manifest: Manifest) -> Pictures | None:
+    """Return how large the pictures of a split may be, as its spec says."""
+    dataset = manifest.spec["dataset"]
+    declared = dataset["tasks"][manifest.task].get("pictures") or dataset.get("pictures")
+    return msgspec.convert(declared, Pictures) if declared else None
 
 
 def _mixed(sources: Sequence[tuple[Path, Manifest]], samples_per_shard: int, first: int) -> list[ShardPlan]:

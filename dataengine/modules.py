@@ -57,7 +57,11 @@ class Writer(Protocol):
 
 
 class Builder(Protocol):
-    """A module that words one family of tasks."""
+    """A module that words one family of tasks.
+
+    It may have `recover(annotation, sample, task, unsure)`, which returns the annotation and unit from which `build`
+    chooses anew what a sample asks for, or None (`dataengine.render`); `annotation` is what the sample says.
+    """
 
     VERSION: str
     Options: Any  # a msgspec Struct: the options that a task or a dataset may set

@@ -31,9 +31,9 @@ def pack(
     """Return sequences of samples, each as ascending places in `tokens`, that keep to both limits.
 
     Best fit, the largest sample first (by the limit of which it fills most): each goes to the sequence with the least
-    room for it. Where sequences come in multiples (`multiple_of` > 1), their number is rounded up, and the work is
-    spread evenly by the smallest token limit that still gives so many (Multifit: Coffman, Garey and Johnson 1978).
-    There are fewer only where there are fewer samples. Raises PlanError for a sample that exceeds a limit alone.
+    room for it. The number of sequences is rounded up to a multiple, and the work is spread evenly among so many, by
+    the smallest token limit that still gives no more (Multifit: Coffman, Garey and Johnson 1978). There are
+    fewer only where there are fewer samples. Raises PlanError for a sample that exceeds a limit alone.
     """
     tiles = tiles or [0] * len(tokens)
     most_tiles = sum(tiles) if max_tiles is None else max_tiles
@@ -41,14 +41,20 @@ def pack(
     _require_fit(tiles, most_tiles, "tiles")
     order = _largest_first(tokens, tiles, max_tokens, most_tiles)
 
+    # Rooms are searched by the scarcer of the two, so that hardly any of them lacks the other.
+    by_tiles = sum(tiles) * max_tokens > sum(tokens) * most_tiles
+
     def packed(limit: int) -> Groups:
+        if by_tiles:
+            return _best_fit(order, tiles, tokens, most_tiles, limit)
         return _best_fit(order, tokens, tiles, limit, most_tiles)
 
+    if not tokens:
+        return []
     found = packed(max_tokens)
-    if multiple_of > 1 and found:
-        wanted = _round_up(len(found), multiple_of)
-        low = max(max(tokens), -(-sum(tokens) // wanted))
-        found = _split(_tightest(packed, wanted, low, max_tokens, found), wanted, tokens)
+    wanted = _round_up(len(found), multiple_of)
+    low = max(max(tokens), -(-sum(tokens) // wanted))
+    found = _split(_tightest(packed, wanted, low, max_tokens, found), wanted, tokens)
     return sorted(sorted(sequence) for sequence in found)
 
 
@@ -121,28 +127,29 @@ def _largest_first(
 
 
 def _best_fit(
-    order: Sequence[int], tokens: Sequence[int], tiles: Sequence[int], max_tokens: int, max_tiles: int
+    order: Sequence[int], sizes: Sequence[int], others: Sequence[int], limit: int, other_limit: int
 ) -> Groups:
+    """Return sequences that keep to a limit on `sizes`, of which the least room is sought, and on `others`."""
     sequences: Groups = []
-    tiles_left: list[int] = []
+    others_left: list[int] = []
     rooms: list[int] = []  # of the sequences that can take another sample, ascending
-    least_tokens, least_tiles = min(tokens, default=0) << _BITS, min(tiles, default=0)
+    least, least_other = min(sizes, default=0) << _BITS, min(others, default=0)
     for place in order:
-        size, wanted = tokens[place] << _BITS, tiles[place]
+        size, other = sizes[place] << _BITS, others[place]
         slot, end = bisect_left(rooms, size), len(rooms)
-        while slot < end and tiles_left[rooms[slot] & _NUMBER] < wanted:
+        while slot < end and others_left[rooms[slot] & _NUMBER] < other:
             slot += 1
         if slot < end:
             room = rooms.pop(slot) - size
             number = room & _NUMBER
             sequences[number].append(place)
-            tiles_left[number] -= wanted
+            others_left[number] -= other
         else:
             number = len(sequences)
-            room = (max_tokens << _BITS | number) - size
+            room = (limit << _BITS | number) - size
             sequences.append([place])
-            tiles_left.append(max_tiles - wanted)
-        if room >= least_tokens and tiles_left[number] >= least_tiles:
+            others_left.append(other_limit - other)
+        if room >= least and others_left[number] >= least_other:
             insort(rooms, room)
     return sequences
 

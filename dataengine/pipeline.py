@@ -9,7 +9,7 @@ import msgspec
 
 from dataengine import yaml12
 from dataengine.errors import SpecError, nearest
-from dataengine.shares import Mode, Policy
+from dataengine.shares import Change, Mode, Policy
 from dataengine.strict import convert
 
 
@@ -37,7 +37,13 @@ class MixStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mode: Mode = "unmixed"
     temperature: float | None = None
     cap_epochs: float | None = None
+    cap_samples: int | None = None
+    budget: int | None = None
+    tasks: Policy | None = None
+    datasets: Policy | None = None
     weights: dict[str, float] | None = None
+    loss_weights: dict[str, float] | None = None
+    schedule: tuple[Change, ...] | None = None
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

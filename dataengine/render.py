@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -75,15 +75,16 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 class Renderer:
     """Words the samples of a shard set anew; all that it needs beside them stands in shards.json.
 
-    Raises ShardError for a source whose spec is not the one that it was made with, SpecError where its builder is not
-    installed.
+    Raises ShardError where splits of a source were made with different specs, of which shards.json holds one, or a set
+    that was restored from its tars does not know a spec; SpecError where a builder is not installed.
     """
 
     def __init__(self, found: ShardSet, options: RenderOptions, seed: int) -> None:
         self.options = options
         self.seed = seed
+        _require_one_spec_each(found.sources)
         self._ways = {
-            entry.name: way_of(_task_of(entry, found.specs[f"{entry.dataset}/{entry.task}"]), options)
+            entry.name: way_of(_task_of(entry, found.specs), options)
             for entry in found.sources
             if entry.use == "train"
         }
@@ -100,15 +101,27 @@ class Renderer:
         return rerender(sample, way, rng, unsure)
 
 
-def _task_of(entry: ShardSource, raw: dict[str, Any]) -> Task:
+def _require_one_spec_each(sources: Iterable[ShardSource]) -> None:
+    made_with: dict[tuple[str, str], ShardSource] = {}
+    for entry in sources:
+        first = made_with.setdefault((entry.dataset, entry.task), entry)
+        if first.spec_hash != entry.spec_hash:
+            raise ShardError(
+                f"shards.json: {first.name} and {entry.name} were made with different specs, expected one for their"
+                " words to be told from their facts; convert both again and shard them, or train with render: stored"
+            )
+
+
+def _task_of(entry: ShardSource, specs: dict[str, Any]) -> Task:
     """Return the task of a source as it was converted. Raises ShardError or SpecError as `Renderer` does."""
-    place = f"shards.json: specs.{entry.dataset}/{entry.task}"
-    spec = convert({**raw, "path": place}, Resolved, place, [])
-    if spec.hash() != entry.spec_hash:
+    name = f"{entry.dataset}/{entry.task}"
+    place = f"shards.json: specs.{name}"
+    if name not in specs:
         raise ShardError(
-            f"{place}: is not the spec that {entry.name} was made with, so its words cannot be told from its facts;"
-            " convert its splits with one spec and shard them again, or render: stored"
+            f"{place}: missing, expected the spec that {entry.name} was made with; bring back the shards.json that"
+            " sharding wrote, or train with render: stored"
         )
+    spec = convert({**specs[name], "path": place}, Resolved, place, [])
     return spec.runtime(entry.split, entry.labels)
 
 

@@ -200,7 +200,7 @@ def _whole(directory: Path) -> bool:
 
 def _recipe(pipeline: Pipeline) -> Recipe:
     batch = (pipeline.train or {}).get("global_batch", 8)
-    return recipe(seed=pipeline.seed, global_batch=batch, **msgspec.structs.asdict(pipeline.mix))
+    return recipe(seed=pipeline.seed, global_batch=batch, **msgspec.to_builtins(pipeline.mix))
 
 
 def _train(name: str, pipeline: Pipeline, out: Path, bar: Bar) -> tuple[list[Step], Counter[str]]:

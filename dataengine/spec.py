@@ -15,6 +15,7 @@ from dataengine.errors import SpecError, nearest
 from dataengine.modules import load_builder, load_reader
 from dataengine.prompts import PromptBank
 from dataengine.remote import Fetch
+from dataengine.resize import Pictures
 from dataengine.strict import attempt, convert, load_struct
 from dataengine.task import Task, TaskSpec
 
@@ -72,12 +73,14 @@ class Gather(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class TaskUse(msgspec.Struct, frozen=True, kw_only=True):
-    """A task on a dataset: options for its builder, the splits that it applies to, budgets by reason, its examples."""
+    """A task on a dataset: options for its builder, the splits that it applies to, budgets by reason, its examples, and
+    how large its pictures may be in shards, where that differs from the dataset's."""
 
     options: dict[str, Any] = {}
     splits: tuple[str, ...] = ()
     budgets: dict[str, float] = {}
     gather: Gather | None = None
+    pictures: Pictures | None = None
 
 
 class DatasetSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +101,7 @@ class DatasetSpec(msgspec.Struct, frozen=True, kw_only=True):
     unverified: tuple[str, ...] = ()
     adapt: str | None = None
     fetch: Fetch | None = None
+    pictures: Pictures | None = None
     notes: str = ""
 
 
@@ -129,11 +133,12 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     unverified: tuple[str, ...] = ()
     adapt: str | None = None
     fetch: Fetch | None = None
+    pictures: Pictures | None = None
     notes: str = ""
 
 
 _SPLIT_KEYS = set(SplitFacts.__struct_fields__)
-_TASK_KEYS = ("splits", "budgets", "gather")
+_TASK_KEYS = ("splits", "budgets", "gather", "pictures")
 
 
 def load_dataset(path: Path) -> DatasetSpec:
@@ -273,6 +278,11 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
         """How source items get examples, where the task asks for some."""
         return self.dataset.tasks[self.task.id].gather
 
+    @property
+    def pictures(self) -> Pictures | None:
+        """How large pictures may be in shards, None where they keep their bytes."""
+        return self.dataset.tasks[self.task.id].pictures or self.dataset.pictures
+
     def source(self, split: str) -> Any:
         """Return the reader's own Source Struct for a split. Raises SpecError for a key that the format lacks."""
         reader = load_reader(self.dataset.source.format, self.path)
@@ -312,10 +322,13 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
             "unverified",
             "status",
             "fetch",
+            "pictures",
         ):
             content[0].pop(key)
         if self.gather is not None:
             content = (*content, msgspec.to_builtins(self.gather))
+        if self.pictures is not None:
+            content = (*content, msgspec.to_builtins({"pictures": self.pictures}))
         return xxhash.xxh3_128_hexdigest(msgspec.json.encode(content, order="sorted"))
 
 

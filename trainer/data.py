@@ -25,7 +25,7 @@ from dataengine.mix import Plan, Recipe, StepPart, slots
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.state import Hole
-from dataengine.store import StoreSettings, Url
+from dataengine.store import Stats, StoreSettings, Url
 from dataengine.stream import Stream
 from trainer.batch import Batch
 from trainer.collate import collate
@@ -87,6 +87,12 @@ class ShardReader:
     def follow(self, plan: Plan) -> None:
         """Go on by another plan of the same sources."""
         self.stream.follow(plan)
+
+    @property
+    def stats(self) -> Stats | None:
+        """Return what reading from a store has cost so far; None for a folder."""
+        store = self.stream.index.store
+        return None if store is None else store.stats
 
     def read(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return the sample at a position, or the hole that damage left there."""

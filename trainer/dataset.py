@@ -27,7 +27,7 @@ from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.shares import Recipe
 from dataengine.state import Hole, State, check_budget, merge, union
-from dataengine.store import StoreSettings, Url
+from dataengine.store import StoreSettings, Url, locate
 from dataengine.stream import Stream
 from trainer import views
 
@@ -92,12 +92,13 @@ class StreamDataset(IterableDataset):
 
     A DataLoader with `batch_size=None` and any number of workers gives them in order. Each process opens the shards
     for itself when it begins to read: the dataset is small to pickle and holds nothing that a fork could share. Within
-    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance.
+    a process, `threads` read and transform samples (0: the caller), at most `ahead` steps in advance. `render` words
+    samples anew in each pass over their source.
     """
 
     def __init__(
         self,
-        directory: Path | Url,
+        directory: str | Path | Url,
         recipe: Recipe,
         *,
         rank: int = 0,
@@ -105,14 +106,14 @@ class StreamDataset(IterableDataset):
         last_step: int | None = None,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
-        render: RenderOptions | None = None,
         transform: Transform = decoded,
         collate: Collate | None = None,
         threads: int = 0,
         ahead: int = 2,
+        render: RenderOptions | None = None,
         store: StoreSettings | None = None,
     ) -> None:
-        self.directory, self.recipe, self.use, self.store = directory, recipe, use, store
+        self.directory, self.recipe, self.use, self.store = locate(directory), recipe, use, store
         self.rank, self.world, self.last_step = rank, world, last_step
         self.exclusions, self.render = dict(exclusions or {}), render
         self.transform, self.collate = transform, collate

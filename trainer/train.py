@@ -147,6 +147,8 @@ def train(
             if adapter is not None and adapter.after(step, line["tasks"], line["terms"]):
                 reader.follow(adapter.plan)
             if logged:
+                if isinstance(reader, ShardReader) and reader.stats is not None:
+                    line["store"] = msgspec.to_builtins(reader.stats)
                 _write(metrics, line)
                 progress(step - reported, f"step {step} of {config.steps}, {_describe(line)}")
                 reported = step

@@ -19,18 +19,18 @@ from dataengine import schema
 from dataengine.annotation import Annotation, Box, Rejected
 from dataengine.audit.rules import ANNOTATION_RULES, UNKNOWN_LICENSES, Hit, image_rules, rule_of, sample_rules
 from dataengine.conventions import Evidence, PictureSizes, Sizes
-from dataengine.errors import DataEngineError, Quarantine, SourceError, SpecError, UsageError
+from dataengine.errors import DataEngineError, Quarantine, ShardError, SourceError, SpecError, UsageError
 from dataengine.files import Root
 from dataengine.images import decode, probe
 from dataengine.index import SHARDS, Index
 from dataengine.ledger import Ledger
 from dataengine.manifest import Manifest
 from dataengine.modules import Reader, load_reader
-from dataengine.pool import Pool
 from dataengine.runners import run
 from dataengine.sample import Sample
 from dataengine.source import items_of, named
 from dataengine.spec import Resolved
+from dataengine.store import StoreSettings, Url
 from dataengine.units import SKIP_REASONS
 from dataengine.verify import verify
 
@@ -205,20 +205,26 @@ def _check_file(root_dir: str, path: str) -> tuple[str, list[tuple[str, Hit]]]:
 
 
 def audit(
-    paths: Iterable[Path],
+    paths: Iterable[Path | Url],
     *,
     format_name: str | None = None,
     root: Path | None = None,
     options: dict[str, str] | None = None,
     workers: int = 1,
+    store: StoreSettings | None = None,
     progress: Progress = lambda count, text: None,
 ) -> Report:
-    """Audit manifests, shard sets, or foreign annotation files of a format. Raises SourceError or SpecError."""
+    """Audit manifests, shard sets, or foreign annotation files of a format; `store` says how a URL's shards are read.
+
+    Raises SourceError, SpecError or UsageError, and StoreError for a URL that cannot be read.
+    """
     reports = []
     # Several tasks show the same pictures: each is decoded once.
     pictures: Pictures = {}
     for path in paths:
-        if format_name is not None:
+        if isinstance(path, Url):
+            reports.append(audit_shards(path, progress, store))
+        elif format_name is not None:
             reports.append(audit_foreign(path, format_name, root, options or {}, workers, progress))
         elif (path / SHARDS).is_file():
             reports.append(audit_shards(path, progress))
@@ -310,11 +316,17 @@ def _pictures(
         state.picture(path, known[root, path])
 
 
-def audit_shards(directory: Path, progress: Progress) -> Report:
-    """Audit a shard set: digests of all bytes, every sample, every picture, and the account against the manifests."""
+def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings | None = None) -> Report:
+    """Audit a shard set: digests of all bytes, every sample, every picture, and the account against the manifests.
+
+    Shards at a URL are read from whole copies, whose digests are checked when they come; without a folder for these,
+    in `store`, raises UsageError.
+    """
+    if isinstance(directory, Url) and (store is None or store.cache_dir is None):
+        raise UsageError(f"{directory}: an audit reads whole shards; give --cache-dir and --cache-bytes")
     state = Audit(str(directory))
-    index = Index(directory)
-    for line in verify(directory):
+    index = Index(directory, store)
+    for line in verify(directory) if isinstance(directory, Path) else ():
         state.add("shard.damaged", Hit(line))
     for source in index.set.sources:
         dropped = sum(one.id.startswith(f"{source.dataset}/{source.split}/") and one.id.endswith(f"#{source.task}")
@@ -327,7 +339,7 @@ def audit_shards(directory: Path, progress: Progress) -> Report:
                     f" manifest has {source.ledger.samples}"
                 ),
             )
-    pool = Pool(directory)
+    pool = index.open()
     ids: set[str] = set()
     try:
         for number in range(len(index)):
@@ -339,7 +351,7 @@ def audit_shards(directory: Path, progress: Progress) -> Report:
                     pool.read(name, offset, size)
                     for offset, size in zip(row["image_offsets"], row["image_sizes"], strict=True)
                 ]
-            except DataEngineError as error:
+            except ShardError as error:
                 state.add("shard.damaged", Hit(str(error)), key=row["id"])
                 continue
             if row["id"] in ids:

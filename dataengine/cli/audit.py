@@ -10,12 +10,23 @@ import msgspec
 from dataengine.audit.report import write
 from dataengine.audit.rules import rule_of
 from dataengine.audit.run import audit, rates
-from dataengine.cli.output import json_option, print_json, print_table, progress, workers_option
+from dataengine.cli.output import (
+    cache_bytes_option,
+    cache_dir_option,
+    given,
+    json_option,
+    print_json,
+    print_table,
+    progress,
+    workers_option,
+)
 from dataengine.errors import UsageError
+from dataengine.store import StoreSettings, Url, locate
+from dataengine.strict import convert
 
 
 @click.command("audit")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=locate)
 @click.option(
     "--format", "format_name", help="The layout of foreign annotation files, such as coco_instances."
 )
@@ -27,20 +38,24 @@ from dataengine.errors import UsageError
     type=click.Path(path_type=Path),
     help="Write index.html, issues.parquet, report.json.",
 )
+@cache_dir_option
+@cache_bytes_option
 @workers_option
 @json_option
 def command(
-    paths: tuple[Path, ...],
+    paths: tuple[Path | Url, ...],
     format_name: str | None,
     root: Path | None,
     source_options: tuple[str, ...],
     report_dir: Path | None,
+    cache_dir: str | None,
+    cache_bytes: int | None,
     workers: int,
     as_json: bool,
 ) -> None:
     """Audit PATHS: folders of manifests or shards, or with --format annotation files that nobody has converted.
 
-    Exit 1 where there are findings.
+    Shards at a URL are audited through --cache-dir, where each is checked as a whole. Exit 1 where there are findings.
     """
     options: dict[str, str] = {}
     for pair in source_options:
@@ -48,9 +63,16 @@ def command(
         if not equals:
             raise UsageError(f"--source {pair!r}: expected KEY=VALUE")
         options[key] = value
+    settings = convert(given(cache_dir=cache_dir, cache_bytes=cache_bytes), StoreSettings, "audit", [])
     with progress("audit", "places") as update:
         report = audit(
-            paths, format_name=format_name, root=root, options=options, workers=workers, progress=update
+            paths,
+            format_name=format_name,
+            root=root,
+            options=options,
+            workers=workers,
+            store=settings,
+            progress=update,
         )
     if report_dir is not None:
         write(report, report_dir)

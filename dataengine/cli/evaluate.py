@@ -7,8 +7,17 @@ from pathlib import Path
 
 import click
 
-from dataengine.cli.output import json_option, print_json, print_table, progress
-from dataengine.store import Url, locate
+from dataengine.cli.output import (
+    cache_bytes_option,
+    cache_dir_option,
+    given,
+    json_option,
+    print_json,
+    print_table,
+    progress,
+)
+from dataengine.store import StoreSettings, Url, locate
+from dataengine.strict import convert
 
 
 @click.command("evaluate")
@@ -19,15 +28,28 @@ from dataengine.store import Url, locate
 )
 @click.option("--use", type=click.Choice(["train", "eval"]), default="eval", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="At most so many samples.")
+@cache_dir_option
+@cache_bytes_option
 @json_option
 def command(
-    run: Path, data: Path | Url, out: Path | None, use: str, limit: int | None, as_json: bool
+    run: Path,
+    data: Path | Url,
+    out: Path | None,
+    use: str,
+    limit: int | None,
+    cache_dir: str | None,
+    cache_bytes: int | None,
+    as_json: bool,
 ) -> None:
-    """Evaluate RUN (a training run or a checkpoint) on DATA (shards, or a folder of manifests), teacher-forced."""
+    """Evaluate RUN (a run or a checkpoint) on DATA (shards or their URL, or a folder of manifests), teacher-forced."""
+    cache = given(cache_dir=cache_dir, cache_bytes=cache_bytes)
+    settings = given(store=convert(cache, StoreSettings, "evaluate", []) if cache else None)
     # The trainer is found by name: the engine must not import torch.
     evaluator = importlib.import_module("trainer.evaluate")
     with progress("evaluate", "samples") as update:
-        result = evaluator.evaluate_run(run, data, out or run, use=use, limit=limit, progress=update)
+        result = evaluator.evaluate_run(
+            run, data, out or run, use=use, limit=limit, progress=update, **settings
+        )
     if as_json:
         print_json(result)
         return

@@ -35,6 +35,18 @@ address_option = click.option(
     help="A Ray cluster that this machine belongs to: HOST:PORT, or auto. With --runner ray.",
 )
 
+cache_dir_option = click.option(
+    "--cache-dir", help="Keep whole shards of a URL in this folder, instead of reading each sample by itself."
+)
+cache_bytes_option = click.option(
+    "--cache-bytes", type=click.IntRange(1), help="How many bytes --cache-dir may hold; goes with it."
+)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
 
 def print_json(value: Any) -> None:
     """Print one JSON value."""

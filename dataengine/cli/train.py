@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from dataengine import yaml12
-from dataengine.cli.output import json_option, print_json, progress
+from dataengine.cli.output import (
+    cache_bytes_option,
+    cache_dir_option,
+    given,
+    json_option,
+    print_json,
+    progress,
+)
 
 
 @click.command("train")
@@ -28,11 +35,23 @@ from dataengine.cli.output import json_option, print_json, progress
 @click.option("--seed", type=int)
 @click.option("--lr", type=float, help="One learning rate for all that learns.")
 @click.option("--device", help="cpu, cuda or auto.")
+@cache_dir_option
+@cache_bytes_option
 @json_option
-def command(shards: str, out: Path, config: Path | None, as_json: bool, **options: Any) -> None:
-    """Train on SHARDS into OUT. A run that was stopped goes on where it was, bit for bit on a CPU."""
+def command(
+    shards: str,
+    out: Path,
+    config: Path | None,
+    cache_dir: str | None,
+    cache_bytes: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train on SHARDS (or their URL) into OUT. A run that was stopped goes on where it was, bit for bit on a CPU."""
     fields: dict[str, Any] = yaml12.load(config) if config is not None else {}
-    fields |= {name: value for name, value in options.items() if value is not None}
+    if cache := given(cache_dir=cache_dir, cache_bytes=cache_bytes):
+        fields["store"] = {**fields.get("store", {}), **cache}
+    fields |= given(**options)
     fields["shards"] = shards
     fields.setdefault("steps", 1000)
     fields.setdefault("global_batch", 8)

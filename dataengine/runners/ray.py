@@ -115,7 +115,7 @@ def _connected(address: str | None, workers: int, packages: Collection[str]) -> 
             where = (
                 f"{address}: no Ray cluster can be used there" if address else "Ray cannot be started here"
             )
-            raise DataEngineError(f"{where}: {_first_line(error)}") from error
+            raise DataEngineError(f"{where}: {_first_sentence(error)}") from error
     try:
         yield ray
     finally:
@@ -190,12 +190,12 @@ class _Tasks:
             errors.ObjectLostError,
             errors.OutOfMemoryError,
         ) as error:
-            raise Lost(_first_line(error)) from error
+            raise Lost(_first_sentence(error)) from error
         except errors.RayError as error:
             if not _answers(self._head):
                 raise self._gone() from error
             raise DataEngineError(
-                f"Ray cannot run a task: {_first_line(error)}; run the same command again to resume"
+                f"Ray cannot run a task: {_first_sentence(error)}; run the same command again to resume"
             ) from error
 
     def _gone(self) -> DataEngineError:
@@ -277,5 +277,6 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def _first_sentence(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].partition(". ")[0].rstrip(".") if lines else type(error).__name__

@@ -157,7 +157,8 @@ def ratios(line: dict[str, Any]) -> list[str]:
     if "ratio" not in line:
         return ["–", "–", "–"]
     low, high = line["spread"]
-    return [f"{line['ratio']:.2f}", f"{line['cpu_ratio']:.2f}", f"{low:.2f} to {high:.2f}"]
+    cpu = f"{line['cpu_ratio']:.2f}" if "cpu_ratio" in line else "–"
+    return [f"{line['ratio']:.2f}", cpu, f"{low:.2f} to {high:.2f}"]
 
 
 def cell(value: Any) -> str:

@@ -70,8 +70,9 @@ def compare(title: str, measured: dict[str, list[dict[str, Any]]], about: dict[s
             line |= {
                 "ratio": median / wall,
                 "spread": [min(seconds) / median, max(seconds) / median],
-                "cpu_ratio": statistics.median([one["cpu_s"] for one in runs]) / cpu,
             }
+            if None not in (used := [one["cpu_s"] for one in runs]):
+                line["cpu_ratio"] = statistics.median(used) / cpu
         found = {
             fact: rounded(statistics.median([one[fact] for one in runs])) for fact in facts if fact in runs[0]
         }

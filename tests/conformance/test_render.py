@@ -155,11 +155,29 @@ def test_a_sample_worded_anew_states_the_same_facts(made: dict[str, list[Made]],
             found = anew(one, number)
 
             samples.check(found)
+            assert languages(found) == languages(one.sample)
+            assert turns_of_template(found, one) == turns_of_template(one.sample, one)
             assert stated(found) == stated(one.sample)
             assert spoken_by_source(found, one.said) == spoken_by_source(one.sample, one.said)
             assert samples.decode(samples.encode(found)) == found
             for name in ("id", "task", "split", "images", "origin", "license", "ratings", "regions", "marks"):
                 assert getattr(found, name) == getattr(one.sample, name), name
+
+
+def languages(sample: Sample) -> tuple[str, str]:
+    """Return the languages of the templates of questions and answers."""
+    return sample.prompt.question[:2], sample.prompt.answer[:2]
+
+
+def turns_of_template(sample: Sample, one: Made) -> int:
+    """Return how many of a user's turns the template has worded that the sample names."""
+    questions = one.way.task.bank.questions if one.way.task.bank is not None else {}
+    template = questions.get(sample.prompt.question)
+    if template is None:
+        return 0
+    ends = [end for end in re.split(r"\{\w+\}", template) if end]
+    users = [turn.text for turn in sample.conversation if turn.role == "user"]
+    return sum(all(end in text for end in ends) for text in users)
 
 
 def stated(sample: Sample) -> set[Any]:

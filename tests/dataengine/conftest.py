@@ -105,13 +105,15 @@ class _Handler(BaseHTTPRequestHandler):
             headers["X-Repo-Commit"] = COMMIT
         headers |= trick.headers
         start = self._start(asked, tag, trick)
-        if start is None or start == 0:
+        if start is None or (start == 0 and asked["range"].endswith("-")):
             self._send(200, headers, data if body else b"", None if trick.endless else len(data), trick)
         elif start >= len(data):
             self._send(416, {"Content-Range": f"bytes */{len(data)}"}, b"", 0, trick)
         else:
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            self._send(206, headers, data[start:], len(data) - start, trick)
+            last = asked["range"].rpartition("-")[2]
+            stop = min(int(last) + 1, len(data)) if last else len(data)
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+            self._send(206, headers, data[start:stop], stop - start, trick)
 
     @staticmethod
     def _hub_tag(data: bytes) -> str:

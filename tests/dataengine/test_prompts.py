@@ -6,7 +6,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dataengine.catalog import Catalog
@@ -186,3 +186,28 @@ def test_a_faulty_bank_is_refused_with_its_place(tmp_path: Path, body: str, mess
         load_bank(path)
 
     assert str(caught.value).startswith(str(path))
+
+
+VALUES = st.text(alphabet="ab .?\n{}<", min_size=1, max_size=12)
+
+
+@given(one=VALUES, other=VALUES)
+@example(one="a and b", other="c")
+def test_values_are_read_back_or_not_at_all(one: str, other: str) -> None:
+    for text in ("{a}", "It is {a}.", "{a}\n{b} and so on", "From {b} to {a}?", "{a} and {b}"):
+        template = Choice("en01", text)
+        values = {"a": one, "b": other}
+        filled = template.fill(**values)
+
+        found = template.read(filled)
+
+        assert found in (None, {name: values[name] for name in template.slots})
+        assert len(template.slots) == 2 or found is not None
+
+
+def test_values_that_several_readings_give_are_not_read() -> None:
+    template = Choice("en01", "{a} and {b}")
+
+    assert template.read("salt and pepper and bread") is None
+    assert template.read("salt and pepper and bread", {"a": "salt"}) == {"a": "salt", "b": "pepper and bread"}
+    assert template.read("salt or pepper") is None

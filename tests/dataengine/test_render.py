@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +91,19 @@ def test_another_seed_or_pass_gives_other_words(tiny_shards: Path) -> None:
     assert len(said) > 30
 
 
-def test_what_is_to_evaluate_keeps_its_words(tiny_shards: Path) -> None:
-    recipe = Recipe(seed=1, global_batch=3)
-    stored, anew = (Stream(tiny_shards, recipe, use="eval", render=one) for one in (None, ANEW))
+def test_what_is_to_evaluate_keeps_its_words(tiny: Tiny, tmp_path: Path) -> None:
+    # Of a number that is asked for, only the template can be another.
+    tiny.spec.write_text(tiny.spec.read_text().replace("detection: {}", "counting: {}"))
+    for split in ("train", "val"):
+        tiny.convert(split, "counting")
+    shard([tiny.out], tmp_path / "s")
+    changed = {}
+    for use, count in (("train", 12), ("eval", 12)):
+        recipe = Recipe(seed=1, global_batch=3)
+        stored, anew = (Stream(tmp_path / "s", recipe, use=use, render=one) for one in (None, ANEW))
+        changed[use] = [anew.read(t) != stored.read(t) for t in range(count)]
 
-    assert [anew.read(t) for t in range(9)] == [stored.read(t) for t in range(9)]
+    assert sum(changed["train"]) > 6 and not any(changed["eval"])
 
 
 def test_options_of_the_run_limit_the_class_list(tiny_shards: Path) -> None:
@@ -198,34 +204,49 @@ def test_shards_of_own_specs_and_banks_are_enough(tiny: Tiny, tmp_path: Path) ->
     assert {one.prompt.bank for one in read(open_stream(tmp_path / "s"), 6)} == {"mine"}
 
 
-@pytest.fixture
-def edit(tiny_shards: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], None]], Path]:
-    """Return a function that gives a shard set whose shards.json was changed."""
+def test_splits_of_different_specs_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    text = tiny.spec.read_text().replace("val: {annotations: val.json, use: eval}",
+                                         "val: {annotations: val.json, use: train}")  # fmt: skip
+    tiny.spec.write_text(text)
+    tiny.convert("train")
+    tiny.spec.write_text(text.replace("detection: {}", "detection: {max_classes: 2}"))
+    tiny.convert("val")
+    shard([tiny.out], tmp_path / "s")
 
-    def change(how: Callable[[dict[str, Any]], None]) -> Path:
-        folder = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
-        content = json.loads((folder / "shards.json").read_text())
-        how(content)
-        (folder / "shards.json").write_text(json.dumps(content))
-        return folder
-
-    return change
-
-
-def test_a_spec_that_the_source_was_not_made_with_is_refused(
-    edit: Callable[[Callable[[dict[str, Any]], None]], Path],
-) -> None:
-    def reworded(content: dict[str, Any]) -> None:
-        content["specs"]["tiny/detection"]["bank"]["questions"]["en01"] = "Where is {classes}?"
-
-    shards = edit(reworded)
-
-    assert len(read(open_stream(shards, None), 9)) == 9
-    with pytest.raises(ShardError, match="is not the spec that tiny/detection/other was made with"):
-        open_stream(shards)
+    assert len(read(open_stream(tmp_path / "s", None), 9)) == 9
+    with pytest.raises(
+        ShardError, match="detection/train and tiny/detection/val were made with different specs"
+    ):
+        open_stream(tmp_path / "s")
 
 
 def test_words_anew_pass_the_sample_check(tiny_shards: Path) -> None:
     for sample in read(open_stream(tiny_shards), 90):
         samples.check(sample)
         assert samples.decode(samples.encode(sample)) == sample
+
+
+def test_a_set_that_does_not_know_a_spec_is_not_worded_anew(tiny_shards: Path, tmp_path: Path) -> None:
+    restored = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    found = load_set(restored)
+    (restored / "shards.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(found, specs={})))
+
+    assert len(read(open_stream(restored, None), 9)) == 9
+    with pytest.raises(ShardError, match="detection: missing, expected the spec that tiny/detection/other"):
+        open_stream(restored)
+
+
+def test_classes_of_an_unknown_label_space_are_chosen_among_those_that_a_sample_names(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    restored = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    found = load_set(restored)
+    sources = tuple(msgspec.structs.replace(source, labels=None) for source in found.sources)
+    (restored / "shards.json").write_bytes(
+        msgspec.json.encode(msgspec.structs.replace(found, sources=sources))
+    )
+    named = {one.id: {route.name for route in one.routes} for one in read(open_stream(restored, None), 9)}
+
+    for sample in read(open_stream(restored)):
+        assert {route.name for route in sample.routes} <= named[sample.id]
+        samples.check(sample)

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataengine.annotation import Annotation, Image, Origin
-from dataengine.wording import joined, lettered, num_words, one_line, phrase, pictures, quoted, sentence
+from dataengine.wording import (
+    apart,
+    joined,
+    lettered,
+    num_words,
+    one_line,
+    phrase,
+    pictures,
+    quoted,
+    sentence,
+)
 
 
 @pytest.mark.parametrize(
@@ -107,3 +117,12 @@ def test_only_input_pictures_are_shown() -> None:
     )
 
     assert pictures(annotation) == "<image>\n<image>\n"
+
+
+def test_the_pictures_of_a_first_turn_stand_apart_from_its_words_unless_they_stand_between_them() -> None:
+    assert apart("<image>\n<image>\nWhich is red?", 2) == ("<image>\n<image>\n", "Which is red?")
+    assert apart("<image>\nA cat\n<image>\nWhich is this?", 2) == (
+        "",
+        "<image>\nA cat\n<image>\nWhich is this?",
+    )
+    assert apart("Draw a cat.", 0) == ("", "Draw a cat.")

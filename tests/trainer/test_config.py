@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dataengine.errors import ModelError, SpecError
+from dataengine.errors import ModelError, PlanError, SpecError
 from trainer.config import (
     STAGES,
     encode_settings,
@@ -75,6 +75,8 @@ def test_a_file_becomes_a_run(tmp_path: Path) -> None:
         ("micro_batch: {multiple_of: 4}", "micro_batch.multiple_of is 4, expected at most global_batch 2"),
         ("mixture: {seed: 3}", "mixture.seed stands apart from seed"),
         ("mixture: {mode: mixed}", "mixture.mode is 'mixed', expected 'unmixed' .* or 'accumulate'"),
+        ("adapt: {function: 'a:b', delay: 1}", "takes effect 1 steps later and 4 steps are read ahead"),
+        ("adapt: {function: 'a:b'}\nmixture: {schedule: [{step: 4}]}", "both change the mixture"),
         ("mixture: {polity: sqrt}", "unknown key 'polity'; did you mean 'policy'?"),
         ("render: never", r"run\.yaml:4: render: invalid enum value 'never'"),
         (
@@ -89,7 +91,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None
     path = tmp_path / "run.yaml"
     path.write_text(f"shards: out\nsteps: 3\nglobal_batch: 2\n{text}\n")
 
-    with pytest.raises(SpecError, match=words):
+    with pytest.raises((SpecError, PlanError), match=words):
         load_config(path)
 
 

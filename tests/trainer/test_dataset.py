@@ -20,8 +20,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dataengine.errors import BudgetBroken, PlanError, Quarantine, Skip
+from dataengine.index import Place
 from dataengine.mix import Plan
 from dataengine.pool import Pool
+from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe
 from dataengine.stream import Stream
@@ -224,13 +226,13 @@ def test_a_remembered_hole_is_not_read_again_and_changes_no_step(make: Make) -> 
     list(islice(first, 2))
     dataset = make(transform=picky)
     reads = list[int]()
-    real = dataset.stream().read_row
+    real = dataset.stream()._read
 
-    def counted(number: int) -> Any:
+    def counted(number: int, place: Place) -> Any:
         reads.append(number)
-        return real(number)
+        return real(number, place)
 
-    dataset.stream().read_row = counted  # type: ignore[method-assign]
+    dataset.stream()._read = counted  # type: ignore[method-assign]
     second = StreamLoader(dataset)
     second.load_state_dict(first.state_dict())
 
@@ -364,13 +366,13 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     dataset = make(last_step=None)
     stream = dataset.stream()
     blocks = list[int]()
-    real = stream._block_rows
+    real = stream._drawn
 
-    def counted(plan: Plan, block: int) -> list[int]:
+    def counted(plan: Plan, block: int) -> Any:
         blocks.append(block)
         return real(plan, block)
 
-    monkeypatch.setattr(stream, "_block_rows", counted)
+    monkeypatch.setattr(stream, "_drawn", counted)
     loader = StreamLoader(dataset)
     loader.load_state_dict({**loader.state_dict(), "position": 10**9 // BATCH * BATCH})
 
@@ -379,3 +381,21 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     assert step.start == 10**9 // BATCH * BATCH and len(step.data) == BATCH
     # Six positions may lie on both sides of a border.
     assert 1 <= len(blocks) <= 2
+
+
+def said(sample: Sample, pictures: list[bytes], rng: random.Random) -> tuple[str, str]:
+    return sample.id, sample.conversation[0].text
+
+
+def test_words_anew_are_the_same_in_any_number_of_workers(make: Make) -> None:
+    stored, anew = (make(transform=said, render=one) for one in (None, RenderOptions()))
+    several = StreamLoader(make(transform=said, render=RenderOptions()), num_workers=2)
+
+    straight = [step.data for step in anew]
+
+    assert [step.data for step in several] == straight
+    # Nine samples: the second step begins with the last three of the first pass.
+    before = [step.data for step in stored]
+    assert straight[0] == before[0] and straight[1][:3] == before[1][:3]
+    later = [one for step in straight[2:] for one in step]
+    assert all(a != b for a, b in zip(later, [one for step in before[2:] for one in step], strict=True))

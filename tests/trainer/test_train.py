@@ -7,23 +7,29 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import fsspec  # type: ignore[import-untyped]
 import msgspec
 import pytest
 import torch
 
 from dataengine import images
+from dataengine.adapt import Adapt
 from dataengine.cli.trace import steps_of
 from dataengine.errors import BudgetBroken, ModelError
+from dataengine.index import Index
+from dataengine.served import account, run_plan
+from dataengine.store import StoreSettings, locate
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
 from trainer.config import MicroBatches, Packing, TrainConfig, encode_settings
 from trainer.data import PartData
 from trainer.encode import encode
-from trainer.train import METRICS, SERVED, train, update
+from trainer.evaluate import evaluate_run
+from trainer.train import METRICS, MIXTURE, SERVED, train, update
 
 MakeRun = Callable[..., TrainConfig]
 MakeReader = Callable[..., Any]
@@ -132,17 +138,26 @@ def test_the_same_run_packed_learns_the_same(
 def test_a_step_of_several_families_adds_up_their_weighted_losses(
     scene_shards: Path, tmp_path: Path, make_run: MakeRun
 ) -> None:
-    mixture = {"policy": "uniform", "mode": "accumulate", "loss_weights": {"text": 0.5}}
+    families = ("detection", "editing", "generation", "pose", "text")
     config = make_run(
-        shards=str(scene_shards), steps=2, global_batch=16, mixture=mixture, decoder_short=(), flip_ratio=0.0
+        shards=str(scene_shards),
+        steps=1,
+        global_batch=16,
+        mixture={"policy": "uniform", "mode": "accumulate"},
+        decoder_short=(),
+        flip_ratio=0.0,
     )
+    halved = {**config.mixture, "loss_weights": dict.fromkeys(families, 0.5)}
 
-    train(config, tmp_path, reader=None)
+    train(config, tmp_path / "whole", reader=None)
+    train(msgspec.structs.replace(config, mixture=halved), tmp_path / "halved", reader=None)
 
-    for line in lines(tmp_path):
-        assert set(line["family"].split("+")) == {"detection", "text"}
-        assert line["loss"] == pytest.approx(sum(line["terms"].values()), rel=1e-4)
-        assert line["micro_batches"] >= 3 and len(line["ids"]) == 16
+    (line,), (half,) = lines(tmp_path / "whole"), lines(tmp_path / "halved")
+    assert set(line["family"].split("+")) == {"detection", "text"}  # the others have no decoder yet
+    assert line["loss"] == pytest.approx(sum(line["terms"].values()), rel=1e-4)
+    assert line["micro_batches"] == 5 and len(line["ids"]) == 16
+    assert half["ids"] == line["ids"]
+    assert half["loss"] == pytest.approx(line["loss"] / 2, rel=1e-5)
 
 
 def test_sigterm_saves_and_the_run_goes_on(
@@ -331,6 +346,128 @@ def test_a_run_reads_real_shards(tiny: Any, tmp_path: Path, make_run: MakeRun) -
     # Six samples, three steps of two: one pass, each once.
     assert len(set(served)) == len(served) == 6
     assert {line["family"] for line in lines(tmp_path / "run")} == {"detection"}
+
+
+def losses_as_weights(
+    step: int, losses: Mapping[str, float], weights: Mapping[str, float]
+) -> Mapping[str, float]:
+    """Weigh each task by its loss, or as before where it had none."""
+    return {task: losses.get(task, weight) for task, weight in weights.items()}
+
+
+@pytest.fixture
+def two_tasks(tiny: Any, tmp_path: Path) -> Path:
+    """Shards of a task that needs a decoder and one that does not."""
+    from dataengine.shard import shard
+
+    tiny.spec.write_text(
+        tiny.spec.read_text().replace("detection: {}", "detection: {}\n  region_recognition: {}")
+    )
+    shard([tiny.convert(task=task)[0] for task in ("detection", "region_recognition")], tmp_path / "two")
+    return tmp_path / "two"
+
+
+def test_a_mixture_that_changes_on_the_way_goes_on_and_is_replayed(
+    two_tasks: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    adapt = Adapt(function=f"{__name__}:losses_as_weights", every=2, delay=2)
+    config = make_run(
+        shards=str(two_tasks),
+        steps=9,
+        mixture={"policy": "uniform"},
+        adapt=adapt,
+        prefetch=2,
+        checkpoint_every=5,
+    )
+
+    whole = train(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "killed", progress=killer(8))
+    train(msgspec.structs.replace(config, num_workers=2), tmp_path / "killed")
+    replayed = msgspec.structs.replace(config, adapt=Adapt(replay=str(tmp_path / "whole" / MIXTURE)))
+    train(replayed, tmp_path / "replayed")
+
+    decided = lines(tmp_path / "whole", MIXTURE)
+    assert whole.step == 9
+    assert [(line["step"], line["start"]) for line in decided] == [(2, 4), (4, 6), (6, 8), (8, 10)]
+    assert {*decided[0]["weights"]} == {"detection", "region_recognition"}
+    for run in ("killed", "replayed"):
+        assert exact(tmp_path / run) == exact(tmp_path / "whole")
+        assert (tmp_path / run / MIXTURE).read_bytes() == (tmp_path / "whole" / MIXTURE).read_bytes()
+        index = Index(two_tasks)
+        held = account(index, run_plan(index, tmp_path / run), tmp_path / run)
+        assert (held.steps, held.differences) == (9, ())
+        assert sum(row.samples for row in held.rows) == 18
+    # The losses did change what was served.
+    train(msgspec.structs.replace(config, adapt=None), tmp_path / "steady")
+    families = [[line["family"] for line in lines(tmp_path / run)] for run in ("whole", "steady")]
+    assert families[0][:4] == families[1][:4] and families[0] != families[1]
+
+
+def test_a_step_of_parts_trains_every_family_and_serves_its_plan(
+    two_tasks: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    mixture = {"policy": "uniform", "mode": "accumulate", "loss_weights": {"detection": 0.25}}
+
+    train(make_run(shards=str(two_tasks), steps=3, mixture=mixture), tmp_path / "run")
+
+    index = Index(two_tasks)
+    held = account(index, run_plan(index, tmp_path / "run"), tmp_path / "run")
+    assert (held.differences, [row.samples for row in held.rows]) == ((), [3, 3])
+    assert {line["family"] for line in lines(tmp_path / "run")} == {"detection+text"}
+    assert all(set(line["tasks"]) == {"detection", "region_recognition"} for line in lines(tmp_path / "run"))
+
+
+def test_a_changed_index_is_told_source_by_source(
+    two_tasks: Path, tiny: Any, tmp_path: Path, make_run: MakeRun
+) -> None:
+    from dataengine.shard import shard
+
+    config = make_run(shards=str(two_tasks), steps=1, mixture={"policy": "uniform"})
+    train(config, tmp_path / "run")
+    tiny.repeat(7)
+    shard([tiny.convert(task="detection")[0]], tmp_path / "other")
+
+    told = r"\(tiny/detection/train had 6 samples and has 7, tiny/region_recognition/train is gone\), expected the same"
+    with pytest.raises(ModelError, match=told):
+        train(msgspec.structs.replace(config, shards=str(tmp_path / "other")), tmp_path / "run")
+
+
+def test_samples_without_a_mixture_cannot_be_adapted(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    adapt = Adapt(function=f"{__name__}:losses_as_weights")
+
+    with pytest.raises(ModelError, match="adapt: the samples have no mixture, expected shards"):
+        train(make_run(adapt=adapt), tmp_path, reader=make_reader())
+
+
+def test_a_run_and_its_measures_are_the_same_from_a_url(
+    tiny_shards: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tiny_shards), "/set", recursive=True)
+    cache = StoreSettings(cache_dir=str(tmp_path / "cache"), cache_bytes=10**7)
+    found = []
+    for name, shards in (("local", str(tiny_shards)), ("remote", "memory://set"), ("cached", "memory://set")):
+        config = make_run(
+            shards=shards,
+            store=cache if name == "cached" else StoreSettings(),
+            steps=2,
+            mixture={"policy": "proportional"},
+            num_workers=2,
+        )
+        train(config, tmp_path / name)
+        measures = evaluate_run(tmp_path / name, locate(shards), tmp_path / name)
+        found.append(([line["loss"] for line in lines(tmp_path / name)], measures))
+    memory.rm("/set", recursive=True)
+
+    assert found[0] == found[1] == found[2]
+    told: list[Any] = [lines(tmp_path / name)[-1].get("store") for name in ("local", "remote", "cached")]
+    assert told[0] is None
+    # Index and shards.json are two requests each: how much, and what.
+    assert (told[1]["requests"], told[1]["fetched"], told[1]["troubles"]) == (8, 0, {})
+    assert told[2]["fetched"] == len(list((tmp_path / "cache").glob("*.tar"))) > 0
 
 
 def test_a_gpu_that_is_not_there_is_one_line(

@@ -30,6 +30,7 @@ from megatron.energon.task_encoder import Cooker
 from megatron.energon.task_encoder.base import stateless
 
 BATCH = 32
+PREPARE = ("--non-interactive", "--no-progress", "--split-ratio", "1,0,0", "--sample-type", "CrudeWebdataset")
 
 
 @stateless
@@ -56,8 +57,7 @@ def convert(tars: list[str], out: str) -> dict[str, Any]:
     for path in tars:
         os.link(path, Path(out) / Path(path).name)
     program = Path(sys.executable).with_name("energon")
-    command = [str(program), "prepare", out, "--non-interactive", "--no-progress", "--split-ratio", "1,0,0",
-               "--sample-type", "CrudeWebdataset", "--num-workers", "2"]  # fmt: skip
+    command = [str(program), "prepare", out, *PREPARE, "--num-workers", "2"]
 
     def run() -> dict[str, Any]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -67,8 +67,15 @@ def convert(tars: list[str], out: str) -> dict[str, Any]:
 
 
 def convert_many(tars: list[str], out: str) -> dict[str, Any]:
-    """Convert each tar into a folder of its own."""
-    return {"count": sum(convert([path], str(Path(out) / Path(path).stem))["count"] for path in tars)}
+    """Prepare each tar in a folder of its own, all from this process: importing it takes longer than the work."""
+    from megatron.energon.tools.prepare import command
+
+    for path in tars:
+        folder = Path(out) / Path(path).stem
+        folder.mkdir(parents=True)
+        os.link(path, folder / Path(path).name)
+        command.main([str(folder), *PREPARE, "--num-workers", "1"], standalone_mode=False)
+    return {"count": len(tars)}
 
 
 def prepare(tars: list[str], out: str, count: int) -> dict[str, Any]:

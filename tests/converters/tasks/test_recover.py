@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,9 +131,56 @@ def test_keypoints_keep_their_names_when_other_classes_are_asked_for(
         assert _points(before.keypoints, sample.targets) == _points(after.keypoints, found.targets)
 
 
+def test_keypoints_of_an_unknown_label_space_get_another_template_alone(
+    make_task: MakeTask, make_sample: MakeSample
+) -> None:
+    states: dict[str, State] = {name: "object" if name in ("bee", "cow") else "nothing" for name in NAMES}
+    annotation = scene(states, True, set())
+    task = make_task("keypoints", labels=SPACE)
+    rendering = load_builder("keypoints", "").build(annotation, annotation, task, random.Random(1))
+    sample = make_sample(annotation, task, rendering)
+    way = way_of(make_task("keypoints"), RenderOptions())
+
+    several = [rerender(sample, way, random.Random(number), rendering.unsure) for number in range(9)]
+
+    assert {(one.routes, one.targets) for one in several} == {(sample.routes, sample.targets)}
+    assert len({one.prompt for one in several}) > 5
+
+
 def _points(points: object, targets: KeypointTargets) -> dict[str, object]:
     assert isinstance(points, tuple)
     return {name: point for name, point in zip(targets.names, points, strict=True) if point[2]}
+
+
+def test_no_template_is_chosen_that_would_swap_what_routes_point_to(
+    make_task: MakeTask, make_sample: MakeSample
+) -> None:
+    annotation = Annotation(
+        key="1",
+        images=(Image(path="a.jpg"),),
+        origin=Origin(file="f", record="r"),
+        instances=(
+            Instance(id="1", category="man", box=(1, 1, 9, 9)),
+            Instance(id="2", category="dog", box=(20, 1, 30, 9)),
+        ),
+        relations=((0, "walks", 1),),
+    )
+    task = make_task("relation_grounding")
+    assert task.bank is not None
+    answers = {
+        "en01": "{subject}, {object}.",
+        "en02": "{object} of {subject}.",
+        "en03": "{subject}: {object}.",
+    }
+    task = msgspec.structs.replace(task, bank=msgspec.structs.replace(task.bank, answers=answers))
+    rendering = load_builder("relation", "").build(annotation, annotation, task, random.Random(1))
+    sample = make_sample(annotation, task, rendering)
+    assert sample.prompt.answer != "en02"
+
+    several = [rerender(sample, way_of(task, RenderOptions()), random.Random(n)) for n in range(30)]
+
+    assert {one.conversation[1].text for one in several} == {"man[GRD], dog[GRD].", "man[GRD]: dog[GRD]."}
+    assert {one.routes for one in several} == {sample.routes}
 
 
 def ask(make_task: MakeTask, make_sample: MakeSample, question: Question, seed: int = 0) -> list[Sample]:
@@ -196,6 +244,42 @@ def test_choices_that_speak_of_their_order_keep_it(
 
     assert {one.targets for one in others} == {stored.targets}
     assert len({one.prompt.question for one in others}) > 3
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_several_right_classes_stay_right(make_task: MakeTask, make_sample: MakeSample, lang: str) -> None:
+    names = ("sea lion", "lion", "sea", "cow, brown", "elk")
+    space = LabelSpace(id="five", labels=tuple(Label(name=name) for name in names))
+    annotation = Annotation(
+        key="1",
+        images=(Image(path="a.jpg"),),
+        origin=Origin(file="f", record="r"),
+        labels=("sea lion", "cow, brown", "sea"),
+    )
+    task = make_task("classification_choices", labels=space, lang=lang)
+    rendering = load_builder("classification", "").build(annotation, annotation, task, random.Random(0))
+    sample = make_sample(annotation, task, rendering)
+
+    several = [rerender(sample, way_of(task, RenderOptions()), random.Random(n), ()) for n in range(20)]
+
+    assert {one.targets.answers for one in several if isinstance(one.targets, TextTargets)} == {
+        sample.targets.answers if isinstance(sample.targets, TextTargets) else ()
+    }
+    assert {one.conversation[1] for one in several} == {sample.conversation[1]}
+    assert len({one.targets.choices for one in several if isinstance(one.targets, TextTargets)}) > 5
+
+
+def test_a_limit_of_the_run_lowers_that_of_the_task_and_never_raises_it(make_task: MakeTask) -> None:
+    task = make_task("keypoints", labels=SPACE, max_classes=3, max_absent=None)
+
+    high, low = (
+        way_of(task, RenderOptions(max_classes=count, max_absent=count, all_ratio=0.9)).task.options
+        for count in (5, 2)
+    )
+
+    assert (high.max_classes, high.max_absent, high.all_ratio) == (3, 5, 0.9)
+    assert (low.max_classes, low.max_absent, low.all_ratio) == (2, 2, 0.9)
+    assert high.max_keypoints == task.options.max_keypoints
 
 
 def test_only_classes_that_are_wrong_for_sure_are_listed_beside_the_right_one(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import fsspec  # type: ignore[import-untyped]
 import pytest
 
 from dataengine.store import Url
@@ -54,6 +55,7 @@ class Bucket:
     port: int
     server: int
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    agents: list[str] = field(default_factory=list)
     tricks: dict[str, list[Trick]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     let_go: threading.Event = field(default_factory=threading.Event)
@@ -116,6 +118,7 @@ class _Proxy(BaseHTTPRequestHandler):
         name = unquote(urlsplit(self.path).path).removeprefix(f"/{bucket.name}/")
         with bucket.lock:
             bucket.asked.append((self.command, name, self.headers.get("Range")))
+            bucket.agents.append(self.headers.get("User-Agent", ""))
             waiting = bucket.tricks.get(name, []) if self.command == "GET" else []
             trick = waiting.pop(0) if waiting else Trick()
         if trick.delay_s:
@@ -198,3 +201,14 @@ def bucket(s3_port: int, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     server.shutdown()
     server.server_close()
     thread.join(5)
+
+
+@pytest.fixture
+def memory(tiny_shards: Path) -> Iterator[Url]:
+    """A set of shards in fsspec's own memory: a store without a server."""
+    system = fsspec.filesystem("memory")
+    for path in tiny_shards.iterdir():
+        if path.is_file():
+            system.pipe_file(f"/set/{path.name}", path.read_bytes())
+    yield Url("memory://set")
+    system.rm("/set", recursive=True)

@@ -4,11 +4,12 @@ import fcntl
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ import pytest
 import xxhash
 
 from dataengine import store as stores
+from dataengine.audit.run import audit
 from dataengine.cache import Cache, Whole
-from dataengine.errors import DataEngineError, ShardError, StoreError
+from dataengine.errors import DataEngineError, ShardError, StoreError, UsageError
 from dataengine.shares import Recipe
 from dataengine.store import Store, StoreSettings, Url
 from dataengine.stream import Stream
@@ -68,16 +70,6 @@ def source(tmp_path: Path) -> Url:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def memory(tiny_shards: Path) -> Iterator[Url]:
-    system = fsspec.filesystem("memory")
-    for path in tiny_shards.iterdir():
-        if path.is_file():
-            system.pipe_file(f"/set/{path.name}", path.read_bytes())
-    yield Url("memory://set")
-    system.rm("/set", recursive=True)
 
 
 def test_a_cache_serves_what_the_folder_does_and_fetches_a_shard_once(
@@ -396,12 +388,35 @@ def test_settings_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
 def test_evicting_stops_at_what_is_being_read(source: Url, folder: Path) -> None:
     cache = _cache(source, folder, SIZE)
     cache.read("0.tar", 0, 10)
-    with _path(folder, "0.tar").open("rb") as file, ThreadPoolExecutor(1) as executor:
-        fcntl.flock(file, fcntl.LOCK_SH)
+    descriptor = cache._open(cache.files["0.tar"])  # a read that has begun
+    assert descriptor is not None
+    with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(cache.read, "1.tar", 0, SIZE)
-        time.sleep(0.05)
-        assert not waiting.done()
-        assert _kept(folder) == {_path(folder, "0.tar").name}
-        fcntl.flock(file, fcntl.LOCK_UN)
+        time.sleep(0.1)
+        kept = _kept(folder)
+        os.close(descriptor)
 
         assert waiting.result() == DATA["1.tar"]
+    assert _path(folder, "0.tar").name in kept
+    assert _kept(folder) == {_path(folder, "1.tar").name}
+
+
+def test_an_audit_of_a_url_is_that_of_the_folder_and_finds_damage(
+    tiny_shards: Path, memory: Url, folder: Path
+) -> None:
+    settings = StoreSettings(cache_dir=str(folder), cache_bytes=10**7)
+    local = audit([tiny_shards])
+
+    remote = audit([memory], store=settings)
+
+    assert remote.checked == local.checked
+    assert [(one.rule, one.key, one.detail) for one in remote.findings] == [
+        (one.rule, one.key, one.detail) for one in local.findings
+    ]
+    name = sorted(path.name for path in tiny_shards.glob("*.tar"))[0]
+    shutil.rmtree(folder)
+    fsspec.filesystem("memory").pipe_file(f"/set/{name}", b"x" + (tiny_shards / name).read_bytes()[1:])
+    (damaged, *_) = [one for one in audit([memory], store=settings).findings if one.rule == "shard.damaged"]
+    assert damaged.detail.startswith(f"memory://set/{name}: digest is ")
+    with pytest.raises(UsageError, match="an audit reads whole shards; give --cache-dir and --cache-bytes"):
+        audit([memory])

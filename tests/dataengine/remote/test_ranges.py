@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec  # type: ignore[import-untyped]
 import pytest
 
+from dataengine.cli import main
 from dataengine.errors import Damage, StoreError
 from dataengine.index import Index
 from dataengine.ranges import Ranges
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 
 RECIPE = Recipe(seed=3, global_batch=6, policy="proportional")
 POSITIONS = range(18)
-
-
-@pytest.fixture
-def memory(tiny_shards: Path) -> Iterator[Url]:
-    """A set of shards in fsspec's own memory: a store without a server."""
-    system = fsspec.filesystem("memory")
-    for path in tiny_shards.iterdir():
-        if path.is_file():
-            system.pipe_file(f"/set/{path.name}", path.read_bytes())
-    yield Url("memory://set")
-    system.rm("/set", recursive=True)
 
 
 def _served(stream: Stream) -> list[Any]:
@@ -62,7 +51,7 @@ def test_a_sample_is_one_request(tiny_shards: Path, bucket: Bucket) -> None:
         place = local.index.place(local.row(t))
         first = min(place.json_offset, *place.image_offsets)
         last = max(place.json_offset + place.json_size, place.image_offsets[0] + place.image_sizes[0]) - 1
-        assert f"bytes={first}-{last}" in bucket.ranges(f"set/{place.shard}.tar")
+        assert f"bytes={first}-{last}" in bucket.ranges(f"set/{place.file}")
 
 
 def test_neighbours_come_with_a_sample_where_that_is_asked_for(tiny_shards: Path, bucket: Bucket) -> None:
@@ -150,19 +139,18 @@ print([name for name in sys.modules if name.split(".")[0] in ("fsspec", "aiohttp
     assert found.stdout.strip() == "[]"
 
 
-def test_the_verbs_take_a_url(tiny_shards: Path, bucket: Bucket) -> None:
-    url = bucket.put_folder(tiny_shards, "set")
+def test_the_verbs_take_a_url(tiny_shards: Path, memory: Url, capsys: pytest.CaptureFixture[str]) -> None:
     some_id = Index(tiny_shards).row(2)["id"]
 
-    def lines(*arguments: str) -> list[str]:
-        command = [sys.executable, "-m", "dataengine", *arguments, "--json"]
-        found = subprocess.run(command, capture_output=True, text=True, check=True)
-        return found.stdout.splitlines()
+    def lines(verb: str, shards: object) -> list[str]:
+        with pytest.raises(SystemExit) as stopped:
+            main([verb, str(shards), *([some_id] if verb == "trace" else []), "--json"])
+        assert stopped.value.code == 0
+        return capsys.readouterr().out.splitlines()
 
-    for place in ("mix", "stream", "trace"):
-        rest = [some_id] if place == "trace" else []
-        assert lines(place, str(url), *rest) == lines(place, str(tiny_shards), *rest)
-        assert all(json.loads(line) for line in lines(place, str(url), *rest))
+    for verb in ("mix", "stream", "trace"):
+        assert lines(verb, memory) == lines(verb, tiny_shards)
+        assert all(json.loads(line) for line in lines(verb, memory))
 
 
 @pytest.mark.parametrize(

@@ -289,8 +289,7 @@ def test_a_stopped_command_removes_what_is_half_written_and_resumes(
     trap.disarm()
     done = _finished(tmp_path / "s")
     assert process.returncode == 130, says
-    assert says.splitlines()[-1] == "stopped; run the same command again to resume"
-    assert "Traceback" not in says
+    assert says.strip() == "stopped; run the same command again to resume"
     assert not list(tmp_path.glob("s/.*.tmp*"))
     assert not (tmp_path / "s/shards.json").exists()
     shard([tiny.out], tmp_path / "s", samples_per_shard=50)

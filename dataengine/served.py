@@ -1,0 +1,193 @@
+"""What a training run was served, held against its plan: sample by sample, step by step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from dataengine.adapt import follow_log, read_log
+from dataengine.errors import SourceError
+from dataengine.index import Index
+from dataengine.mix import Plan, plan
+from dataengine.stream import recipe, sources
+
+SERVED, MIXTURE, CONFIG = "served.jsonl", "mixture.jsonl", "config.json"
+# Steps whose planned samples are looked up at once: an Arrow column gives many values nearly as fast as one.
+_STEPS = 256
+
+
+class ServedRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A source of the plan: its samples as planned, as served and as skipped, and tokens and epochs of the served."""
+
+    source: str
+    task: str
+    dataset: str
+    family: str
+    planned: int
+    samples: int
+    skipped: int
+    tokens: int
+    epochs: float
+    size: int
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A run against its plan: `differences` has a line for each sample too few, too many or out of place."""
+
+    steps: int
+    plan: str
+    rows: tuple[ServedRow, ...]
+    differences: tuple[str, ...]
+
+
+class _Run(msgspec.Struct, kw_only=True):
+    """What a run's config.json says of its mixture."""
+
+    seed: int
+    global_batch: int
+    mixture: dict[str, Any] = {}
+    adapt: dict[str, Any] | None = None
+
+
+class _Line(msgspec.Struct):
+    """A line of served.jsonl; runs of earlier versions wrote what was skipped as a mapping."""
+
+    step: int
+    ids: list[str]
+    skipped: list[tuple[str, str]] | dict[str, str] = []
+
+    @property
+    def skipped_ids(self) -> list[str]:
+        return list(self.skipped) if isinstance(self.skipped, dict) else [one for one, _ in self.skipped]
+
+
+def run_plan(index: Index, run: Path) -> Plan:
+    """Return the plan of a run on a shard set, with what it decided on the way. Raises SourceError and PlanError."""
+    try:
+        found = msgspec.json.decode((run / CONFIG).read_bytes(), type=_Run)
+    except (OSError, msgspec.DecodeError) as error:
+        raise SourceError(
+            f"{run / CONFIG}: cannot be read: {error}; expected the folder of a training run"
+        ) from error
+    # Where it says nothing else, a run trains one family a step.
+    fields = {"mode": "unmixed", **found.mixture, "seed": found.seed, "global_batch": found.global_batch}
+    made = plan(sources(index), recipe(**fields))
+    return made if found.adapt is None else follow_log(made, read_log(run / MIXTURE), str(run / MIXTURE))
+
+
+def account(index: Index, made: Plan, run: Path) -> Account:
+    """Hold a run's served.jsonl against its plan. Raises SourceError where it cannot be read."""
+    differences: list[str] = []
+    served, skipped = Counter[int](), Counter[int]()
+    last = 0
+    planned = _Planned(index, made)
+    for step, lines in groupby(_lines(run / SERVED), key=lambda line: line.step):
+        ids, left_out = Counter[str](), Counter[str]()
+        for line in lines:
+            ids.update(line.ids)
+            left_out.update(line.skipped_ids)
+        if step <= last:
+            differences += [
+                f"step {step}: {one} is there again after step {last}" for one in (ids + left_out).elements()
+            ]
+            continue
+        for absent in range(last + 1, step):
+            differences += [f"step {absent}: {one} is missing" for one in planned.of(absent).elements()]
+        wanted = planned.of(step)
+        differences += _compare(step, wanted, ids + left_out)
+        for counts, total in ((ids, served), (left_out, skipped)):
+            for one, count in counts.items():
+                # What is no sample of the plan is told by its line alone.
+                if (number := planned.source_of.get(one)) is not None:
+                    total[number] += count
+        last = step
+    rows = _rows(made, last, served, skipped)
+    return Account(steps=last, plan=made.digest, rows=rows, differences=tuple(differences))
+
+
+class _Planned:
+    """The samples that a plan has at each step: ids and how often, looked up for many steps at a time."""
+
+    def __init__(self, index: Index, made: Plan) -> None:
+        self._plan = made
+        self._ids = [
+            index.table.column("id").take(index.rows_by_source[source.name]).to_pylist()
+            for source in made.sources
+        ]
+        self._first, self._steps = 0, list[Counter[str]]()
+        self.source_of = {one: number for number, ids in enumerate(self._ids) for one in ids}
+
+    def of(self, step: int) -> Counter[str]:
+        """Return the ids of a step, counted from 1."""
+        if not self._first <= step < self._first + len(self._steps):
+            batch = self._plan.recipe.global_batch
+            drawn = self._plan.slice((step - 1) * batch, (step - 1 + _STEPS) * batch)
+            ids = [self._ids[i][n] for i, n in zip(drawn.source.tolist(), drawn.index.tolist(), strict=True)]
+            self._first = step
+            self._steps = [Counter(ids[i : i + batch]) for i in range(0, len(ids), batch)]
+        return self._steps[step - self._first]
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    decode = msgspec.json.Decoder(_Line).decode
+    try:
+        with path.open("rb") as file:
+            yield from map(decode, file)
+    except (OSError, msgspec.DecodeError) as error:
+        raise SourceError(
+            f"{path}: cannot be read: {error}; expected the folder of a training run, resumed or ended"
+        ) from error
+
+
+def _compare(step: int, wanted: Counter[str], found: Counter[str]) -> Iterator[str]:
+    for one in sorted(wanted | found):
+        if found[one] < wanted[one]:
+            times = f" {wanted[one] - found[one]} times" if wanted[one] - found[one] > 1 else ""
+            yield f"step {step}: {one} is missing{times}"
+        elif not wanted[one]:
+            yield f"step {step}: {one} is not in the plan of this step"
+        elif found[one] > wanted[one]:
+            yield f"step {step}: {one} is there {found[one]} times, planned {wanted[one]}"
+
+
+def _rows(made: Plan, steps: int, served: Counter[int], skipped: Counter[int]) -> tuple[ServedRow, ...]:
+    return tuple(
+        ServedRow(
+            source=row.source,
+            task=row.task,
+            dataset=row.dataset,
+            family=row.family,
+            planned=row.samples,
+            samples=served[number],
+            skipped=skipped[number],
+            tokens=served[number] * source.num_tokens // source.num_samples,
+            epochs=served[number] / row.size,
+            size=row.size,
+        )
+        for number, (row, source) in enumerate(zip(made.table(steps), made.sources, strict=True))
+    )
+
+
+def served_totals(
+    rows: Sequence[ServedRow], by: Literal["task", "dataset"]
+) -> list[tuple[str, int, int, int, int, float]]:
+    """Return name, planned, served, skipped, tokens and mean epochs of each task or dataset, in the order of names."""
+    groups: dict[str, list[ServedRow]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, by), []).append(row)
+    return [
+        (
+            name,
+            sum(row.planned for row in some),
+            sum(row.samples for row in some),
+            sum(row.skipped for row in some),
+            sum(row.tokens for row in some),
+            sum(row.samples for row in some) / sum(row.size for row in some),
+        )
+        for name, some in sorted(groups.items())
+    ]
