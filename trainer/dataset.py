@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from dataengine import images
-from dataengine.errors import PlanError, Quarantine, Skip
+from dataengine.errors import DataEngineError, PlanError, Quarantine, Skip
 from dataengine.images import Pixels
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
@@ -223,12 +223,11 @@ class StreamLoader:
         num_workers: int = 0,
         prefetch_factor: int = 2,
         multiprocessing_context: str | None = None,
-        pin_memory: bool = False,
         max_bad_ratio: float = 0.01,
     ) -> None:
         self.dataset = dataset
         self.max_bad_ratio = max_bad_ratio
-        self._options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
+        self._options: dict[str, Any] = {"num_workers": num_workers}
         if num_workers:
             self._options |= {
                 "prefetch_factor": prefetch_factor,
@@ -245,17 +244,18 @@ class StreamLoader:
         self.dataset.begin(self.state())
         # A generator of its own: the loader must not draw from the one that training draws from.
         loader = DataLoader(self.dataset, batch_size=None, generator=torch.Generator(), **self._options)
-        for step in loader:
+        steps = iter(loader)
+        while (step := _next(steps)) is not None:
             self._count(step)
             yield step
 
     def _count(self, step: Step) -> None:
-        """Take note of a step that is about to be handed out."""
-        self._position = (step.step + 1) * self.dataset.recipe.global_batch
-        self._passed += step.stop - step.start
+        """Take note of a step that is about to be handed out, unless it breaks the budget."""
+        passed = self._passed + step.stop - step.start
         if any(hole.lasts for hole in step.holes):
             self._holes = union([*self._holes, *step.holes])
-            check_budget(self._holes, self._passed, self.max_bad_ratio)
+            check_budget(self._holes, passed, self.max_bad_ratio)
+        self._position, self._passed = (step.step + 1) * self.dataset.recipe.global_batch, passed
 
     def state(self) -> State:
         """Return where to go on: behind the last step that was handed out."""
@@ -271,6 +271,18 @@ class StreamLoader:
         found = _state(state)
         self.dataset.begin(found)
         self._enter(found)
+
+
+def _next(steps: Iterator[Step]) -> Step | None:
+    """Return the next step, None behind the last; errors of ours come from workers as the line that they are."""
+    try:
+        return next(steps, None)
+    except DataEngineError as error:
+        # PyTorch puts a worker's traceback into the text, whose last line names the class before the message.
+        lines = str(error).strip().splitlines()
+        if len(lines) == 1:
+            raise
+        raise type(error)(lines[-1].partition(": ")[2]) from error
 
 
 def merge_state_dicts(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -262,11 +262,29 @@ def test_states_of_different_moments_are_not_merged(make: Make) -> None:
 
 def test_a_budget_ends_the_run_and_names_the_first_cases(make: Make) -> None:
     loader = StreamLoader(make(transform=picky), max_bad_ratio=0.0)
+    steps = list[Step]()
 
     with pytest.raises(
         BudgetBroken, match=r"1 bad samples \(text.odd 1\) in \d+ positions, .*train/2#detection at"
     ):
-        list(loader)
+        steps.extend(loader)
+
+    # The step that broke it was not handed out, but what broke it is known.
+    assert loader.state().position == len(steps) * BATCH < 4 * BATCH
+    assert [hole.id for hole in loader.state().holes] == ["tiny/train/2#detection"]
+
+
+def refuse(sample: Sample, pictures: list[bytes], rng: random.Random) -> str:
+    raise PlanError(f"{sample.id}: is wrong, expected right; mend it")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_of_ours_is_one_line_wherever_it_comes_from(make: Make, num_workers: int) -> None:
+    with pytest.raises(PlanError) as caught:
+        list(StreamLoader(make(transform=refuse), num_workers=num_workers))
+
+    assert str(caught.value).endswith("#detection: is wrong, expected right; mend it")
+    assert str(caught.value).startswith("tiny/") and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("state", [{}, {"position": "x", "plan": ""}, {"position": 0, "plan": "", "more": 1}])
