@@ -8,6 +8,7 @@ same answer, since the function that is asked knows nothing else; rank 0 keeps t
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -92,6 +93,11 @@ class Adapter:
     """The mixture of a run that may change: holds the plan, asks for decisions and logs them."""
 
     def __init__(self, settings: Adapt, plan: Plan, log: Path, memory: Memory) -> None:
+        if settings.replay is not None and Path(settings.replay).resolve() == log.resolve():
+            raise PlanError(
+                f"adapt: replay {settings.replay!r} is the log of this run, which begins anew, expected another file; "
+                "copy it, and replay the copy"
+            )
         self._settings = settings
         self._log = log
         self._place = f"adapt {settings.function or settings.replay}"
@@ -115,11 +121,13 @@ class Adapter:
         """Take the losses of a step, the `step`-th; return whether a decision made `plan` another one.
 
         `tasks` are mean text losses; `terms` whose names begin with a family (`detection/l1`) are added to its tasks.
-        Positions before the decision's start stay as they were.
+        Positions before the decision's start stay as they were. A loss that is not finite says nothing of a task.
         """
         for task, loss in tasks.items():
             family = f"{self._family_of.get(task)}/"
             whole = loss + sum(value for name, value in terms.items() if name.startswith(family))
+            if not math.isfinite(whole):
+                continue
             total, count = self._losses.get(task, (0.0, 0))
             self._losses[task] = (total + whole, count + 1)
         decision = self._replay(step) if self._choose is None else self._ask(step)

@@ -123,9 +123,9 @@ def load_set(directory: Path | Url, store: Store | None = None) -> ShardSet:
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a sample's bytes lie in its shard, and the xxh3-128 of its JSON."""
+    """Where a sample's bytes lie, and the xxh3-128 of its JSON; `file` is the name of the tar."""
 
-    shard: str
+    file: str
     json_offset: int
     json_size: int
     image_offsets: list[int]
@@ -139,7 +139,7 @@ class Places(msgspec.Struct, frozen=True, eq=False):
     The pictures of row i are those from first_image[i] up to first_image[i + 1].
     """
 
-    shards: list[str]
+    files: list[str]
     shard: npt.NDArray[np.int32]
     json_offset: npt.NDArray[np.int64]
     json_size: npt.NDArray[np.int32]
@@ -201,7 +201,7 @@ class Index:
 
         shard, offsets, sizes = column("shard"), column("image_offsets"), column("image_sizes")
         return Places(
-            shards=shard.dictionary.to_pylist(),
+            files=[f"{name}.tar" for name in shard.dictionary.to_pylist()],
             shard=shard.indices.to_numpy(),
             json_offset=column("json_offset").to_numpy(),
             json_size=column("json_size").to_numpy(),
@@ -223,10 +223,10 @@ class Index:
             starts[shown] = np.minimum(starts[shown], lowest)
             ends[shown] = np.maximum(ends[shown], highest)
         order = np.lexsort((starts, columns.shard))
-        bounds = np.searchsorted(columns.shard[order], np.arange(len(columns.shards) + 1))
+        bounds = np.searchsorted(columns.shard[order], np.arange(len(columns.files) + 1))
         return {
-            f"{name}.tar": (starts[order[bounds[i] : bounds[i + 1]]], ends[order[bounds[i] : bounds[i + 1]]])
-            for i, name in enumerate(columns.shards)
+            file: (starts[order[bounds[i] : bounds[i + 1]]], ends[order[bounds[i] : bounds[i + 1]]])
+            for i, file in enumerate(columns.files)
         }
 
     def extents(self, name: str) -> Extents:
@@ -245,16 +245,28 @@ class Index:
 
     def place(self, number: int) -> Place:
         """Return where one row's bytes lie: what reading a sample needs, and nothing else."""
+        return self.places(np.array([number]))[0]
+
+    def places(self, numbers: npt.NDArray[np.int64]) -> list[Place]:
+        """Return where the bytes of some rows lie, in the order of `numbers`; many at once cost a fraction of each."""
         columns = self._places
-        start, stop = columns.first_image[number : number + 2].tolist()
-        return Place(
-            columns.shards[columns.shard[number]],
-            columns.json_offset.item(number),
-            columns.json_size.item(number),
-            columns.image_offset[start:stop].tolist(),
-            columns.image_size[start:stop].tolist(),
-            columns.digest[number].as_py(),
-        )
+        first = columns.first_image[numbers]
+        counts = columns.first_image[numbers + 1] - first
+        ends = np.cumsum(counts)
+        pictures = np.repeat(first - (ends - counts), counts) + np.arange(len(numbers) and ends[-1])
+        offsets, sizes = columns.image_offset[pictures].tolist(), columns.image_size[pictures].tolist()
+        return [
+            Place(columns.files[shard], start, size, offsets[low:high], sizes[low:high], digest)
+            for shard, start, size, low, high, digest in zip(
+                columns.shard[numbers].tolist(),
+                columns.json_offset[numbers].tolist(),
+                columns.json_size[numbers].tolist(),
+                (ends - counts).tolist(),
+                ends.tolist(),
+                columns.digest.take(pa.array(numbers)).to_pylist(),
+                strict=True,
+            )
+        ]
 
     def unsure(self, number: int) -> tuple[str, ...] | None:
         """Return the classes that may be there though one row's sample does not name them; None where nobody knows."""

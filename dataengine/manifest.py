@@ -171,7 +171,8 @@ def _read_column(name: str, directory: Path, start: int, stop: int | None) -> It
             count = file.metadata.row_group(group).num_rows
             low, high = max(start - first, 0), count if stop is None else min(stop - first, count)
             if low < high:
-                column = file.read_row_group(group, columns=[name]).column(name)
+                # One column gives threads nothing to share.
+                column = file.read_row_group(group, columns=[name], use_threads=False).column(name)
                 yield from column.slice(low, high - low).to_pylist()
             first += count
             if stop is not None and first >= stop:

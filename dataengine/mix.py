@@ -21,14 +21,26 @@ import xxhash
 from dataengine.deck import MAX_CYCLE, Ints
 from dataengine.errors import PlanError, nearest
 from dataengine.order import Order, lay_out, step_groups
-from dataengine.permute import key, permute_many
-from dataengine.schedule import Segment, drawn, expected, follow, groups_order, lay_out_schedule, served
+from dataengine.permute import key, permute, permute_many
+from dataengine.schedule import (
+    Segment,
+    drawn,
+    drawn_one,
+    expected,
+    follow,
+    groups_order,
+    lay_out_schedule,
+    served,
+)
 from dataengine.shares import Recipe, Source, recipe_digest
 from dataengine.state import SourceMark
 
 MAX_SOURCES = (1 << 15) - 1
 _POSITION_BITS = 48
 MAX_POSITION = 1 << _POSITION_BITS
+
+# How long a cycle that a run decides on may be: at least, and where the least share does not need a longer one.
+_DECIDED_CYCLE = 1 << 14
 
 # Part of every digest: raise it when the same recipe would give another order.
 _ORDER_VERSION = 2
@@ -137,8 +149,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def __getitem__(self, position: int) -> Draw:
         """Return the draw at `position` (>= 0), in time that depends on neither position nor sizes."""
-        one = self.slice(position, position + 1)
-        return Draw(source=int(one.source[0]), epoch=int(one.epoch[0]), index=int(one.index[0]))
+        _require_positions(position, position)
+        source, nth = drawn_one(self.segments[self._segment(position)], position)
+        size = int(self.sizes[source])
+        epoch, rank = divmod(nth, size)
+        index = permute(rank, size, key(self.recipe.seed, self.sources[source].name, epoch))
+        return Draw(source=source, epoch=epoch, index=int(_skip_gaps(self.gaps, source, index)))
 
     def slice(self, start: int, stop: int) -> Draws:
         """Return the draws at positions start to stop - 1; equal to asking for each, and much faster."""
@@ -195,9 +211,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         order, batch = groups_order(self.segments[self._segment(start)], start)
         for name, first, last in step_groups(order, batch):
             family = name.partition("/")[0]
-            if (
-                self.recipe.mode == "unmixed" and not name
-            ):  # batches of one sample are laid out as in mode mixed
+            # Unmixed batches of one sample are laid out as in mode mixed.
+            if self.recipe.mode == "unmixed" and not name:
                 family = self.sources[self[start].source].family
             weight = self.recipe.loss_weights.get(name, self.recipe.loss_weights.get(family, 1.0))
             parts.append(StepPart(family=family, start=start + first, stop=start + last, weight=weight))
@@ -327,9 +342,10 @@ def task_shares(plan: Plan) -> dict[str, float]:
 def adapted(plan: Plan, step: int, weights: Mapping[str, float]) -> Plan:
     """Return a plan whose tasks have the shares `weights` (any sum) from a step on, and which is the same before.
 
-    The sources of a task divide its share as they did at the beginning. Where all sources have a share of a thousandth
-    or more, shares are kept to 1 in 2**14: the order is laid out in a fraction of the time. Raises PlanError where a
-    task has no weight, where one is no number from 0 on, and where the plan already changes at a later step.
+    The sources of a task divide its share as they did at the beginning. Shares are kept to 1 in 2**14, or finer where
+    the least would have fewer than 16 places of so many: the order is laid out in a fraction of the time. Raises
+    PlanError where a task has no weight, where one is no number from 0 on, and where the plan already changes at a
+    later step.
     """
     known = task_shares(plan)
     _check_task_weights(known, weights)
@@ -349,7 +365,8 @@ def adapted(plan: Plan, step: int, weights: Mapping[str, float]) -> Plan:
         for source, share in zip(plan.sources, plan.shares, strict=True)
     ]
     least = min(portion for portion in portions if portion)
-    order = lay_out(plan.sources, portions, plan.recipe, 1 << 14 if least >= Fraction(1, 1000) else MAX_CYCLE)
+    places = 1 << (math.ceil(16 / least) - 1).bit_length()
+    order = lay_out(plan.sources, portions, plan.recipe, min(max(_DECIDED_CYCLE, places), MAX_CYCLE))
     digest = xxhash.xxh3_128(f"{plan.digest} {step} ".encode() + msgspec.json.encode(weights, order="sorted"))
     return msgspec.structs.replace(
         plan, segments=tuple(follow(plan.segments, start, order)), digest=digest.hexdigest()

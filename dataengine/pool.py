@@ -12,6 +12,16 @@ from dataengine.errors import ShardError
 MAX_OPEN_FILES = 32
 
 
+class _File:
+    """An open file, and how many threads read from it now."""
+
+    __slots__ = ("descriptor", "users")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.users = 0
+
+
 class Pool:
     """A few open files shared by all threads of a process; reads never move a file position.
 
@@ -21,20 +31,25 @@ class Pool:
     def __init__(self, directory: Path, max_open: int = MAX_OPEN_FILES) -> None:
         self.directory = directory
         self.max_open = max_open
-        self._open: OrderedDict[str, int] = OrderedDict()
-        self._users: dict[str, int] = {}
+        self._open: OrderedDict[str, _File] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file. Raises ShardError where it is missing or ends early."""
-        descriptor = self._take(name)
+        with self._lock:
+            file = self._open.get(name) or self._opened(name)
+            file.users += 1
+            self._open.move_to_end(name)
         try:
-            data = os.pread(descriptor, size, offset)
-            length = os.fstat(descriptor).st_size if len(data) != size else 0
+            data = os.pread(file.descriptor, size, offset)
+            length = os.fstat(file.descriptor).st_size if len(data) != size else 0
         except OSError as error:
             raise ShardError(f"{self.directory / name}: offset {offset}: {error.strerror}") from error
         finally:
-            self._give(name)
+            with self._lock:
+                file.users -= 1
+                if len(self._open) > self.max_open:
+                    self._close_idle(self.max_open)
         if len(data) != size:
             raise ShardError(
                 f"{self.directory / name}: has {length} bytes, expected at least {offset + size}; {self.mend(name)}"
@@ -45,41 +60,26 @@ class Pool:
         """Return what helps against a file with wrong bytes."""
         return f"rebuild it with 'dataengine shard {self.directory} --rebuild --only {name}'"
 
-    def _take(self, name: str) -> int:
-        with self._lock:
-            descriptor = self._open.get(name)
-            if descriptor is None:
-                self._close_idle(self.max_open - 1)
-                try:
-                    descriptor = os.open(self.directory / name, os.O_RDONLY)
-                except OSError as error:
-                    raise ShardError(
-                        f"{self.directory / name}: {error.strerror}; {self.mend(name)}"
-                    ) from error
-                self._open[name] = descriptor
-            self._open.move_to_end(name)
-            self._users[name] = self._users.get(name, 0) + 1
-            return descriptor
-
-    def _give(self, name: str) -> None:
-        with self._lock:
-            self._users[name] -= 1
-            self._close_idle(self.max_open)
+    def _opened(self, name: str) -> _File:
+        self._close_idle(self.max_open - 1)
+        try:
+            file = self._open[name] = _File(os.open(self.directory / name, os.O_RDONLY))
+        except OSError as error:
+            raise ShardError(f"{self.directory / name}: {error.strerror}; {self.mend(name)}") from error
+        return file
 
     def _close_idle(self, most: int) -> None:
         """Close the files that nobody reads, the longest unused first, until at most so many are open."""
         excess = len(self._open) - most
         if excess <= 0:
             return
-        idle = [other for other in self._open if not self._users.get(other)]
+        idle = [other for other, file in self._open.items() if not file.users]
         for other in idle[:excess]:
-            os.close(self._open.pop(other))
-            self._users.pop(other, None)
+            os.close(self._open.pop(other).descriptor)
 
     def close(self) -> None:
         """Close all files."""
         with self._lock:
-            for descriptor in self._open.values():
-                os.close(descriptor)
+            for file in self._open.values():
+                os.close(file.descriptor)
             self._open.clear()
-            self._users.clear()

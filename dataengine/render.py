@@ -75,8 +75,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 class Renderer:
     """Words the samples of a shard set anew; all that it needs beside them stands in shards.json.
 
-    Raises ShardError where splits of a source were made with different specs, of which shards.json holds one, and
-    SpecError where a builder is not installed.
+    Raises ShardError where splits of a source were made with different specs, of which shards.json holds one, or a set
+    that was restored from its tars does not know a spec; SpecError where a builder is not installed.
     """
 
     def __init__(self, found: ShardSet, options: RenderOptions, seed: int) -> None:
@@ -84,7 +84,7 @@ class Renderer:
         self.seed = seed
         _require_one_spec_each(found.sources)
         self._ways = {
-            entry.name: way_of(_task_of(entry, found.specs[f"{entry.dataset}/{entry.task}"]), options)
+            entry.name: way_of(_task_of(entry, found.specs), options)
             for entry in found.sources
             if entry.use == "train"
         }
@@ -112,10 +112,16 @@ def _require_one_spec_each(sources: Iterable[ShardSource]) -> None:
             )
 
 
-def _task_of(entry: ShardSource, raw: dict[str, Any]) -> Task:
-    """Return the task of a source as it was converted. Raises SpecError."""
-    place = f"shards.json: specs.{entry.dataset}/{entry.task}"
-    spec = convert({**raw, "path": place}, Resolved, place, [])
+def _task_of(entry: ShardSource, specs: dict[str, Any]) -> Task:
+    """Return the task of a source as it was converted. Raises ShardError or SpecError as `Renderer` does."""
+    name = f"{entry.dataset}/{entry.task}"
+    place = f"shards.json: specs.{name}"
+    if name not in specs:
+        raise ShardError(
+            f"{place}: missing, expected the spec that {entry.name} was made with; bring back the shards.json that"
+            " sharding wrote, or train with render: stored"
+        )
+    spec = convert({**specs[name], "path": place}, Resolved, place, [])
     return spec.runtime(entry.split, entry.labels)
 
 

@@ -31,6 +31,7 @@ from dataengine.write import Written, arrow, index_row, member_names
 Progress = Callable[[int, str], None]
 DAMAGED = "shard.damaged"
 UNKNOWN = (
+    "classes that a sample leaves open (`unsure` in the index): its rendering said so, its JSON does not",
     "manifests and fingerprints: 'dataengine shard' with the manifests writes the tars anew, and --rebuild needs them",
     "the accounts of the conversions: ledgers count the samples that are here",
     "samples that conversion or sharding left out",
@@ -38,13 +39,14 @@ UNKNOWN = (
 
 
 class Indexed(msgspec.Struct, frozen=True):
-    """What indexing a folder gave: the set of our own tars, the table of the members of others', and all faults."""
+    """What indexing a folder gave: the set of our own tars and what they could not tell, others' table, all faults."""
 
     set: ShardSet | None
     members: Path | None
     tars: int
     samples: int
     faults: tuple[str, ...]
+    unknown: tuple[str, ...]
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -83,6 +85,7 @@ def index(
         len(contents),
         sum(len(one.samples) for one in contents),
         tuple(faults),
+        (found.unknown or UNKNOWN[:1]) if found is not None else (),
     )
 
 
@@ -159,6 +162,7 @@ def _tell(folder: Path, contents: Contents) -> Told:
                 **_row(file.fileno(), sample, parts),
                 "source": source,
                 "shard": stem,
+                "unsure": None,
             }.items():
                 rows[column].append(value)
             count += 1

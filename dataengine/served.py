@@ -51,6 +51,7 @@ class _Run(msgspec.Struct, kw_only=True):
     seed: int
     global_batch: int
     mixture: dict[str, Any] = {}
+    adapt: dict[str, Any] | None = None
 
 
 class _Line(msgspec.Struct):
@@ -76,8 +77,7 @@ def run_plan(index: Index, run: Path) -> Plan:
     # Where it says nothing else, a run trains one family a step.
     fields = {"mode": "unmixed", **found.mixture, "seed": found.seed, "global_batch": found.global_batch}
     made = plan(sources(index), recipe(**fields))
-    log = run / MIXTURE
-    return follow_log(made, read_log(log), str(log)) if log.is_file() else made
+    return made if found.adapt is None else follow_log(made, read_log(run / MIXTURE), str(run / MIXTURE))
 
 
 def account(index: Index, made: Plan, run: Path) -> Account:

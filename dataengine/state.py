@@ -84,8 +84,8 @@ def union(holes: Iterable[Hole]) -> tuple[Hole, ...]:
     first: dict[tuple[str, int], Hole] = {}
     for hole in holes:
         place = (hole.source, hole.index)
-        if hole.lasts and (place not in first or hole.position < first[place].position):
-            first[place] = hole
+        if hole.lasts:
+            first[place] = min(first.get(place, hole), hole, key=lambda one: (one.position, one.detail))
     return tuple(first[place] for place in sorted(first))
 
 
@@ -101,6 +101,11 @@ def merge(states: Sequence[State]) -> State:
                     f"states: {field} is {first!r} on one rank and {other!r} on another, expected the same;"
                     " save the states of all ranks after the same step"
                 )
+    for state in states:
+        if changed := differences(states[0].sources, state.sources):
+            raise PlanError(
+                f"states: ranks read different shards ({changed}), expected the same; give all of them one set"
+            )
     holes = union(hole for state in states for hole in state.holes)
     return msgspec.structs.replace(states[0], holes=holes)
 

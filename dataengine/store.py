@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 FIRST_WAIT_S, MOST_WAIT_S = 0.25, 20.0
 PIECE_BYTES = 16 * 2**20  # what one request asks for where a whole object is read
+CONNECTIONS = 64  # at a time; a thread of a reader that waits for one would count it as a slow answer
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 # The extra of ours that brings what a kind of store needs; other kinds are named by fsspec.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
@@ -71,9 +72,11 @@ class Url(msgspec.Struct, frozen=True):
         return urlsplit(self.address).scheme
 
 
-def locate(text: str | Path) -> Path | Url:
+def locate(text: str | Path | Url) -> Path | Url:
     """Return the folder or the URL that a text names. Raises StoreError for a chain of URLs, which is not read."""
-    if isinstance(text, Path) or "://" not in text:
+    if isinstance(text, Path | Url):
+        return text
+    if "://" not in text:
         return Path(text)
     if not _URL.match(text):
         raise StoreError(
@@ -311,7 +314,11 @@ def _open(url: Url) -> Any:
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
     if url.scheme in ("s3", "s3a"):
         given = fsspec.config.conf.get(url.scheme, {}).get("config_kwargs", {})
-        options["config_kwargs"] = {"retries": {"mode": "standard", "total_max_attempts": 1}, **given}
+        options["config_kwargs"] = {
+            "retries": {"mode": "standard", "total_max_attempts": 1},
+            "max_pool_connections": CONNECTIONS,
+            **given,
+        }
     try:
         system, _ = fsspec.url_to_fs(url.address, **options)
     except ImportError as error:

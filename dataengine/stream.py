@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from dataengine import sample as samples
@@ -47,6 +48,23 @@ def sources(index: Index, use: str = "train") -> list[Source]:
     ]
 
 
+class _Block:
+    """The rows and passes of consecutive positions, and where their bytes lie: looked up when one is read."""
+
+    def __init__(self, index: Index, rows: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64]) -> None:
+        self.rows: list[int] = rows.tolist()
+        self.epochs: list[int] = epochs.tolist()
+        self._index = index
+        self._places: list[Place] | None = None
+
+    def at(self, position: int) -> tuple[int, Place]:
+        """Return the row that stands at a position of the block, and its place."""
+        if self._places is None:
+            self._places = self._index.places(np.array(self.rows))
+        place = position % BLOCK
+        return self.rows[place], self._places[place]
+
+
 class Stream:
     """A shard set in the order of a mixture's plan; with `render`, each pass over a source words its samples anew."""
 
@@ -70,8 +88,11 @@ class Stream:
         self.plan: Plan = plan(found, recipe, self.exclusions)
         self.pool = self.index.open()
         self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
-        self._rows = [self.index.rows_by_source[source.name] for source in self.plan.sources]
-        self._blocks: dict[tuple[str, int], list[int]] = {}
+        by_source = [self.index.rows_by_source[source.name] for source in self.plan.sources]
+        # The rows of all sources, and where those of each begin.
+        self._rows = np.concatenate(by_source)
+        self._firsts = np.cumsum([0, *map(len, by_source[:-1])])
+        self._blocks: dict[tuple[str, int], _Block] = {}
         self._lock = threading.Lock()
         self._holes: dict[int, Hole] = {}
 
@@ -91,27 +112,29 @@ class Stream:
 
     def row(self, position: int) -> int:
         """Return the index row that stands at a position."""
-        block, place = divmod(position, BLOCK)
+        return self._block(position).rows[position % BLOCK]
+
+    def epoch(self, position: int) -> int:
+        """Return in which pass over its source, from 0, a position stands."""
+        return self._block(position).epochs[position % BLOCK]
+
+    def _block(self, position: int) -> _Block:
+        """Return the block of positions in which one lies: as arrays they cost a fraction of one by one."""
         plan = self.plan
-        rows = self._blocks.get((plan.digest, block))
-        if rows is None:
-            rows = self._block_rows(plan, block)
+        name = (plan.digest, position // BLOCK)
+        found = self._blocks.get(name)
+        if found is None:
+            found = self._drawn(plan, position // BLOCK)
             with self._lock:
                 # A few blocks suffice: positions are asked for nearly in order, by some threads at once.
                 while len(self._blocks) >= MAX_BLOCKS:
                     self._blocks.pop(next(iter(self._blocks)))
-                self._blocks[plan.digest, block] = rows
-        return rows[place]
-
-    def _block_rows(self, plan: Plan, block: int) -> list[int]:
-        """Return the rows of a block of positions: as arrays they cost a fraction of one by one."""
-        draws = plan.slice(block * BLOCK, (block + 1) * BLOCK)
-        rows = np.empty(BLOCK, np.int64)
-        for number, of_source in enumerate(self._rows):
-            here = draws.source == number
-            rows[here] = of_source[draws.index[here]]
-        found: list[int] = rows.tolist()
+                self._blocks[name] = found
         return found
+
+    def _drawn(self, plan: Plan, block: int) -> _Block:
+        draws = plan.slice(block * BLOCK, (block + 1) * BLOCK)
+        return _Block(self.index, self._rows[self._firsts[draws.source] + draws.index], draws.epoch)
 
     def entry(self, position: int) -> dict[str, Any]:
         """Return what stands at a position and where its JSON begins, without reading a shard."""
@@ -130,22 +153,22 @@ class Stream:
 
         Digests are checked. Raises Damage.
         """
-        number = self.row(position)
-        sample, pictures = self.read_row(number)
+        number, place = self._block(position).at(position)
+        sample, pictures = self._read(number, place)
         return self._worded(position, number, sample), pictures
 
     def _worded(self, position: int, number: int, sample: Sample) -> Sample:
         if self.renderer is None:
             return sample
-        return self.renderer.render(sample, self.plan[position].epoch, self.index.unsure(number))
+        return self.renderer.render(sample, self.epoch(position), self.index.unsure(number))
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""
-        number = self.row(position)
+        number, place = self._block(position).at(position)
         if (known := self._holes.get(number)) is not None:
             return msgspec.structs.replace(known, position=position)
         try:
-            sample, pictures = self.read_row(number)
+            sample, pictures = self._read(number, place)
             return self._worded(position, number, sample), pictures
         except Damage as damage:
             return self._damaged(position, damage)
@@ -156,9 +179,9 @@ class Stream:
         A sample whose pictures proved bad is described all the same: what is laid out by descriptions must not depend
         on who has read what before.
         """
-        number = self.row(position)
+        number, place = self._block(position).at(position)
         try:
-            return self._worded(position, number, self._sample(number, self.index.place(number)))
+            return self._worded(position, number, self._sample(number, place))
         except Damage as damage:
             return self._damaged(position, damage)
 
@@ -208,17 +231,18 @@ class Stream:
 
         Raises Damage, naming file and offset.
         """
-        place = self.index.place(number)
-        name = f"{place.shard}.tar"
+        return self._read(number, self.index.place(number))
+
+    def _read(self, number: int, place: Place) -> tuple[Sample, list[bytes]]:
         sample = self._sample(number, place)
         pictures = [
-            self._piece(number, name, offset, size, image.digest)
+            self._piece(number, place.file, offset, size, image.digest)
             for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
         ]
         return sample, pictures
 
     def _sample(self, number: int, place: Place) -> Sample:
-        name = f"{place.shard}.tar"
+        name = place.file
         encoded = self._piece(number, name, place.json_offset, place.json_size, place.digest)
         try:
             return samples.decode(encoded)

@@ -17,6 +17,9 @@ _MODE_AND_OWNER = b"0000644\0" + b"0000000\0" * 2
 _END = b"\0" * (2 * BLOCK)
 # '0' is a regular file; then come link name, magic and version, owner and group, device, prefix and padding.
 _REST = b"0" + b"\0" * 100 + b"ustar\00000" + b"\0" * 64 + b"0000000\0" * 2 + b"\0" * 155 + b"\0" * 12
+_TIME = b"\0" + b"00000000000\0"
+# What adds up to the checksum in every header; its own field counts as blanks.
+_SUM = sum(_MODE_AND_OWNER) + sum(_TIME) + 8 * ord(" ") + sum(_REST)
 
 
 def header(name: str, size: int) -> bytes:
@@ -26,9 +29,9 @@ def header(name: str, size: int) -> bytes:
         raise ShardError(
             f"{name}: name or size ({size} bytes) does not fit a tar header; shorten the spec's ids"
         )
-    fields = encoded.ljust(100, b"\0") + _MODE_AND_OWNER + b"%011o\0" % size + b"00000000000\0"
-    checksum = sum(fields) + 8 * ord(" ") + sum(_REST)  # its own field counts as blanks
-    return fields + b"%06o\0 " % checksum + _REST
+    length = b"%011o" % size
+    checksum = _SUM + sum(encoded) + sum(length)
+    return b"".join((encoded.ljust(100, b"\0"), _MODE_AND_OWNER, length, _TIME, b"%06o\0 " % checksum, _REST))
 
 
 def padding(size: int) -> bytes:

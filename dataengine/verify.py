@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
+import pyarrow.compute as pc
 import xxhash
 
 from dataengine import manifest as manifests
@@ -18,6 +21,7 @@ from dataengine.index import INDEX, Index, Place, ShardFile, ShardSet, ShardSour
 from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
+from dataengine.sample import Sample
 from dataengine.shard import REBUILD, Progress, has_size, needs
 from dataengine.write import member_names, write_shard
 
@@ -25,7 +29,11 @@ from dataengine.write import member_names, write_shard
 def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str]:
     """Return one line for every shard or sample whose bytes are not those of the index; empty means whole."""
     index = Index(out)
-    findings = []
+    findings = [
+        f"{out / INDEX}: {column} {value!r} stands twice"
+        for column in ("id", "key")
+        for value in _twice(index, column)
+    ]
     by_shard: dict[str, list[int]] = {}
     for number, name in enumerate(index.table.column("shard").to_pylist()):
         by_shard.setdefault(name, []).append(number)
@@ -37,6 +45,7 @@ def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str
             findings.append(f"{path}: missing; {mend}")
         elif path.stat().st_size != file.bytes:
             findings.append(f"{path}: has {path.stat().st_size} bytes, expected {file.bytes}; {mend}")
+            findings += _cut(path, index, by_shard.get(name, []))
         elif digest_file(path) != file.digest:
             findings.append(f"{path}: digest differs from shards.json; {mend}")
             findings += _damaged_samples(path, index, by_shard.get(name, []))
@@ -49,7 +58,8 @@ def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str
 def _stale_rows(path: Path, index: Index, rows: list[int]) -> list[str]:
     """Say how many rows of the index do not lead to their samples in a tar that is whole, and name the first."""
     with path.open("rb") as file:
-        lost = [number for number in rows if not _leads(file, index.place(number))]
+        places = index.places(np.array(rows, np.int64))
+        lost = [number for number, place in zip(rows, places, strict=True) if not _leads(file, place)]
     if not lost:
         return []
     return [
@@ -63,26 +73,71 @@ def _leads(file: BinaryIO, place: Place) -> bool:
     return xxhash.xxh3_128_hexdigest(file.read(place.json_size)) == place.digest
 
 
-def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
-    """Name the samples of a damaged tar whose JSON, pictures or headers are not what they were."""
-    found = []
-    data = path.read_bytes()
+def _twice(index: Index, column: str) -> list[str]:
+    values, counts = index.table.column(column).value_counts().flatten()
+    found: list[str] = values.filter(pc.greater(counts, 1)).to_pylist()
+    return found
+
+
+def _cut(path: Path, index: Index, rows: list[int]) -> list[str]:
+    """Name the first sample of a tar that is too short for it."""
+    size = path.stat().st_size
     for number in rows:
         row = index.row(number)
+        begin = min(row["json_offset"], *row["image_offsets"]) - tar.BLOCK
+        if _end(row) > size:
+            return [f"{path}: offset {begin}: {row['id']} and what follows it are cut off"]
+    return []
+
+
+def _end(row: dict[str, Any]) -> int:
+    ends = zip(
+        (row["json_offset"], *row["image_offsets"]), (row["json_size"], *row["image_sizes"]), strict=True
+    )
+    return max(int(start) + int(size) for start, size in ends)
+
+
+def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
+    """Name every part of a damaged tar that is not what it was: JSON, pictures, headers, padding, end."""
+    data = path.read_bytes()
+    owners = {index.row(number)["digest"]: index.row(number)["id"] for number in rows}
+    found: list[str] = []
+    last = 0
+    for number in rows:
+        row = index.row(number)
+        last = max(last, _end(row))
         encoded = data[row["json_offset"] : row["json_offset"] + row["json_size"]]
-        if xxhash.xxh3_128_hexdigest(encoded) != row["digest"]:
-            found.append(f"{path}: offset {row['json_offset']}: JSON of {row['id']} is damaged")
+        digest = xxhash.xxh3_128_hexdigest(encoded)
+        if digest != row["digest"]:
+            other = f", it is that of {owners[digest]}" if digest in owners else ""
+            found.append(f"{path}: offset {row['json_offset']}: JSON of {row['id']} is damaged{other}")
             continue
-        sample = samples.decode(encoded)
-        for image, start, size in zip(sample.images, row["image_offsets"], row["image_sizes"], strict=True):
-            if xxhash.xxh3_128_hexdigest(data[start : start + size]) != image.digest:
-                found.append(f"{path}: offset {start}: picture {image.path} of {row['id']} is damaged")
-        starts = (row["json_offset"], *row["image_offsets"])
-        sizes = (row["json_size"], *row["image_sizes"])
-        for name, start, size in zip(member_names(row["key"], sample), starts, sizes, strict=True):
-            if data[start - tar.BLOCK : start] != tar.header(name, size):
-                found.append(f"{path}: offset {start - tar.BLOCK}: header of {name}, {row['id']}, is damaged")
-    return found or [f"{path}: the padding between members, or the end, is damaged; no sample is"]
+        found += _damaged_members(path, data, row, samples.decode(encoded))
+    end = last + len(tar.padding(last))
+    if data[end:] != tar.end():
+        found.append(f"{path}: offset {end}: the end, two empty blocks, is damaged")
+    return found or [f"{path}: bytes between its samples are damaged; no sample is"]
+
+
+def _damaged_members(path: Path, data: bytes, row: dict[str, Any], sample: Sample) -> Iterator[str]:
+    """Yield what is wrong with the pictures of a sample, and with what stands around its members."""
+    for image, start, size in zip(sample.images, row["image_offsets"], row["image_sizes"], strict=True):
+        if xxhash.xxh3_128_hexdigest(data[start : start + size]) != image.digest:
+            yield f"{path}: offset {start}: picture {image.path} of {row['id']} is damaged"
+    starts, sizes = (row["json_offset"], *row["image_offsets"]), (row["json_size"], *row["image_sizes"])
+    for name, start, size in zip(member_names(row["key"], sample), starts, sizes, strict=True):
+        begin = start - tar.BLOCK
+        if data[begin:start] != tar.header(name, size):
+            yield f"{path}: offset {begin}: header of {name}, {row['id']}, is damaged{_says(data[begin:start], name)}"
+        padding = tar.padding(size)
+        if data[start + size : start + size + len(padding)] != padding:
+            yield f"{path}: offset {start + size}: padding behind {name}, {row['id']}, is damaged"
+
+
+def _says(header: bytes, name: str) -> str:
+    """Say which name a header that is not the right one has."""
+    held = header[:100].partition(b"\0")[0].decode(errors="replace")
+    return f", its name is {held!r}" if held != name else ""
 
 
 def rebuild(

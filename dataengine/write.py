@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +19,18 @@ import xxhash
 from dataengine import manifest as manifests
 from dataengine import marks, tar
 from dataengine import sample as samples
+from dataengine.annotation import Turn
 from dataengine.errors import Quarantine
 from dataengine.files import Root, unwritable, write_atomic
-from dataengine.images import MAX_BYTES, probe
+from dataengine.images import MAX_BYTES, Probe, probe
 from dataengine.index import INDEX_SCHEMA, Dropped, ShardFile
 from dataengine.layout import Part, ShardPlan
 from dataengine.resize import Pictures, packed, picked, scaled, shrunk
 from dataengine.sample import Sample, SampleImage
 
 PARTS = ".parts"
+FLUSHED = 8 << 20  # bytes after which the disk is told to begin
+KEPT = 8  # pictures of a source that stay in memory; samples that share one stand side by side
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
 # Rows of one tar name few sources and shards; plain strings can be joined to those of another tar.
 ROW_SCHEMA = pa.schema(
@@ -80,28 +85,28 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     dropped: list[Dropped] = []
     digest = xxhash.xxh3_128()
     offset = count = 0
-    opened = {part.source: Root(Path(roots[part.source])) for part in plan.parts}
-    with path.open("wb") as file:
-        for sample, unsure, part in _in_turn(plan):
+    sources = {part.source: _Source(Root(Path(roots[part.source]))) for part in plan.parts}
+    with path.open("wb", buffering=0) as file, _flushing(file.fileno()) as flush:
+        for data, unsure, part in _in_turn(plan):
+            head = _decode_head(data)
             try:
-                sample, pictures = _with_pictures(sample, opened[part.source], part.pictures)
+                head, encoded, pictures = _ready(head, data, sources[part.source], part.pictures)
             except Quarantine as error:
                 dropped.append(
-                    Dropped(id=sample.id, reason=error.reason, detail=f"{plan.name}: {error.detail}")
+                    Dropped(id=head.id, reason=error.reason, detail=f"{plan.name}: {error.detail}")
                 )
                 continue
-            blocks, row = _members(f"{plan.name}-{count:06d}", sample, pictures, offset)
+            blocks, row = _members(f"{plan.name}-{count:06d}", head, encoded, pictures, offset)
+            offset += _append(file.fileno(), blocks)
+            flush(offset)
             for block in blocks:
-                file.write(block)
                 digest.update(block)
-                offset += len(block)
             count += 1
-            facts = {**row, "source": part.source, "shard": plan.name, "unsure": unsure}
-            for column, value in facts.items():
+            row |= {"source": part.source, "shard": plan.name, "unsure": unsure}
+            for column, value in row.items():
                 rows[column].append(value)
-        file.write(tar.end())
+        _append(file.fileno(), [tar.end()])
         digest.update(tar.end())
-        file.flush()
         os.fsync(file.fileno())
     size = offset + len(tar.end())
     entry = ShardFile(
@@ -115,10 +120,40 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
     return Written(entry, arrow(rows), dropped)
 
 
-def _in_turn(plan: ShardPlan) -> Iterator[tuple[Sample, list[str] | None, Part]]:
-    """Yield the samples of a plan in their order, each with the classes that it leaves open and its part."""
+@contextmanager
+def _flushing(descriptor: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that is told how many bytes a file has: the disk writes them while the next samples are made.
+
+    Else it would idle until the end, and the end would wait for it.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        told, running = 0, pool.submit(os.fdatasync, descriptor)
+
+        def flush(offset: int) -> None:
+            nonlocal told, running
+            if offset - told >= FLUSHED and running.done():
+                running.result()
+                told, running = offset, pool.submit(os.fdatasync, descriptor)
+
+        yield flush
+        running.result()
+
+
+def _append(descriptor: int, blocks: Sequence[bytes]) -> int:
+    """Write blocks behind each other, and return how many bytes they have."""
+    size = sum(map(len, blocks))
+    done = os.writev(descriptor, blocks)
+    if done < size:  # a full disk, or more than the system takes at once
+        rest = memoryview(b"".join(blocks))[done:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    return size
+
+
+def _in_turn(plan: ShardPlan) -> Iterator[tuple[bytes, list[str] | None, Part]]:
+    """Yield the samples of a plan as JSON in their order, each with the classes that it leaves open and its part."""
     where = [(Path(part.directory), part.start, part.stop) for part in plan.parts]
-    streams = [zip(manifests.read_samples(*one), manifests.read_unsure(*one), strict=False) for one in where]
+    streams = [zip(manifests.read_encoded(*one), manifests.read_unsure(*one), strict=False) for one in where]
     count = sum(part.stop - part.start for part in plan.parts)
     turns = np.frombuffer(plan.turns, "<u2").tolist() if plan.turns else [0] * count
     for turn in turns:
@@ -135,37 +170,114 @@ def arrow(rows: Mapping[str, list[Any]]) -> bytes:
     return data
 
 
-def _with_pictures(sample: Sample, root: Root, limits: Pictures | None) -> tuple[Sample, list[bytes]]:
+class OriginHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a sample comes from, as the index says it."""
+
+    file: str
+    record: str
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What sharding must know of a sample whose facts stay as they are; the whole takes several times as long."""
+
+    id: str
+    task: str
+    dataset: str
+    images: tuple[SampleImage, ...]
+    conversation: tuple[Turn, ...]
+    origin: OriginHead
+    marks: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode_head = msgspec.json.Decoder(Head).decode
+_encode = samples.encode
+_IMAGES = b',"images":'
+
+
+def _ready(
+    head: Head, data: bytes, source: _Source, limits: Pictures | None
+) -> tuple[Head, bytes, list[bytes]]:
+    """Return a sample as it goes into the tar: what the index says of it, its JSON, and its pictures' bytes.
+
+    Raises Quarantine as `_with_pictures` does.
+    """
+    if limits is None and not head.marks and source.is_ours(data):
+        pictures = [source.read(image) for image in head.images]
+        images = tuple(map(_with_digest, head.images, pictures))
+        # Nothing but plain words stands before the pictures, and no word has a quote that is not escaped.
+        place, old = data.find(_IMAGES) + len(_IMAGES), _encode(head.images)
+        if data.startswith(old, place):
+            encoded = b"".join((data[:place], _encode(images), data[place + len(old) :]))
+            return msgspec.structs.replace(head, images=images), encoded, pictures
+    sample, pictures = _with_pictures(samples.decode(data), source, limits)
+    encoded = _encode(sample)
+    return _decode_head(encoded), encoded, pictures
+
+
+def _with_digest(image: SampleImage, data: bytes) -> SampleImage:
+    return msgspec.structs.replace(image, digest=xxhash.xxh3_128_hexdigest(data))
+
+
+class _Source:
+    """The pictures of one source, read when they are asked for; the last few stay for the samples that share one."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self._kept: dict[str, tuple[bytes, Probe]] = {}
+        self._ours: bool | None = None
+
+    def is_ours(self, data: bytes) -> bool:
+        """Say whether a source's samples are written as this version writes them; the first one decides."""
+        if self._ours is None:
+            self._ours = _encode(samples.decode(data)) == data
+        return self._ours
+
+    def read(self, image: SampleImage) -> bytes:
+        """Return a picture's bytes. Raises Quarantine where they are not those that were converted."""
+        found = self._kept.get(image.path)
+        if found is None:
+            data = _read(self.root.inside(image.path), image.path)
+            found = data, probe(data)
+            while len(self._kept) >= KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[image.path] = found
+        data, real = found
+        if (real.width, real.height, real.format) != (image.width, image.height, image.format):
+            raise Quarantine("image.changed", f"{image.path}: is not the picture that was converted")
+        return data
+
+
+def _read(path: Path, name: str) -> bytes:
+    """Return the bytes of a picture; a call of the system more would cost as much as all of a sample's headers."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size > MAX_BYTES:
+                raise Quarantine("image.too_large", f"{name}: more than {MAX_BYTES} bytes")
+            data = os.read(descriptor, size)
+            while len(data) < size and (more := os.read(descriptor, size - len(data))):
+                data += more
+            return data
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise Quarantine("image.missing", f"{name}: {error.strerror}") from error
+
+
+def _with_pictures(sample: Sample, source: _Source, limits: Pictures | None) -> tuple[Sample, list[bytes]]:
     """Return the sample with its pictures' digests, and their bytes: as they are, or smaller, or with marks on them.
 
     Raises Quarantine `image.missing` or `image.changed` where the source is not what was converted any more, and
     `image.corrupt` where a picture to be made anew cannot be decoded whole.
     """
-    pictures, digests = [], []
+    pictures = []
     for number in range(len(sample.images)):
-        data = _read(sample.images[number], root)
+        data = source.read(sample.images[number])
         sample, data = _made_anew(sample, number, data, limits)
         pictures.append(data)
-        digests.append(xxhash.xxh3_128_hexdigest(data))
-    images = tuple(
-        msgspec.structs.replace(image, digest=digest)
-        for image, digest in zip(sample.images, digests, strict=True)
-    )
+    images = tuple(map(_with_digest, sample.images, pictures))
     return msgspec.structs.replace(sample, images=images), pictures
-
-
-def _read(image: SampleImage, root: Root) -> bytes:
-    path = root.inside(image.path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise Quarantine("image.too_large", f"{image.path}: more than {MAX_BYTES} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise Quarantine("image.missing", f"{image.path}: {error.strerror}") from error
-    real = probe(data)
-    if (real.width, real.height, real.format) != (image.width, image.height, image.format):
-        raise Quarantine("image.changed", f"{image.path}: is not the picture that was converted")
-    return data
 
 
 def _made_anew(sample: Sample, number: int, data: bytes, limits: Pictures | None) -> tuple[Sample, bytes]:
@@ -191,7 +303,7 @@ def _made_anew(sample: Sample, number: int, data: bytes, limits: Pictures | None
     return sample, data
 
 
-def member_names(key: str, sample: Sample) -> list[str]:
+def member_names(key: str, sample: Sample | Head) -> list[str]:
     """Return the names of a sample's members: its JSON, then its pictures in order."""
     suffixes = [EXTENSIONS[image.format] for image in sample.images]
     pictures = [f"{key}.{n}.{suffix}" if n else f"{key}.{suffix}" for n, suffix in enumerate(suffixes)]
@@ -199,10 +311,9 @@ def member_names(key: str, sample: Sample) -> list[str]:
 
 
 def _members(
-    key: str, sample: Sample, pictures: list[bytes], offset: int
+    key: str, sample: Head, encoded: bytes, pictures: list[bytes], offset: int
 ) -> tuple[list[bytes], dict[str, Any]]:
     """Return a sample's tar blocks, members sorted by name, and its index row."""
-    encoded = samples.encode(sample)
     named = zip(member_names(key, sample), [encoded, *pictures], range(-1, len(pictures)), strict=True)
     blocks: list[bytes] = []
     offsets: dict[int, int] = {}
@@ -215,7 +326,7 @@ def _members(
 
 
 def index_row(
-    key: str, sample: Sample, encoded: bytes, offsets: Sequence[int], sizes: Sequence[int]
+    key: str, sample: Sample | Head, encoded: bytes, offsets: Sequence[int], sizes: Sequence[int]
 ) -> dict[str, Any]:
     """Return a sample's index row but for `source` and `shard`; offsets and sizes: its JSON's, then its pictures'."""
     return {

@@ -27,7 +27,7 @@ from dataengine.render import RenderOptions
 from dataengine.sample import Sample, measure_of
 from dataengine.shares import Recipe
 from dataengine.state import Hole, State, check_budget, merge, union
-from dataengine.store import StoreSettings, Url
+from dataengine.store import StoreSettings, Url, locate
 from dataengine.stream import Stream
 from trainer import views
 
@@ -98,7 +98,7 @@ class StreamDataset(IterableDataset):
 
     def __init__(
         self,
-        directory: Path | Url,
+        directory: str | Path | Url,
         recipe: Recipe,
         *,
         rank: int = 0,
@@ -106,7 +106,6 @@ class StreamDataset(IterableDataset):
         last_step: int | None = None,
         use: str = "train",
         exclusions: Mapping[str, tuple[int, ...]] | None = None,
-        render: RenderOptions | None = None,
         transform: Transform = decoded,
         collate: Collate | None = None,
         threads: int = 0,
@@ -114,8 +113,7 @@ class StreamDataset(IterableDataset):
         render: RenderOptions | None = None,
         store: StoreSettings | None = None,
     ) -> None:
-        self.directory, self.recipe, self.use, self.store = directory, recipe, use, store
-        self.render = render
+        self.directory, self.recipe, self.use, self.store = locate(directory), recipe, use, store
         self.rank, self.world, self.last_step = rank, world, last_step
         self.exclusions, self.render = dict(exclusions or {}), render
         self.transform, self.collate = transform, collate

@@ -104,14 +104,17 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
 
 def recover(
     annotation: Annotation, sample: Sample, task: Task, unsure: Collection[str] | None
-) -> tuple[Annotation, Unit]:
+) -> tuple[Annotation, Unit] | None:
     """Return the facts of a sample from which `build` names other classes and keypoints, as `instances.recover` does.
 
-    The targets hold the keypoints of all asked classes; an object gets those of its own class back, in its order.
+    The targets hold the keypoints of all asked classes; an object gets those of its own class back, in its order. None
+    where nobody knows the label space: it is the dataset's own, and the set was restored from its tars.
     """
     targets = sample.targets
     assert isinstance(targets, KeypointTargets)
     labels = {label.name: label for label in (task.labels.labels if task.labels else ()) if label.keypoints}
+    if not labels:
+        return None
     place = {name: number for number, name in enumerate(targets.names)}
     own = {
         label.name: [place[spoken(name)] for name in label.keypoints]

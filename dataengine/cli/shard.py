@@ -152,7 +152,7 @@ def _index(folders: list[Path], runner: RunnerName, workers: int, as_json: bool)
                     name for one in done if one.set for name in (file.name for file in one.set.shards)
                 ],
                 "members": [str(one.members) for one in done if one.members],
-                "unknown": [line for one in done if one.set for line in one.set.unknown],
+                "unknown": [line for one in done for line in one.unknown],
                 "faults": faults,
             }
         )
@@ -161,7 +161,7 @@ def _index(folders: list[Path], runner: RunnerName, workers: int, as_json: bool)
             click.echo(f"{folder}: {one.tars} tars, {one.samples} samples, {len(one.faults)} faults")
             if one.set is not None:
                 click.echo(f"restored the index of {len(one.set.shards)} shards")
-                for line in one.set.unknown:
+                for line in one.unknown:
                     click.echo(f"not known: {line}")
             if one.members is not None:
                 click.echo(f"wrote {one.members}")

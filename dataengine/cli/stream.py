@@ -174,4 +174,4 @@ def _worded(stream: Stream, position: int) -> dict[str, Any]:
     words: dict[str, Any] = msgspec.to_builtins(
         {"conversation": sample.conversation, "routes": sample.routes, "prompt": sample.prompt}
     )
-    return {"epoch": stream.plan[position].epoch, **words}
+    return {"epoch": stream.epoch(position), **words}

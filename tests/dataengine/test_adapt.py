@@ -209,6 +209,24 @@ def test_an_answer_that_cannot_be_is_refused_with_function_and_step(
     assert (tmp_path / "log").read_bytes() == b""
 
 
+def test_a_loss_that_is_not_finite_says_nothing(tmp_path: Path, offered: Callable[[Choose], str]) -> None:
+    adapter = Adapter(Adapt(function=offered(towards_losses)), made(), tmp_path / "log", Memory())
+
+    adapter.after(1, {"vqa": float("nan"), "caption": 2.0}, {})
+    adapter.after(2, {"detection": 1.0, "caption": 3.0}, {"detection/l1": float("inf")})
+
+    assert adapter.memory.losses == {"caption": (5.0, 2)}
+
+
+def test_a_run_cannot_replay_the_log_that_it_writes(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"")
+
+    with pytest.raises(
+        PlanError, match="is the log of this run, which begins anew, expected another file; copy it"
+    ):
+        Adapter(Adapt(replay=str(tmp_path / "log")), made(), tmp_path / "log", Memory())
+
+
 def test_decisions_come_in_the_order_of_their_steps() -> None:
     weights = dict.fromkeys(task_shares(made()), 1.0)
 

@@ -81,8 +81,9 @@ def flipped_header(shards: Shards) -> Case:
 
 
 def flipped_padding(shards: Shards) -> Case:
-    shards.flip(shards.first["json_offset"] + shards.first["json_size"])
-    return [], ["the padding between members, or the end, is damaged; no sample is"]
+    offset = shards.first["json_offset"] + shards.first["json_size"]
+    shards.flip(offset)
+    return [], [f"offset {offset}: padding behind {shards.first['key']}.json"]
 
 
 def cut(shards: Shards) -> Case:

@@ -27,7 +27,7 @@ from dataengine.deck import (
 )
 from dataengine.errors import PlanError
 from dataengine.mix import MAX_POSITION, Draw, Plan, StepPart, part_slots, plan, slots
-from dataengine.shares import Change, Mode, Recipe, Source, recipe_digest, shares
+from dataengine.shares import Change, Mode, Policy, Recipe, Source, recipe_digest, shares
 
 FAMILIES = ("text", "detection", "pose", "generation", "editing")
 
@@ -77,6 +77,74 @@ def test_no_prefix_is_off_its_shares_by_a_sample(sizes: list[int], seed: int) ->
     counts = prefix_counts(drawn, len(sizes))
     deviations, cycles = deviations_times_cycle(made, counts, np.arange(6001))
     assert (np.abs(deviations) < cycles).all()
+
+
+SETTINGS: dict[Policy, dict[str, Any]] = {
+    "cap": {"cap_samples": 20},
+    "explicit": {"weights": {"t0": 1.5, "t1": 1.0, "t2": 0.7}},
+    "repeats": {"weights": {"t0": 2.0, "t1": 0.25}},
+    "token_weighted": {"weights": {"t0": 1.0, "t1": 1.0, "t2": 5.0}},
+    "hierarchical": {"tasks": "sqrt", "datasets": "proportional"},
+}
+
+
+@pytest.mark.parametrize("mode", get_args(Mode))
+@pytest.mark.parametrize("policy", get_args(Policy))
+@given(data=st.data(), seed=SEEDS)
+@settings(deadline=None, max_examples=2)
+def test_every_policy_and_mode_keeps_its_bound_near_and_far(
+    policy: Policy, mode: Mode, data: st.DataObject, seed: int
+) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 90), min_size=6, max_size=30))
+    sources = make_sources(sizes, data.draw(st.integers(1, 3)))
+    batch = data.draw(st.integers(3, 20))
+    recipe = Recipe(seed=seed, global_batch=batch, policy=policy, mode=mode, **SETTINGS.get(policy, {}))
+
+    made = plan(sources, recipe)
+
+    ends = mode in ("stratified", "accumulate")
+    bound = batch if mode == "unmixed" else 1
+    for position in [
+        *range(0, 400, batch if ends else 1),
+        *data.draw(st.lists(st.integers(0, 10**9), max_size=20)),
+    ]:
+        at = position // batch * batch if ends else position
+        expected = [share * at for share in made.shares]
+        counts = made.counts(at).tolist()
+        assert all(abs(a - b) < bound for a, b in zip(counts, expected, strict=True))
+
+
+@pytest.mark.parametrize("policy", get_args(Policy))
+@given(sizes=st.lists(st.integers(1, 10**6), min_size=3, max_size=30), data=st.data())
+@settings(deadline=None, max_examples=10)
+def test_shares_belong_to_sources_whatever_the_listing(
+    policy: Policy, sizes: list[int], data: st.DataObject
+) -> None:
+    sources = make_sources(sizes, 3)
+    recipe = Recipe(seed=1, global_batch=8, policy=policy, **SETTINGS.get(policy, {}))
+    other = data.draw(st.permutations(sources))
+
+    given_out = dict(zip([source.name for source in sources], shares(sources, recipe), strict=True))
+
+    assert given_out == dict(zip([source.name for source in other], shares(other, recipe), strict=True))
+    assert sum(given_out.values()) == 1
+
+
+@pytest.mark.parametrize("mode", get_args(Mode))
+def test_a_thousand_sources_are_counted_at_a_billion_by_arithmetic(mode: Mode) -> None:
+    made = plan(
+        make_sources([20 + i for i in range(1000)], 5),
+        Recipe(seed=1, policy="proportional", mode=mode, global_batch=64),
+    )
+    stop = 10**9 // 64 * 64
+
+    counts = made.counts(stop).tolist()
+
+    assert sum(counts) == stop
+    off = [abs(a - share * stop) for a, share in zip(counts, made.shares, strict=True)]
+    assert max(off) < (64 if mode == "unmixed" else 1)
+    drawn = np.bincount(made.slice(stop, stop + 640).source, minlength=1000)
+    assert (made.counts(stop + 640) - made.counts(stop)).tolist() == drawn.tolist()
 
 
 @pytest.mark.parametrize("policy", ["proportional", "sqrt", "temperature", "unimax"])

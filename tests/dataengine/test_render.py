@@ -224,3 +224,29 @@ def test_words_anew_pass_the_sample_check(tiny_shards: Path) -> None:
     for sample in read(open_stream(tiny_shards), 90):
         samples.check(sample)
         assert samples.decode(samples.encode(sample)) == sample
+
+
+def test_a_set_that_does_not_know_a_spec_is_not_worded_anew(tiny_shards: Path, tmp_path: Path) -> None:
+    restored = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    found = load_set(restored)
+    (restored / "shards.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(found, specs={})))
+
+    assert len(read(open_stream(restored, None), 9)) == 9
+    with pytest.raises(ShardError, match="detection: missing, expected the spec that tiny/detection/other"):
+        open_stream(restored)
+
+
+def test_classes_of_an_unknown_label_space_are_chosen_among_those_that_a_sample_names(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    restored = Path(shutil.copytree(tiny_shards, tmp_path / "s"))
+    found = load_set(restored)
+    sources = tuple(msgspec.structs.replace(source, labels=None) for source in found.sources)
+    (restored / "shards.json").write_bytes(
+        msgspec.json.encode(msgspec.structs.replace(found, sources=sources))
+    )
+    named = {one.id: {route.name for route in one.routes} for one in read(open_stream(restored, None), 9)}
+
+    for sample in read(open_stream(restored)):
+        assert {route.name for route in sample.routes} <= named[sample.id]
+        samples.check(sample)

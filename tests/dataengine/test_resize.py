@@ -294,9 +294,11 @@ def test_a_depth_map_and_its_picture_stay_of_one_size(tmp_path: Path, tiny: Tiny
     values = (np.arange(60 * 90).reshape(60, 90) * 7).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "d.png")
     from dataengine.files import Root
-    from dataengine.write import _with_pictures
+    from dataengine.write import _Source, _with_pictures
 
-    made, (first, second) = _with_pictures(sample, Root(tmp_path), Pictures(longest=30, format="jpeg"))
+    made, (first, second) = _with_pictures(
+        sample, _Source(Root(tmp_path)), Pictures(longest=30, format="jpeg")
+    )
 
     assert [(one.width, one.height, one.format) for one in made.images] == [(30, 20, "jpeg"), (30, 20, "png")]
     assert decode(first).shape == (20, 30, 3)

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 from PIL import Image
 
+from dataengine import tar
 from dataengine.errors import ShardError
 from dataengine.index import Index, load_set
 from dataengine.manifest import read_samples
@@ -194,7 +197,76 @@ def test_padding_that_is_not_empty_is_found(tiny: Tiny, tmp_path: Path) -> None:
 
     findings = verify(tmp_path / "s")
 
-    assert findings[1:] == [f"{path}: the padding between members, or the end, is damaged; no sample is"]
+    assert findings[1:] == [
+        f"{path}: offset {path.stat().st_size - 1024}: the end, two empty blocks, is damaged"
+    ]
+
+
+def test_padding_behind_a_member_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    shard([tiny.out], tmp_path / "s")
+    row = Index(tmp_path / "s").row(2)
+    path = tmp_path / "s/tiny-detection-train-000000.tar"
+    place = row["json_offset"] + row["json_size"]
+    assert place % 512
+    _flip(path, place)
+
+    findings = verify(tmp_path / "s")
+
+    name = "tiny-detection-train-000000-000002.json"
+    assert findings[1:] == [f"{path}: offset {place}: padding behind {name}, {row['id']}, is damaged"]
+
+
+def test_swapped_samples_are_named_both(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.repeat(12)
+    tiny.convert()
+    shard([tiny.out], tmp_path / "s")
+    path = tmp_path / "s/tiny-detection-train-000000.tar"
+    rows = Index(tmp_path / "s").table.to_pylist()
+    data = bytearray(path.read_bytes())
+    pairs = ((a, b) for a in rows for b in rows if a["id"] < b["id"] and a["json_size"] == b["json_size"])
+    first, second = next(pairs)
+    places = [slice(row["json_offset"], row["json_offset"] + row["json_size"]) for row in (first, second)]
+    data[places[0]], data[places[1]] = data[places[1]], data[places[0]]
+    path.write_bytes(data)
+
+    findings = verify(tmp_path / "s")
+
+    assert sorted(findings[1:]) == sorted(
+        f"{path}: offset {one['json_offset']}: JSON of {one['id']} is damaged, it is that of {other['id']}"
+        for one, other in ((first, second), (second, first))
+    )
+    assert rebuild(tmp_path / "s") == []
+    assert verify(tmp_path / "s") == []
+
+
+def test_a_key_that_stands_twice_in_the_tar_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    shard([tiny.out], tmp_path / "s")
+    path = tmp_path / "s/tiny-detection-train-000000.tar"
+    first, second = Index(tmp_path / "s").table.to_pylist()[:2]
+    data = bytearray(path.read_bytes())
+    place = second["json_offset"] - 512
+    name = f"{first['key']}.json"
+    data[place : place + 512] = tar.header(name, second["json_size"])
+    path.write_bytes(data)
+
+    findings = verify(tmp_path / "s")
+
+    assert findings[1:] == [
+        f"{path}: offset {place}: header of {second['key']}.json, {second['id']}, is damaged, its name is {name!r}"
+    ]
+
+
+def test_an_id_that_stands_twice_in_the_index_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    shard([tiny.out], tmp_path / "s")
+    path = tmp_path / "s/index.parquet"
+    table = pq.read_table(path)
+    ids = table.column("id").to_pylist()
+    pq.write_table(table.set_column(0, "id", pa.array([ids[1], *ids[1:]])), path)
+
+    assert verify(tmp_path / "s") == [f"{path}: id {ids[1]!r} stands twice"]
 
 
 def test_cut_and_missing_tars_are_found_and_mended(tiny: Tiny, tmp_path: Path) -> None:
@@ -203,14 +275,18 @@ def test_cut_and_missing_tars_are_found_and_mended(tiny: Tiny, tmp_path: Path) -
     before = _files(tmp_path / "s")
     cut, gone = sorted((tmp_path / "s").glob("*.tar"))
     size = cut.stat().st_size
+    rows = Index(tmp_path / "s").table.to_pylist()[:3]
     os.truncate(cut, 5000)
     gone.unlink()
 
     findings = verify(tmp_path / "s")
     mended = rebuild(tmp_path / "s")
 
+    row = next(row for row in rows if row["image_offsets"][0] + row["image_sizes"][0] > 5000)
     assert [line.partition(";")[0] for line in findings] == [
         f"{cut}: has 5000 bytes, expected {size}",
+        f"{cut}: offset {min(row['json_offset'], row['image_offsets'][0]) - 512}: {row['id']} and what follows it"
+        " are cut off",
         f"{gone}: missing",
     ]
     assert mended == []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataengine.errors import BudgetBroken, PlanError
-from dataengine.state import Hole, State, check_budget, merge, union
+from dataengine.state import Hole, SourceMark, State, check_budget, merge, union
 
 
 def hole(position: int, source: str = "a/t/train", index: int = 0, **changes: Any) -> Hole:
@@ -30,10 +30,11 @@ def hole(position: int, source: str = "a/t/train", index: int = 0, **changes: An
 
 holes = st.builds(
     hole,
-    st.integers(0, 30),
+    st.integers(0, 3),
     source=st.sampled_from(["a", "b"]),
     index=st.integers(0, 3),
     lasts=st.booleans(),
+    detail=st.sampled_from(["cut", "gone"]),
 )
 
 
@@ -66,6 +67,19 @@ def test_states_of_different_moments_or_runs_are_not_merged(change: dict[str, An
         merge([state, msgspec.structs.replace(state, **change)])
     with pytest.raises(PlanError, match="none to merge"):
         merge([])
+
+
+def test_ranks_that_read_other_shards_are_named() -> None:
+    one, other = (
+        State(position=4, plan="p", sources=(SourceMark(name="a/t/train", num_samples=9, fingerprint=made),))
+        for made in ("x", "y")
+    )
+
+    with pytest.raises(
+        PlanError, match=r"ranks read different shards \(a/t/train was converted from other files"
+    ):
+        merge([one, other])
+    assert merge([one, one]) == one
 
 
 def test_a_state_survives_json_and_older_ones_without_holes_are_read() -> None:

@@ -14,7 +14,7 @@ from dataengine.errors import PlanError, ShardError
 from dataengine.mix import plan
 from dataengine.sample import Sample
 from dataengine.shard import shard
-from dataengine.shares import Recipe
+from dataengine.shares import Change, Recipe
 from dataengine.state import Hole, State
 from dataengine.stream import Stream, recipe, sources
 
@@ -62,7 +62,7 @@ def test_the_stream_is_the_plan(shards: Path) -> None:
         draw = made[t]
         name = made.sources[draw.source].name
         row = int(stream.index.rows_by_source[name][draw.index])
-        assert stream.row(t) == row
+        assert (stream.row(t), stream.epoch(t)) == (row, draw.epoch)
         assert stream.entry(t) == {
             "t": t,
             "id": stream.index.row(row)["id"],
@@ -213,3 +213,40 @@ def test_too_many_ranks_are_refused(shards: Path) -> None:
 def test_a_wrong_recipe_is_one_line(fields: dict[str, Any]) -> None:
     with pytest.raises(PlanError, match=r"mixture recipe: .*; see 'dataengine mix --help'"):
         recipe(**{"seed": 0, "global_batch": 1, **fields})
+
+
+def test_a_state_of_other_sources_is_refused_by_name(tiny_shards: Path) -> None:
+    stream = _stream(tiny_shards)
+    saved = stream.state(6)
+    train, other = sorted(saved.sources, key=lambda one: one.name, reverse=True)
+
+    changed = msgspec.structs.replace(train, fingerprint="another")
+    smaller = msgspec.structs.replace(other, num_samples=2)
+    gone = msgspec.structs.replace(other, name="tiny/detection/old")
+
+    stream.check(msgspec.json.decode(msgspec.json.encode(saved), type=State))
+    for sources_then, told in (
+        ((changed, other), r"\(tiny/detection/train was converted from other files or by another version\)"),
+        ((train, smaller), r"\(tiny/detection/other had 2 samples and has 3\)"),
+        ((train, gone), r"\(tiny/detection/old is gone, tiny/detection/other is new\)"),
+    ):
+        with pytest.raises(PlanError, match=told):
+            stream.check(msgspec.structs.replace(saved, sources=sources_then))
+    # States of earlier versions do not know their sources: there the plan's digest decides alone.
+    stream.check(msgspec.structs.replace(saved, sources=()))
+    with pytest.raises(PlanError, match="sources, recipe or exclusions changed"):
+        stream.check(msgspec.structs.replace(saved, sources=(), plan="other"))
+
+
+def test_another_plan_is_followed_from_where_it_differs(tiny_shards: Path) -> None:
+    stream = _stream(tiny_shards, mode="mixed")
+    before = [stream.row(t) for t in range(40)]
+
+    changed = Change(
+        step=5, policy="explicit", weights={"tiny/detection/train": 1, "tiny/detection/other": 0}
+    )
+    other = plan(sources(stream.index), msgspec.structs.replace(stream.plan.recipe, schedule=(changed,)))
+    stream.follow(other)
+
+    after = [stream.row(t) for t in range(40)]
+    assert after[:30] == before[:30] and after[30:] != before[30:]

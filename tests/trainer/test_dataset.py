@@ -20,6 +20,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dataengine.errors import BudgetBroken, PlanError, Quarantine, Skip
+from dataengine.index import Place
 from dataengine.mix import Plan
 from dataengine.pool import Pool
 from dataengine.render import RenderOptions
@@ -225,13 +226,13 @@ def test_a_remembered_hole_is_not_read_again_and_changes_no_step(make: Make) -> 
     list(islice(first, 2))
     dataset = make(transform=picky)
     reads = list[int]()
-    real = dataset.stream().read_row
+    real = dataset.stream()._read
 
-    def counted(number: int) -> Any:
+    def counted(number: int, place: Place) -> Any:
         reads.append(number)
-        return real(number)
+        return real(number, place)
 
-    dataset.stream().read_row = counted  # type: ignore[method-assign]
+    dataset.stream()._read = counted  # type: ignore[method-assign]
     second = StreamLoader(dataset)
     second.load_state_dict(first.state_dict())
 
@@ -347,13 +348,13 @@ def test_starting_far_out_costs_a_block_or_two(make: Make, monkeypatch: pytest.M
     dataset = make(last_step=None)
     stream = dataset.stream()
     blocks = list[int]()
-    real = stream._block_rows
+    real = stream._drawn
 
-    def counted(plan: Plan, block: int) -> list[int]:
+    def counted(plan: Plan, block: int) -> Any:
         blocks.append(block)
         return real(plan, block)
 
-    monkeypatch.setattr(stream, "_block_rows", counted)
+    monkeypatch.setattr(stream, "_drawn", counted)
     loader = StreamLoader(dataset)
     loader.load_state_dict({**loader.state_dict(), "position": 10**9 // BATCH * BATCH})
 

@@ -20,6 +20,8 @@ from dataengine import images
 from dataengine.adapt import Adapt
 from dataengine.cli.trace import steps_of
 from dataengine.errors import BudgetBroken, ModelError
+from dataengine.index import Index
+from dataengine.served import account, run_plan
 from dataengine.store import StoreSettings, locate
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
@@ -392,10 +394,28 @@ def test_a_mixture_that_changes_on_the_way_goes_on_and_is_replayed(
     for run in ("killed", "replayed"):
         assert exact(tmp_path / run) == exact(tmp_path / "whole")
         assert (tmp_path / run / MIXTURE).read_bytes() == (tmp_path / "whole" / MIXTURE).read_bytes()
+        index = Index(two_tasks)
+        held = account(index, run_plan(index, tmp_path / run), tmp_path / run)
+        assert (held.steps, held.differences) == (9, ())
+        assert sum(row.samples for row in held.rows) == 18
     # The losses did change what was served.
     train(msgspec.structs.replace(config, adapt=None), tmp_path / "steady")
     families = [[line["family"] for line in lines(tmp_path / run)] for run in ("whole", "steady")]
     assert families[0][:4] == families[1][:4] and families[0] != families[1]
+
+
+def test_a_step_of_parts_trains_every_family_and_serves_its_plan(
+    two_tasks: Path, tmp_path: Path, make_run: MakeRun
+) -> None:
+    mixture = {"policy": "uniform", "mode": "accumulate", "loss_weights": {"detection": 0.25}}
+
+    train(make_run(shards=str(two_tasks), steps=3, mixture=mixture), tmp_path / "run")
+
+    index = Index(two_tasks)
+    held = account(index, run_plan(index, tmp_path / "run"), tmp_path / "run")
+    assert (held.differences, [row.samples for row in held.rows]) == ((), [3, 3])
+    assert {line["family"] for line in lines(tmp_path / "run")} == {"detection+text"}
+    assert all(set(line["tasks"]) == {"detection", "region_recognition"} for line in lines(tmp_path / "run"))
 
 
 def test_a_changed_index_is_told_source_by_source(

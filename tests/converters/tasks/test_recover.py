@@ -131,6 +131,22 @@ def test_keypoints_keep_their_names_when_other_classes_are_asked_for(
         assert _points(before.keypoints, sample.targets) == _points(after.keypoints, found.targets)
 
 
+def test_keypoints_of_an_unknown_label_space_get_another_template_alone(
+    make_task: MakeTask, make_sample: MakeSample
+) -> None:
+    states: dict[str, State] = {name: "object" if name in ("bee", "cow") else "nothing" for name in NAMES}
+    annotation = scene(states, True, set())
+    task = make_task("keypoints", labels=SPACE)
+    rendering = load_builder("keypoints", "").build(annotation, annotation, task, random.Random(1))
+    sample = make_sample(annotation, task, rendering)
+    way = way_of(make_task("keypoints"), RenderOptions())
+
+    several = [rerender(sample, way, random.Random(number), rendering.unsure) for number in range(9)]
+
+    assert {(one.routes, one.targets) for one in several} == {(sample.routes, sample.targets)}
+    assert len({one.prompt for one in several}) > 5
+
+
 def _points(points: object, targets: KeypointTargets) -> dict[str, object]:
     assert isinstance(points, tuple)
     return {name: point for name, point in zip(targets.names, points, strict=True) if point[2]}

@@ -296,6 +296,73 @@ def test_mix_prints_the_plan(call: Call, tiny_shards: Path, tmp_path: Path) -> N
     assert "tiny/detection/other" in table[1]
 
 
+def test_mix_prints_totals_and_segments_of_a_recipe_in_a_file(
+    call: Call, tiny_shards: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "mix.yaml"
+    recipe.write_text(
+        "policy: cap\ncap_samples: 3\nglobal_batch: 4\nschedule: [{step: 6, over: 2, policy: proportional}]\n"
+    )
+
+    code, out, _ = call("mix", tiny_shards, "--recipe", recipe, "--steps", 12, "--json")
+    table = call("mix", tiny_shards, "--recipe", recipe, "--steps", 12)
+    _, capped, _ = call("mix", tiny_shards, "--recipe", recipe, "--cap-samples", 9, "--steps", 6, "--json")
+
+    found = json.loads(out)
+    assert (code, table[0]) == (0, 0)
+    assert {row["source"]: row["samples"] for row in found["rows"]} == {
+        "tiny/detection/train": 28, "tiny/detection/other": 20,
+    }  # fmt: skip
+    ((dataset,), (task,)) = found["datasets"], found["tasks"]
+    assert (dataset["name"], dataset["samples"], task["name"], task["epochs"]) == (
+        "tiny",
+        48,
+        "detection",
+        48 / 9,
+    )
+    assert [(row["start"], row["stop"], row["samples"]) for row in found["segments"]] == [
+        (0, 6, 24), (6, 8, 8), (8, 12, 16),
+    ]  # fmt: skip
+    assert "from step" in table[1] and "cap, mixed, 12 steps of 4" in table[1]
+    assert [row["share"] for row in json.loads(capped)["rows"]] == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_mix_tells_a_wrong_recipe_with_file_and_line(call: Call, tiny_shards: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mix.yaml"
+    recipe.write_text("policy: cap\ncap_sample: 3\n")
+
+    code, _, err = call("mix", tiny_shards, "--recipe", recipe)
+
+    assert code == 2
+    assert err.strip().endswith("mix.yaml:2: unknown key 'cap_sample'; did you mean 'cap_samples'?")
+
+
+def test_mix_holds_a_run_against_its_plan_and_ends_with_one_where_they_differ(
+    call: Call, tiny_shards: Path, tmp_path: Path
+) -> None:
+    stream = Stream(tiny_shards, Recipe(seed=1, global_batch=4, mode="unmixed"))
+    ids = [[stream.entry(t)["id"] for t in range(4 * step, 4 * step + 4)] for step in range(5)]
+    (tmp_path / "config.json").write_text('{"seed": 1, "global_batch": 4, "mixture": {}}')
+
+    def write() -> None:
+        lines = [{"step": step + 1, "ids": some, "skipped": []} for step, some in enumerate(ids)]
+        (tmp_path / "served.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    write()
+    code, out, _ = call("mix", tiny_shards, "--served", tmp_path)
+    lost = ids[3].pop()
+    write()
+    differs, told, _ = call("mix", tiny_shards, "--served", tmp_path)
+    _, as_json, _ = call("mix", tiny_shards, "--served", tmp_path, "--json")
+    refused = call("mix", tiny_shards, "--served", tmp_path, "--policy", "sqrt")
+
+    assert (code, differs) == (0, 1)
+    assert "planned" in out and "missing" not in out
+    assert f"step 4: {lost} is missing" in told.splitlines()
+    assert json.loads(as_json)["differences"] == [f"step 4: {lost} is missing"]
+    assert refused[0] == 2 and "--served: policy given too" in refused[2]
+
+
 @pytest.mark.parametrize("mode", ["mixed", "unmixed", "stratified"])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_stream_gives_each_position_once_over_all_ranks(

@@ -55,6 +55,7 @@ class Bucket:
     port: int
     server: int
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    agents: list[str] = field(default_factory=list)
     tricks: dict[str, list[Trick]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     let_go: threading.Event = field(default_factory=threading.Event)
@@ -117,6 +118,7 @@ class _Proxy(BaseHTTPRequestHandler):
         name = unquote(urlsplit(self.path).path).removeprefix(f"/{bucket.name}/")
         with bucket.lock:
             bucket.asked.append((self.command, name, self.headers.get("Range")))
+            bucket.agents.append(self.headers.get("User-Agent", ""))
             waiting = bucket.tricks.get(name, []) if self.command == "GET" else []
             trick = waiting.pop(0) if waiting else Trick()
         if trick.delay_s:

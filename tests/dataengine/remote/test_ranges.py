@@ -51,7 +51,7 @@ def test_a_sample_is_one_request(tiny_shards: Path, bucket: Bucket) -> None:
         place = local.index.place(local.row(t))
         first = min(place.json_offset, *place.image_offsets)
         last = max(place.json_offset + place.json_size, place.image_offsets[0] + place.image_sizes[0]) - 1
-        assert f"bytes={first}-{last}" in bucket.ranges(f"set/{place.shard}.tar")
+        assert f"bytes={first}-{last}" in bucket.ranges(f"set/{place.file}")
 
 
 def test_neighbours_come_with_a_sample_where_that_is_asked_for(tiny_shards: Path, bucket: Bucket) -> None:
