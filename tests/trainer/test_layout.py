@@ -112,7 +112,8 @@ def gradient(config: TrainConfig, model: VisionLLM, data: StepData) -> tuple[flo
 def test_what_is_said_of_a_sample_without_its_pictures_is_what_encoding_makes(
     scene_shards: Path, run_config: TrainConfig, model: VisionLLM, tokenizer: Any
 ) -> None:
-    settings = replace(encode_settings(run_config, model.config), decoder_short=(96, 128), max_length=400)
+    settings = replace(encode_settings(run_config, model.config), decoder_short=(96, 128), max_length=900)
+    settings = replace(settings, tile_side=56)  # so that pictures have several tiles
     tasks = set()
     for number, (sample, pictures) in enumerate(read_samples(scene_shards, use="train")):
         pixels = [images.show(data, measure_of(sample, place)) for place, data in enumerate(pictures)]
@@ -307,15 +308,16 @@ def test_what_another_step_found_out_about_a_picture_changes_no_layout(
     run_config: TrainConfig, read: Any
 ) -> None:
     recipe = Recipe(seed=1, global_batch=BATCH, policy="uniform", mode="unmixed")
-    knowing = open_shards(Path(run_config.shards), recipe)
-    bad = knowing.hole(BATCH + 1, "image.corrupt", "found before", lasts=True).id
     (whole,) = read(first=1, last=2, **PACK, **CUT)
+    for position in range(BATCH, 2 * BATCH):
+        knowing = open_shards(Path(run_config.shards), recipe)
+        bad = knowing.hole(position, "image.corrupt", "found before", lasts=True).id
 
-    (step,) = read(first=1, last=2, from_reader=knowing, **PACK, **CUT)
+        (step,) = read(first=1, last=2, from_reader=knowing, **PACK, **CUT)
 
-    assert [batch.number for batch in step.batches] == [batch.number for batch in whole.batches]
-    for batch, expected in zip(step.batches, whole.batches, strict=True):
-        assert batch.sample_ids == tuple(name for name in expected.sample_ids if name != bad)
+        found = {batch.number: batch.sample_ids for batch in step.batches}
+        for batch in whole.batches:
+            assert found.get(batch.number, ()) == tuple(name for name in batch.sample_ids if name != bad)
 
 
 def test_a_rank_that_loses_a_whole_micro_batch_computes_as_often_as_the_others(
