@@ -99,13 +99,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 # What a change may set.
 _CHANGED = ("temperature", "cap_epochs", "cap_samples", "budget", "tasks", "datasets", "weights")
-# The policies that read a setting, for those that have a value only where somebody gave it.
+# The policies that read a setting.
 _READ_BY: dict[str, tuple[Policy, ...]] = {
     "weights": ("explicit", "repeats", "token_weighted"),
     "cap_samples": ("cap",),
     "tasks": ("hierarchical",),
     "datasets": ("hierarchical",),
+    "temperature": ("temperature",),
+    "cap_epochs": ("unimax",),
+    "budget": ("unimax",),
 }
+_DEFAULTS = {name: getattr(Recipe(seed=0, global_batch=1), name) for name in _READ_BY}
 # Fields that recipes did not always have: left out of a digest where they are not used, so that digests stay.
 _LATER_FIELDS = ("cap_samples", "tasks", "datasets", "loss_weights", "schedule")
 
@@ -266,10 +270,11 @@ def _check_recipe(recipe: Recipe) -> None:
     if recipe.global_batch < 1:
         raise PlanError(f"recipe: global_batch is {recipe.global_batch!r}, expected at least 1; raise it")
     for name, readers in _READ_BY.items():
-        if getattr(recipe, name) and not policies & set(readers):
+        # What has its default's value changes nothing.
+        if getattr(recipe, name) != _DEFAULTS[name] and not policies & set(readers):
             expected = " or ".join(repr(reader) for reader in readers)
             raise PlanError(
-                f"recipe: policy {recipe.policy!r} reads no {name}, expected {expected} with them; "
+                f"recipe: policy {recipe.policy!r} reads no {name}, expected {expected} with it; "
                 f"change the policy or remove {name}"
             )
     if "temperature" in policies and not 0.01 <= recipe.temperature < math.inf:

@@ -128,7 +128,8 @@ def load(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError) as error:
         raise SpecError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
-        raise SpecError(f"{path}: holds {type(value).__name__}, expected a mapping of keys")
+        kind = "nothing" if value is None else type(value).__name__
+        raise SpecError(f"{path}: holds {kind}, expected a mapping of keys")
     return value
 
 

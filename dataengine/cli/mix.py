@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 import msgspec
-from click.core import ParameterSource
 
 from dataengine import strict, yaml12
-from dataengine.cli.output import json_option, print_json, print_table
+from dataengine.cli.output import given, json_option, on_command_line, print_json, print_table
 from dataengine.errors import PlanError, UsageError
 from dataengine.index import Index
 from dataengine.mix import plan, segment_rows, totals
@@ -20,60 +19,76 @@ from dataengine.shares import Mode, Policy, Recipe
 from dataengine.store import Url, locate
 from dataengine.stream import recipe, sources
 
-policy_option = click.option(
-    "--policy",
-    type=click.Choice(get_args(Policy)),
-    default="unimax",
-    show_default=True,
-)
-mode_option = click.option("--mode", type=click.Choice(get_args(Mode)), default="mixed", show_default=True)
-batch_option = click.option("--global-batch", type=click.IntRange(1), default=64, show_default=True)
-seed_option = click.option("--seed", type=int, default=0, show_default=True)
-temperature_option = click.option(
-    "--temperature", type=float, help="For --policy temperature; 1 is proportional."
-)
-weights_option = click.option(
-    "--weights",
-    "weights_file",
-    type=click.Path(path_type=Path),
-    help="For --policy explicit, token_weighted or repeats: a YAML file, name: weight.",
-)
 _LEVELS = click.Choice([policy for policy in get_args(Policy) if policy != "hierarchical"])
+_RECIPE_OPTIONS = (
+    click.option(
+        "--recipe",
+        "recipe_file",
+        type=click.Path(path_type=Path),
+        help="A YAML file of a recipe's fields, such as a pipeline's mix; the options here win.",
+    ),
+    click.option("--policy", type=click.Choice(get_args(Policy)), default="unimax", show_default=True),
+    click.option(
+        "--weights",
+        "weights_file",
+        type=click.Path(path_type=Path),
+        help="For --policy explicit, token_weighted or repeats: a YAML file, name: weight.",
+    ),
+    click.option("--temperature", type=float, help="For --policy temperature; 1 is proportional."),
+    click.option("--cap-epochs", type=float, help="For --policy unimax: the most epochs of any source."),
+    click.option("--budget", type=int, help="For --policy unimax: samples in all; one pass by default."),
+    click.option(
+        "--cap-samples", type=int, help="For --policy cap: the size from which sources count as equal."
+    ),
+    click.option("--tasks", type=_LEVELS, help="For --policy hierarchical: the policy among tasks."),
+    click.option(
+        "--datasets", type=_LEVELS, help="For --policy hierarchical: the policy among a task's datasets."
+    ),
+    click.option("--mode", type=click.Choice(get_args(Mode)), default="mixed", show_default=True),
+    click.option("--global-batch", type=click.IntRange(1), default=64, show_default=True),
+    click.option("--seed", type=int, default=0, show_default=True),
+)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def read_weights(path: Path | None) -> dict[str, float] | None:
-    """Return the weights of a YAML file. Raises PlanError where one is no number."""
-    if path is None:
-        return None
-    try:
-        return msgspec.convert(yaml12.load(path), dict[str, float])
-    except msgspec.ValidationError as error:
-        raise PlanError(f"{path}: {error}; expected a mapping of source or task to a number") from error
+def recipe_options(command: _Command) -> _Command:
+    """Give a command the options that make a recipe; `read_recipe` reads them."""
+    for option in reversed(_RECIPE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def read_recipe(
+    context: click.Context, recipe_file: Path | None, weights_file: Path | None, fields: Mapping[str, Any]
+) -> Recipe:
+    """Return the recipe of a command's options and its file, where options that were given win.
+
+    Raises SpecError for a wrong file and PlanError for wrong options.
+    """
+    weights = None if weights_file is None else _read_weights(weights_file)
+    chosen = given(**fields, weights=weights)
+    if recipe_file is None:
+        return recipe(**chosen)
+    told = {name: value for name, value in chosen.items() if name in (*on_command_line(context), "weights")}
+    return strict.convert({**chosen, **yaml12.load(recipe_file), **told}, Recipe, recipe_file, [])
+
+
+def _read_weights(path: Path) -> dict[str, float]:
+    found = yaml12.load(path)
+    for name, weight in found.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise PlanError(
+                f"{path}: {name!r} is {weight!r}, expected a number, the weight of a source or task"
+            )
+    return found
 
 
 @click.command("mix")
 @click.argument("shards", type=locate)
-@click.option(
-    "--recipe",
-    "recipe_file",
-    type=click.Path(path_type=Path),
-    help="A YAML file of a recipe's fields, such as a pipeline's mix; the options here win.",
-)
-@policy_option
-@weights_option
-@temperature_option
-@click.option("--cap-epochs", type=float, help="For --policy unimax: the most epochs of any source.")
-@click.option("--cap-samples", type=int, help="For --policy cap: the size from which sources count as equal.")
-@click.option("--tasks", type=_LEVELS, help="For --policy hierarchical: the policy among tasks.")
-@click.option(
-    "--datasets", type=_LEVELS, help="For --policy hierarchical: the policy among a task's datasets."
-)
+@recipe_options
 @click.option(
     "--steps", type=click.IntRange(1), help="Steps to account for; one pass over the samples by default."
 )
-@mode_option
-@batch_option
-@seed_option
 @click.option(
     "--served",
     "run",
@@ -91,7 +106,7 @@ def command(
     steps: int | None,
     run: Path | None,
     as_json: bool,
-    **options: Any,
+    **fields: Any,
 ) -> None:
     """Print what a mixture of SHARDS serves: share, samples, tokens and epochs of every source, task and dataset.
 
@@ -99,21 +114,11 @@ def command(
     with status 1.
     """
     index = Index(shards)
-    given = [
-        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    ]
     if run is not None:
-        _print_served(
-            index, run, [name for name in given if name not in ("shards", "run", "as_json")], as_json
-        )
+        told = [name for name in on_command_line(context) if name not in ("shards", "run", "as_json")]
+        _print_served(index, run, told, as_json)
         return
-    fields = {name: value for name, value in options.items() if value is not None}
-    fields |= {"weights": weights} if (weights := read_weights(weights_file)) is not None else {}
-    if recipe_file is not None:
-        told = {name: value for name, value in fields.items() if name in given or name == "weights"}
-        made_of = strict.convert({**fields, **yaml12.load(recipe_file), **told}, Recipe, recipe_file, [])
-    else:
-        made_of = recipe(**fields)
+    made_of = read_recipe(context, recipe_file, weights_file, fields)
     found = sources(index)
     made = plan(found, made_of)
     steps = steps or max(1, sum(source.num_samples for source in found) // made_of.global_batch)
@@ -143,11 +148,11 @@ def command(
         )
 
 
-def _print_served(index: Index, run: Path, given: Sequence[str], as_json: bool) -> None:
+def _print_served(index: Index, run: Path, told: Sequence[str], as_json: bool) -> None:
     """Print what a run was served; end with status 1 where that is not its plan."""
-    if given:
+    if told:
         raise UsageError(
-            f"--served: {', '.join(sorted(given))} given too, expected none: the recipe is the run's; remove them"
+            f"--served: {', '.join(sorted(told))} given too, expected none: the recipe is the run's; remove them"
         )
     made = account(index, run_plan(index, run), run)
     if as_json:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 specs_option = click.option(
     "--specs",
@@ -46,6 +47,13 @@ cache_bytes_option = click.option(
 def given(**options: Any) -> dict[str, Any]:
     """Return the options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def on_command_line(context: click.Context) -> list[str]:
+    """Return the names of the parameters that were given, whether as their defaults or not."""
+    return [
+        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
 
 
 def print_json(value: Any) -> None:

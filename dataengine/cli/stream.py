@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from dataengine.cli.mix import (
-    batch_option,
-    mode_option,
-    policy_option,
-    read_weights,
-    seed_option,
-    temperature_option,
-    weights_option,
-)
-from dataengine.cli.output import json_option, print_json, print_table, size_text
+from dataengine.cli.mix import read_recipe, recipe_options
+from dataengine.cli.output import json_option, on_command_line, print_json, print_table, size_text
 from dataengine.errors import PlanError, UsageError
 from dataengine.render import RenderOptions
-from dataengine.shares import Mode, Policy
 from dataengine.simulate import Run, simulate
 from dataengine.store import Url, locate
-from dataengine.stream import Stream, recipe
+from dataengine.stream import Stream
+
+# The options that only one of the two ways of asking reads.
+_SIMULATED = ("workers", "steps", "stop_at", "then_world", "then_workers")
+_LISTED = ("rank", "count", "render")
 
 
 @click.command("stream")
 @click.argument("shards", type=locate)
-@seed_option
 @click.option("--position", type=click.IntRange(0), default=0, show_default=True, help="First position.")
 @click.option(
     "--count", type=click.IntRange(0), default=10, show_default=True, help="Positions, over all ranks."
@@ -53,18 +48,16 @@ from dataengine.stream import Stream, recipe
 )
 @click.option("--then-world", type=click.IntRange(1), help="Ranks after the stop; as before by default.")
 @click.option("--then-workers", type=click.IntRange(0), help="Workers after the stop; as before by default.")
-@policy_option
-@weights_option
-@temperature_option
-@mode_option
-@batch_option
+@recipe_options
 @click.option(
     "--render", is_flag=True, help="With --json: the conversations too, worded anew from the second pass on."
 )
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     shards: Path | Url,
-    seed: int,
     position: int,
     count: int,
     world: int,
@@ -76,35 +69,28 @@ def command(
     stop_at: int | None,
     then_world: int | None,
     then_workers: int | None,
-    policy: Policy,
+    recipe_file: Path | None,
     weights_file: Path | None,
-    temperature: float | None,
-    mode: Mode,
-    global_batch: int,
     render: bool,
     as_json: bool,
+    **fields: Any,
 ) -> None:
     """List what SHARDS serve at positions POSITION to POSITION + COUNT to one RANK of WORLD.
 
     All ranks together list each position once, whatever their number. With --simulate: what every rank would read
     in --steps steps from POSITION on, also with a stop at T and another number of ranks after it, from the index alone.
     """
+    _check_options(on_command_line(context), do_simulate)
     if render and not as_json:
         raise UsageError("stream: --render shows whole conversations, expected --json with it; add --json")
     stream = Stream(
         shards,
-        recipe(
-            seed=seed,
-            global_batch=global_batch,
-            policy=policy,
-            mode=mode,
-            temperature=temperature,
-            weights=read_weights(weights_file),
-        ),
+        read_recipe(context, recipe_file, weights_file, fields),
         use=use,
         render=RenderOptions() if render else None,
     )
     if do_simulate:
+        global_batch = stream.plan.recipe.global_batch
         steps = steps or max(1, int(stream.plan.sizes.sum()) // global_batch)
         stop = (position // global_batch + steps) * global_batch
         first = Run(start=position, stop=stop, world=world, workers=workers)
@@ -121,6 +107,25 @@ def command(
         ("t", "id", "task", "shard", "offset"),
         [[e[k] for k in ("t", "id", "task", "shard", "offset")] for e in entries],
     )
+
+
+def _check_options(told: Collection[str], do_simulate: bool) -> None:
+    """Raise UsageError for an option that would change nothing."""
+    idle: tuple[str, ...] = _SIMULATED
+    why = "belongs to a simulation, expected --simulate with it; add it"
+    if do_simulate:
+        idle, why = (
+            _LISTED,
+            "belongs to a list of positions, expected none with --simulate; remove one of them",
+        )
+    for name in idle:
+        if name in told:
+            raise UsageError(f"stream: --{name.replace('_', '-')} {why}")
+    for name in ("then_world", "then_workers"):
+        if name in told and "stop_at" not in told:
+            raise UsageError(
+                f"stream: --{name.replace('_', '-')} says what comes after a stop, expected --stop-at with it; add it"
+            )
 
 
 def _stopped(run: Run, stop_at: int | None, then_world: int | None, then_workers: int | None) -> list[Run]:

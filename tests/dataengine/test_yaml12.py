@@ -98,7 +98,7 @@ def test_keys_are_text_even_where_they_look_like_numbers(tmp_path: Path) -> None
         (f"a: {'9' * 5000}\n", ":1:4", "5000 digits"),
         ('a: "\\ud800"\n', ":1:4", "surrogate"),
         ("a: \x07\n", ":", "not YAML"),
-        ("", ":", "holds NoneType, expected a mapping"),
+        ("", ":", "holds nothing, expected a mapping"),
         ("- a\n", ":", "holds list, expected a mapping"),
         ("text\n", ":", "holds str, expected a mapping"),
         (f"a: {'[' * 1200}", ":", "recursion"),
