@@ -11,7 +11,7 @@ import msgspec
 from click.core import ParameterSource
 
 from dataengine import strict, yaml12
-from dataengine.cli.output import json_option, print_json, print_table
+from dataengine.cli.output import LOCAL, json_option, print_json, print_table
 from dataengine.errors import PlanError, UsageError
 from dataengine.index import Index
 from dataengine.mix import plan, segment_rows, totals
@@ -35,7 +35,7 @@ temperature_option = click.option(
 weights_option = click.option(
     "--weights",
     "weights_file",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="For --policy explicit, token_weighted or repeats: a YAML file, name: weight.",
 )
 _LEVELS = click.Choice([policy for policy in get_args(Policy) if policy != "hierarchical"])
@@ -56,7 +56,7 @@ def read_weights(path: Path | None) -> dict[str, float] | None:
 @click.option(
     "--recipe",
     "recipe_file",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="A YAML file of a recipe's fields, such as a pipeline's mix; the options here win.",
 )
 @policy_option
@@ -77,7 +77,7 @@ def read_weights(path: Path | None) -> dict[str, float] | None:
 @click.option(
     "--served",
     "run",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="A training run: its mixture as it happened, beside its plan.",
 )
 @json_option
