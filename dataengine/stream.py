@@ -88,6 +88,7 @@ class Stream:
         self.plan: Plan = plan(found, recipe, self.exclusions)
         self.pool = self.index.open()
         self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
+        self.render = "stored" if render is None else msgspec.json.encode(render).decode()
         by_source = [self.index.rows_by_source[source.name] for source in self.plan.sources]
         # The rows of all sources, and where those of each begin.
         self._rows = np.concatenate(by_source)
@@ -309,16 +310,22 @@ class Stream:
             exclusions=self.exclusions,
             holes=union(holes),
             sources=self.plan.marks,
+            render=self.render,
         )
 
     def check(self, state: State) -> None:
-        """Raise PlanError where a saved state belongs to another plan."""
+        """Raise PlanError where a saved state belongs to another plan, or to samples in other words."""
         changed = differences(state.sources, self.plan.marks)
         if changed or state.plan != self.plan.digest:
             raise PlanError(
                 f"{self.index.directory}: the plan is not the one that was saved"
                 f" ({changed or 'sources, recipe or exclusions changed'}); start a new run, or restore the old shards"
                 " and recipe"
+            )
+        if state.render not in ("", self.render):
+            raise PlanError(
+                f"{self.index.directory}: samples were worded by render {state.render} and are now by {self.render},"
+                " expected the same words; set it back, or start a new run"
             )
 
     def close(self) -> None:
