@@ -167,8 +167,10 @@ class Index:
                 else pq.read_table(pa.BufferReader(self.store.read_whole(INDEX)))
             )
         except (OSError, pa.ArrowException) as error:
+            # PyArrow says of a file that is not there nothing but its name.
+            problem = "no such file" if isinstance(error, FileNotFoundError) else error
             raise ShardError(
-                f"{directory / INDEX}: cannot be read: {error}; run 'dataengine shard' again"
+                f"{directory / INDEX}: cannot be read: {problem}; run 'dataengine shard' again"
             ) from error
         if self.table.schema.names not in (INDEX_SCHEMA.names, _OLDER):
             raise ShardError(

@@ -282,12 +282,13 @@ def evaluate_run(
     *,
     use: str = "eval",
     limit: int | None = None,
+    max_bad_ratio: float | None = None,
     store: StoreSettings = IN_ORDER,
     progress: Callable[[int, str], None] = lambda count, text: None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, or a run's newest one, on a shard set or a folder of manifests; at most `limit` samples.
 
-    Raises ModelError where there is no checkpoint.
+    `max_bad_ratio` is the run's by default. Raises ModelError where there is no checkpoint, and BudgetBroken.
     """
     model, tokenizer, config = load_model(run_dir)
     settings = encode_settings(config, model.config)
@@ -299,6 +300,6 @@ def evaluate_run(
             settings,
             samples,
             out_dir,
-            max_bad_ratio=config.max_bad_ratio,
+            max_bad_ratio=config.max_bad_ratio if max_bad_ratio is None else max_bad_ratio,
             progress=progress,
         )

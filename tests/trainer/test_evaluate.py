@@ -21,7 +21,7 @@ from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import TrainConfig, encode_settings
 from trainer.encode import encode
-from trainer.evaluate import blind, evaluate, read_samples, serve_samples
+from trainer.evaluate import blind, evaluate, evaluate_run, read_samples, serve_samples
 from trainer.train import train
 
 MakeSample = Callable[[int, str], tuple[Sample, list[bytes]]]
@@ -205,3 +205,13 @@ def test_more_damage_than_the_budget_ends_an_evaluation(
     with pytest.raises(BudgetBroken, match=r"1 bad samples \(shard.damaged 1\) in 1 positions"):
         evaluate(*loaded, serve_samples(shards), tmp_path, max_bad_ratio=0.0)
     assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_the_budget_of_an_evaluation_is_the_runs_unless_another_is_given(
+    straight: Path, tiny: Any, tmp_path: Path
+) -> None:
+    shards = damaged(tiny, tmp_path / "shards")
+
+    assert evaluate_run(straight, shards, tmp_path)["skipped"] == {"shard.damaged": 1}
+    with pytest.raises(BudgetBroken):
+        evaluate_run(straight, shards, tmp_path, max_bad_ratio=0.0)
