@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -147,16 +148,35 @@ class Adapter:
         losses = {task: total / count for task, (total, count) in sorted(self._losses.items())}
         self._losses.clear()
         now = self._decisions[-1].weights if self._decisions else task_shares(self.plan)
-        chosen = self._choose(step, losses, dict(now))
-        if chosen is None:
+        weights = self._chosen(step, losses, dict(now))
+        if weights is None:
             return None
-        weights = {task: float(weight) for task, weight in sorted(chosen.items())}
         start = step + self._settings.delay
         try:
             self.plan = adapted(self.plan, start, weights)
         except PlanError as error:
             raise PlanError(f"{self._place}: after step {step}: {error}") from error
         return Decision(step=step, start=start, weights=weights, plan=self.plan.digest)
+
+    def _chosen(self, *told: Any) -> dict[str, float] | None:
+        """Return what the function answers. Raises PlanError where it fails, or answers with no weights."""
+        assert self._choose is not None
+        try:
+            answer = self._choose(*told)
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            raise PlanError(
+                f"{self._place}: after step {told[0]}: {type(error).__name__}: {error} ({at.filename}:{at.lineno}),"
+                " expected weights or None; mend the function"
+            ) from error
+        try:
+            weights = msgspec.convert(answer, dict[str, float] | None)
+        except msgspec.ValidationError as error:
+            raise PlanError(
+                f"{self._place}: after step {told[0]}: the answer is {answer!r}, expected a weight for each task, or"
+                " None; mend the function"
+            ) from error
+        return None if weights is None else dict(sorted(weights.items()))
 
     def _replay(self, step: int) -> Decision | None:
         decision = self._replayed.get(step)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -16,7 +16,9 @@ from dataengine.index import Index
 from dataengine.mix import Plan, plan
 from dataengine.stream import recipe, sources
 
-SERVED, MIXTURE, CONFIG = "served.jsonl", "mixture.jsonl", "config.json"
+SERVED, MIXTURE, CONFIG, METRICS = "served.jsonl", "mixture.jsonl", "config.json", "metrics.jsonl"
+# Folders of checkpoints end in their step.
+CHECKPOINTS = "checkpoints/step-*"
 # Steps whose planned samples are looked up at once: an Arrow column gives many values nearly as fast as one.
 _STEPS = 256
 
@@ -54,16 +56,24 @@ class _Run(msgspec.Struct, kw_only=True):
     adapt: dict[str, Any] | None = None
 
 
-class _Line(msgspec.Struct):
-    """A line of served.jsonl; runs of earlier versions wrote what was skipped as a mapping."""
+class _Step(msgspec.Struct):
+    """A line of metrics.jsonl."""
 
     step: int
+
+
+class _Line(_Step):
+    """A line of served.jsonl; runs of earlier versions wrote what was skipped as a mapping."""
+
     ids: list[str]
     skipped: list[tuple[str, str]] | dict[str, str] = []
 
     @property
     def skipped_ids(self) -> list[str]:
         return list(self.skipped) if isinstance(self.skipped, dict) else [one for one, _ in self.skipped]
+
+
+_Numbered = TypeVar("_Numbered", bound=_Step)
 
 
 def run_plan(index: Index, run: Path) -> Plan:
@@ -81,12 +91,15 @@ def run_plan(index: Index, run: Path) -> Plan:
 
 
 def account(index: Index, made: Plan, run: Path) -> Account:
-    """Hold a run's served.jsonl against its plan. Raises SourceError where it cannot be read."""
+    """Hold a run's served.jsonl against its plan, up to the last step that the run is known to have taken.
+
+    Raises SourceError where it cannot be read.
+    """
     differences: list[str] = []
     served, skipped = Counter[int](), Counter[int]()
     last = 0
     planned = _Planned(index, made)
-    for step, lines in groupby(_lines(run / SERVED), key=lambda line: line.step):
+    for step, lines in groupby(_lines(run / SERVED, _Line), key=lambda line: line.step):
         ids, left_out = Counter[str](), Counter[str]()
         for line in lines:
             ids.update(line.ids)
@@ -106,8 +119,23 @@ def account(index: Index, made: Plan, run: Path) -> Account:
                 if (number := planned.source_of.get(one)) is not None:
                     total[number] += count
         last = step
+    for absent in range(last + 1, (taken := _taken(run)) + 1):
+        differences += [f"step {absent}: {one} is missing" for one in planned.of(absent).elements()]
+    last = max(last, taken)
     rows = _rows(made, last, served, skipped)
     return Account(steps=last, plan=made.digest, rows=rows, differences=tuple(differences))
+
+
+def _taken(run: Path) -> int:
+    """Return the step of a run's newest checkpoint, else the last one of its metrics; 0 where there is neither.
+
+    What a killed run did after its checkpoint is done again, so its metrics say nothing of that.
+    """
+    steps = [path.name.rpartition("-")[2] for path in run.glob(CHECKPOINTS)]
+    if known := [int(step) for step in steps if step.isdecimal()]:
+        return max(known)
+    path = run / METRICS
+    return max((line.step for line in _lines(path, _Step)), default=0) if path.is_file() else 0
 
 
 class _Planned:
@@ -133,8 +161,8 @@ class _Planned:
         return self._steps[step - self._first]
 
 
-def _lines(path: Path) -> Iterator[_Line]:
-    decode = msgspec.json.Decoder(_Line).decode
+def _lines(path: Path, kind: type[_Numbered]) -> Iterator[_Numbered]:
+    decode = msgspec.json.Decoder(kind).decode
     try:
         with path.open("rb") as file:
             yield from map(decode, file)

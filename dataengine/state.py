@@ -69,7 +69,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """All that a job needs to go on, on any number of ranks and workers.
 
     `exclusions` were known before the run and shape the plan of `sources`, whose digest is `plan`. `holes` were found
-    on the way and last; they never move another sample.
+    on the way and last; they never move another sample. `render` says how samples were worded ("" where nobody noted).
     """
 
     position: int
@@ -77,6 +77,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     exclusions: dict[str, tuple[int, ...]] = {}
     holes: tuple[Hole, ...] = ()
     sources: tuple[SourceMark, ...] = ()
+    render: str = ""
 
 
 def union(holes: Iterable[Hole]) -> tuple[Hole, ...]:
@@ -93,7 +94,7 @@ def merge(states: Sequence[State]) -> State:
     """Return the one state of all ranks, whatever their order. Raises PlanError where they are not of one moment."""
     if not states:
         raise PlanError("states: none to merge, expected one of each rank; gather them first")
-    for field in ("position", "plan", "exclusions"):
+    for field in ("position", "plan", "exclusions", "render"):
         first, *others = [getattr(state, field) for state in states]
         for other in others:
             if other != first:

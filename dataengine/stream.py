@@ -48,6 +48,18 @@ def sources(index: Index, use: str = "train") -> list[Source]:
     ]
 
 
+def check_index(index: Index) -> None:
+    """Raise ShardError where the index has other samples than shards.json: it belongs to another set."""
+    listed = {entry.name: entry.samples for entry in index.set.sources}
+    held = {name: len(rows) for name, rows in index.rows_by_source.items()}
+    for name in sorted(listed | held):
+        if held.get(name, 0) != listed.get(name, 0):
+            raise ShardError(
+                f"{index.directory / INDEX}: has {held.get(name, 0)} samples of {name}, shards.json"
+                f" {listed.get(name, 0)}; the index is stale, run 'dataengine shard' again"
+            )
+
+
 class _Block:
     """The rows and passes of consecutive positions, and where their bytes lie: looked up when one is read."""
 
@@ -83,11 +95,12 @@ class Stream:
         if not found:
             raise PlanError(f"{directory}: no samples with use {use!r}; its sources are "
                             f"{', '.join(entry.name for entry in self.index.set.sources) or 'none'}")  # fmt: skip
-        self._check_index(found)
+        check_index(self.index)
         self.exclusions = dict(exclusions or {})
         self.plan: Plan = plan(found, recipe, self.exclusions)
         self.pool = self.index.open()
         self.renderer = Renderer(self.index.set, render, recipe.seed) if render is not None else None
+        self.render = "stored" if render is None else msgspec.json.encode(render).decode()
         by_source = [self.index.rows_by_source[source.name] for source in self.plan.sources]
         # The rows of all sources, and where those of each begin.
         self._rows = np.concatenate(by_source)
@@ -95,16 +108,6 @@ class Stream:
         self._blocks: dict[tuple[str, int], _Block] = {}
         self._lock = threading.Lock()
         self._holes: dict[int, Hole] = {}
-
-    def _check_index(self, found: list[Source]) -> None:
-        """Raise ShardError where the index has other samples than shards.json: it belongs to another set."""
-        rows = self.index.rows_by_source
-        for source in found:
-            if (count := len(rows.get(source.name, ()))) != source.num_samples:
-                raise ShardError(
-                    f"{self.index.directory / INDEX}: has {count} samples of {source.name}, shards.json"
-                    f" {source.num_samples}; the index is stale, run 'dataengine shard' again"
-                )
 
     def follow(self, plan: Plan) -> None:
         """Go on by another plan of the same sources, which is this one at every position that was read."""
@@ -309,16 +312,22 @@ class Stream:
             exclusions=self.exclusions,
             holes=union(holes),
             sources=self.plan.marks,
+            render=self.render,
         )
 
     def check(self, state: State) -> None:
-        """Raise PlanError where a saved state belongs to another plan."""
+        """Raise PlanError where a saved state belongs to another plan, or to samples in other words."""
         changed = differences(state.sources, self.plan.marks)
         if changed or state.plan != self.plan.digest:
             raise PlanError(
                 f"{self.index.directory}: the plan is not the one that was saved"
                 f" ({changed or 'sources, recipe or exclusions changed'}); start a new run, or restore the old shards"
                 " and recipe"
+            )
+        if state.render not in ("", self.render):
+            raise PlanError(
+                f"{self.index.directory}: samples were worded by render {state.render} and are now by {self.render},"
+                " expected the same words; set it back, or start a new run"
             )
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from dataengine import stream
 from dataengine.adapt import Adapt, check_adapt
 from dataengine.errors import ModelError, SpecError, nearest
 from dataengine.mix import Recipe
@@ -266,12 +265,10 @@ def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:
             f"{place}: mixture.mode is {mode!r}, expected 'unmixed' (a step trains one decoder family) or"
             " 'accumulate' (a part of each)"
         )
-    known = set(Recipe.__struct_fields__)
-    unknown = sorted(set(config.mixture) - known)
-    if unknown:
-        raise SpecError(f"{place}: mixture: unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
-    fields = {**config.mixture, "mode": mode, "seed": config.seed, "global_batch": config.global_batch}
-    return stream.recipe(**fields)
+    # What is null has its default, as in a pipeline's mix.
+    given = {name: value for name, value in config.mixture.items() if value is not None}
+    fields = {**given, "mode": mode, "seed": config.seed, "global_batch": config.global_batch}
+    return convert(fields, Recipe, place, ["mixture"])
 
 
 def model_config(config: TrainConfig, vocabulary: Mapping[str, int]) -> ModelConfig:

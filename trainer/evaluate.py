@@ -20,12 +20,13 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from dataengine import manifest
-from dataengine.errors import Quarantine, Skip, SourceError
+from dataengine.errors import Damage, Quarantine, Skip, SourceError
 from dataengine.files import Root, write_atomic
 from dataengine.geometry import rle_from_mask
 from dataengine.index import SHARDS
 from dataengine.mix import Recipe
 from dataengine.sample import InstanceTargets, Sample
+from dataengine.state import Hole, check_budget
 from dataengine.store import StoreSettings, Url
 from dataengine.stream import Stream
 from trainer.batch import IGNORED, Batch, ObjectTargets
@@ -57,16 +58,44 @@ class _Account:
 
 
 def read_samples(path: Path | Url, use: str = "eval", store: StoreSettings = IN_ORDER) -> Iterator[Loaded]:
+    """Yield what `serve_samples` does. Raises Damage where a sample is damaged."""
+    for found in serve_samples(path, use, store):
+        if isinstance(found, Hole):
+            raise Damage(found.detail, found.reason, found.file, found.offset)
+        yield found
+
+
+def serve_samples(
+    path: Path | Url, use: str = "eval", store: StoreSettings = IN_ORDER
+) -> Iterator[Loaded | Hole]:
     """Yield every sample of a shard set (its sources of that use), or of all manifests in a folder, with its pictures.
 
-    Raises ShardError, PlanError or SourceError where there is nothing to read.
+    A damaged sample of a shard set is a Hole, whose position is its place among the samples that are read. Raises
+    ShardError, PlanError or SourceError where there is nothing to read.
     """
     if isinstance(path, Url) or (path / SHARDS).is_file():
         stream = Stream(path, Recipe(seed=0, global_batch=1, policy="proportional"), use=use, store=store)
         try:
-            for source in stream.plan.sources:
-                for row in stream.index.rows_by_source[source.name].tolist():
+            names = [source.name for source in stream.plan.sources]
+            places = [
+                (name, *found)
+                for name in names
+                for found in enumerate(stream.index.rows_by_source[name].tolist())
+            ]
+            for position, (name, index, row) in enumerate(places):
+                try:
                     yield stream.read_row(row)
+                except Damage as damage:
+                    yield Hole(
+                        position=position,
+                        reason=damage.reason,
+                        id=stream.index.row(row)["id"],
+                        source=name,
+                        index=index,
+                        file=damage.file,
+                        offset=damage.offset,
+                        detail=str(damage),
+                    )
         finally:
             stream.close()
         return
@@ -90,10 +119,11 @@ def evaluate(
     model: VisionLLM,
     tokenizer: PreTrainedTokenizerFast,
     settings: EncodeSettings,
-    samples: Iterable[Loaded],
+    samples: Iterable[Loaded | Hole],
     out_dir: Path,
     *,
     batch_size: int = 8,
+    max_bad_ratio: float = 0.01,
     progress: Callable[[int, str], None] = lambda count, text: None,
 ) -> dict[str, Any]:
     """Return and write to `out_dir/evaluation.json` what the model is worth on some samples.
@@ -101,14 +131,15 @@ def evaluate(
     `tasks` holds, for each `dataset/task`: `samples`, `text_loss` (mean of the samples' mean cross entropy),
     `exact_match` (share of samples whose every labelled token is the likeliest), and for tasks with objects `box_ap`,
     `box_ap50`, `box_ap75` (class lists), the same as `mask_...` where every object has a mask, or `precision_at_50`
-    and `mean_mask_iou` (expressions and regions). `skipped` counts samples that could not be used, by reason.
+    and `mean_mask_iou` (expressions and regions). `skipped` counts samples that could not be used, by reason. Raises
+    BudgetBroken where more samples are damaged than `max_bad_ratio` allows; see `check_budget`.
     """
     accounts: dict[str, _Account] = {}
     skipped: Counter[str] = Counter()
     done = 0
     device = next(model.parameters()).device
     model.eval()
-    for group in _batched(samples, tokenizer, settings, batch_size, skipped):
+    for group in _batched(_whole(samples, skipped, max_bad_ratio), tokenizer, settings, batch_size, skipped):
         batch = blind(collate([encoded for encoded, _ in group], tokenizer.pad_token_id)).to(device)
         losses, exact = _text(model, batch)
         scenes = (
@@ -144,6 +175,18 @@ def blind(batch: Batch) -> Batch:
         ignore_m4=torch.zeros((0, 4)),
     )
     return replace(batch, targets=tuple(nothing for _ in batch.targets))
+
+
+def _whole(samples: Iterable[Loaded | Hole], skipped: Counter[str], max_bad_ratio: float) -> Iterator[Loaded]:
+    """Yield the samples that are not damaged; the others are counted."""
+    holes: list[Hole] = []
+    for number, found in enumerate(samples, 1):
+        if isinstance(found, Hole):
+            holes.append(found)
+            skipped[found.reason] += 1
+            check_budget(holes, number, max_bad_ratio)
+        else:
+            yield found
 
 
 def _batched(
@@ -239,15 +282,24 @@ def evaluate_run(
     *,
     use: str = "eval",
     limit: int | None = None,
+    max_bad_ratio: float | None = None,
     store: StoreSettings = IN_ORDER,
     progress: Callable[[int, str], None] = lambda count, text: None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, or a run's newest one, on a shard set or a folder of manifests; at most `limit` samples.
 
-    Raises ModelError where there is no checkpoint.
+    `max_bad_ratio` is the run's by default. Raises ModelError where there is no checkpoint, and BudgetBroken.
     """
     model, tokenizer, config = load_model(run_dir)
     settings = encode_settings(config, model.config)
-    samples = itertools.islice(read_samples(data, use, store), limit)
+    samples = itertools.islice(serve_samples(data, use, store), limit)
     with computing_threads(config, next(model.parameters()).device):
-        return evaluate(model, tokenizer, settings, samples, out_dir, progress=progress)
+        return evaluate(
+            model,
+            tokenizer,
+            settings,
+            samples,
+            out_dir,
+            max_bad_ratio=config.max_bad_ratio if max_bad_ratio is None else max_bad_ratio,
+            progress=progress,
+        )

@@ -317,20 +317,22 @@ def _adapter(config: TrainConfig, reader: Reader, out_dir: Path, found: Checkpoi
 
 
 def _check_resumable(found: Checkpoint, config: TrainConfig, reader: Reader) -> None:
+    """Raise ModelError where a run would not go on as it began: for changed samples first, since settings cannot mend
+    them, then for a changed setting, then for a plan that is another for a reason that nobody noted."""
     changed_sources = differences(found.record.sources, () if reader.plan is None else reader.plan.marks)
+    then, now = msgspec.to_builtins(found.record.config), msgspec.to_builtins(config)
+    changed = sorted(name for name in now if name not in FREE_TO_CHANGE and then[name] != now[name])
+    if changed and not changed_sources:
+        name = changed[0]
+        raise ModelError(
+            f"{found.directory}: {name} was {then[name]!r} and is now {now[name]!r}, expected the same run; set it"
+            " back, or train into another folder"
+        )
     if changed_sources or found.record.plan != reader.digest:
         raise ModelError(
             f"{found.directory}: its plan {found.record.plan!r} is not the stream's {reader.digest!r}"
             f" ({changed_sources or 'no source changed that is known'}), expected the same samples at the same"
             " positions; restore the shards and the mixture, or train into another folder"
-        )
-    then, now = msgspec.to_builtins(found.record.config), msgspec.to_builtins(config)
-    changed = sorted(name for name in now if name not in FREE_TO_CHANGE and then[name] != now[name])
-    if changed:
-        name = changed[0]
-        raise ModelError(
-            f"{found.directory}: {name} was {then[name]!r} and is now {now[name]!r}, expected the same run; set it"
-            " back, or train into another folder"
         )
 
 
@@ -370,7 +372,8 @@ def _metrics(
     seconds: float,
     most_tokens: int | None,
 ) -> dict[str, Any]:
-    """Return a line of metrics.jsonl. `tasks` are mean text losses: a decoder's terms belong to the whole batch."""
+    """Return a line of metrics.jsonl: `terms` times the weights of their parts, which add up to `loss`; `tasks`, mean
+    text losses without them, since a decoder's terms belong to the whole batch."""
     terms, tasks = {}, {}
     if output is not None:
         terms = {name: float(value) for name, value in output.losses.items()}

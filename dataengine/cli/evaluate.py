@@ -27,6 +27,11 @@ from dataengine.strict import convert
 @click.option("--out", type=LOCAL, help="Where evaluation.json goes; the run's folder by default.")
 @click.option("--use", type=click.Choice(["train", "eval"]), default="eval", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="At most so many samples.")
+@click.option(
+    "--max-bad-ratio",
+    type=click.FloatRange(0, 1),
+    help="The share of samples that may be damaged; the run's by default.",
+)
 @cache_dir_option
 @cache_bytes_option
 @json_option
@@ -36,6 +41,7 @@ def command(
     out: Path | None,
     use: str,
     limit: int | None,
+    max_bad_ratio: float | None,
     cache_dir: str | None,
     cache_bytes: int | None,
     as_json: bool,
@@ -47,7 +53,14 @@ def command(
     evaluator = importlib.import_module("trainer.evaluate")
     with progress("evaluate", "samples") as update:
         result = evaluator.evaluate_run(
-            run, data, out or run, use=use, limit=limit, progress=update, **settings
+            run,
+            data,
+            out or run,
+            use=use,
+            limit=limit,
+            max_bad_ratio=max_bad_ratio,
+            progress=update,
+            **settings,
         )
     if as_json:
         print_json(result)

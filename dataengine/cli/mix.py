@@ -17,7 +17,7 @@ from dataengine.mix import plan, segment_rows, totals
 from dataengine.served import account, run_plan, served_totals
 from dataengine.shares import Mode, Policy, Recipe
 from dataengine.store import Url, locate
-from dataengine.stream import recipe, sources
+from dataengine.stream import check_index, recipe, sources
 
 _LEVELS = click.Choice([policy for policy in get_args(Policy) if policy != "hierarchical"])
 _RECIPE_OPTIONS = (
@@ -114,6 +114,7 @@ def command(
     with status 1.
     """
     index = Index(shards)
+    check_index(index)
     if run is not None:
         told = [name for name in on_command_line(context) if name not in ("shards", "run", "as_json")]
         _print_served(index, run, told, as_json)

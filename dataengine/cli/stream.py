@@ -14,6 +14,7 @@ from dataengine.cli.output import json_option, on_command_line, print_json, prin
 from dataengine.errors import PlanError, UsageError
 from dataengine.render import RenderOptions
 from dataengine.simulate import Run, simulate
+from dataengine.state import Hole
 from dataengine.store import Url, locate
 from dataengine.stream import Stream
 
@@ -174,9 +175,16 @@ def _simulate(stream: Stream, runs: list[Run], as_json: bool) -> None:
 
 
 def _worded(stream: Stream, position: int) -> dict[str, Any]:
-    """Return the pass over its source in which a position stands, and the words that its sample has in it."""
-    sample, _ = stream.read(position)
-    words: dict[str, Any] = msgspec.to_builtins(
-        {"conversation": sample.conversation, "routes": sample.routes, "prompt": sample.prompt}
+    """Return the pass over its source in which a position stands, and the words that its sample has in it.
+
+    A damaged sample gives the reason instead: the positions behind it are read all the same.
+    """
+    found = stream.describe(position)
+    words: dict[str, Any] = (
+        {"hole": {"reason": found.reason, "detail": found.detail}}
+        if isinstance(found, Hole)
+        else msgspec.to_builtins(
+            {"conversation": found.conversation, "routes": found.routes, "prompt": found.prompt}
+        )
     )
     return {"epoch": stream.epoch(position), **words}

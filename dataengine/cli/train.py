@@ -18,6 +18,7 @@ from dataengine.cli.output import (
     print_json,
     progress,
 )
+from dataengine.errors import SpecError
 
 
 @click.command("train")
@@ -47,7 +48,10 @@ def command(
     """Train on SHARDS (or their URL) into OUT. A run that was stopped goes on where it was, bit for bit on a CPU."""
     fields: dict[str, Any] = yaml12.load(config) if config is not None else {}
     if cache := given(cache_dir=cache_dir, cache_bytes=cache_bytes):
-        fields["store"] = {**fields.get("store", {}), **cache}
+        store = fields.get("store", {})
+        if not isinstance(store, dict):
+            raise SpecError(f"{config}: store is {store!r}, expected a mapping; the options here add to it")
+        fields["store"] = {**store, **cache}
     fields |= given(**options)
     fields["shards"] = shards
     fields.setdefault("steps", 1000)

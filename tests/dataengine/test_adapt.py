@@ -209,6 +209,27 @@ def test_an_answer_that_cannot_be_is_refused_with_function_and_step(
     assert (tmp_path / "log").read_bytes() == b""
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda: ["vqa"], r"the answer is \['vqa'\], expected a weight for each task"),
+        (lambda: {"vqa": "much"}, "the answer is {'vqa': 'much'}, expected a weight"),
+        (
+            lambda: dict[str, float]()["vqa"],
+            r"KeyError: 'vqa' \(.*test_adapt.py:\d+\), expected weights or None",
+        ),
+    ],
+)
+def test_a_function_that_fails_or_answers_with_no_weights_is_one_line(
+    tmp_path: Path, offered: Callable[[Choose], str], answer: Callable[[], Any], told: str
+) -> None:
+    name = offered(lambda step, losses, now: answer())
+    adapter = Adapter(Adapt(function=name, every=1), made(), tmp_path / "log", Memory())
+
+    with pytest.raises(PlanError, match=f"^adapt {name}: after step 1: {told}"):
+        adapter.after(1, {}, {})
+
+
 def test_a_loss_that_is_not_finite_says_nothing(tmp_path: Path, offered: Callable[[Choose], str]) -> None:
     adapter = Adapter(Adapt(function=offered(towards_losses)), made(), tmp_path / "log", Memory())
 

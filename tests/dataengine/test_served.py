@@ -116,6 +116,36 @@ def test_a_difference_of_one_sample_is_told(
     assert found.steps == STEPS
 
 
+@pytest.mark.parametrize(
+    ("checkpoints", "metrics", "missing_steps"),
+    [
+        (["step-00000299", f"step-{STEPS:08d}", ".step-00000400.tmp7"], STEPS, 3),
+        ([f"step-{STEPS - 2:08d}"], STEPS, 1),
+        ([], STEPS, 3),
+        ([], None, 0),
+    ],
+)
+def test_steps_that_the_record_does_not_reach_are_missing(
+    tiny_shards: Path,
+    write: Callable[..., Path],
+    checkpoints: list[str],
+    metrics: int | None,
+    missing_steps: int,
+) -> None:
+    run = write(lambda lines: lines.__delitem__(slice(-3, None)))
+    for name in checkpoints:
+        (run / "checkpoints" / name).mkdir(parents=True)
+    if metrics is not None:
+        (run / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 2}}\n{{"step": {metrics}, "loss": 1}}\n')
+
+    found = held(tiny_shards, run)
+
+    assert found.steps == STEPS - 3 + missing_steps
+    assert len(found.differences) == BATCH * missing_steps
+    assert all(line.endswith(" is missing") for line in found.differences)
+    assert sum(row.planned - row.samples - row.skipped for row in found.rows) == BATCH * missing_steps
+
+
 def test_two_samples_in_each_others_steps_are_four_differences(
     tiny_shards: Path, write: Callable[..., Path]
 ) -> None:

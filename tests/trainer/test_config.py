@@ -78,6 +78,11 @@ def test_a_file_becomes_a_run(tmp_path: Path) -> None:
         ("adapt: {function: 'a:b', delay: 1}", "takes effect 1 steps later and 4 steps are read ahead"),
         ("adapt: {function: 'a:b'}\nmixture: {schedule: [{step: 4}]}", "both change the mixture"),
         ("mixture: {polity: sqrt}", "unknown key 'polity'; did you mean 'policy'?"),
+        ("mixture: {policy: squrt}", "mixture.policy: invalid enum value 'squrt'; did you mean 'sqrt'?"),
+        (
+            "mixture: {schedule: [{step: 1, wieghts: {}}]}",
+            "mixture.schedule.0: unknown key 'wieghts'; did you mean 'weights'?",
+        ),
         ("render: never", r"run\.yaml:4: render: invalid enum value 'never'"),
         (
             "render: each_epoch\nrender_options: {max_clases: 3}",

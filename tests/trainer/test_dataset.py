@@ -300,6 +300,25 @@ def test_a_state_of_another_plan_is_refused(make: Make, tiny_shards: Path) -> No
         StreamLoader(make()).load_state_dict(other.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, RenderOptions()),
+        (RenderOptions(), None),
+        (RenderOptions(), RenderOptions(first_pass="anew")),
+    ],
+)
+def test_a_state_of_other_words_is_refused(
+    make: Make, before: RenderOptions | None, after: RenderOptions | None
+) -> None:
+    state = StreamLoader(make(render=before)).state_dict()
+
+    StreamLoader(make(render=before)).load_state_dict(state)
+    with pytest.raises(PlanError, match=r"samples were worded by render .* expected the same words"):
+        StreamLoader(make(render=after)).load_state_dict(state)
+    StreamLoader(make(render=after)).load_state_dict({**state, "render": ""})
+
+
 def test_a_state_brings_its_exclusions(make: Make) -> None:
     barred = {"tiny/detection/train": (1, 4)}
     loader = StreamLoader(make(exclusions=barred))

@@ -12,14 +12,16 @@ import pytest
 import torch
 
 from dataengine.annotation import Turn
-from dataengine.errors import SourceError
+from dataengine.errors import BudgetBroken, Damage, SourceError
+from dataengine.index import Index
 from dataengine.sample import InstanceTargets, Route, Sample
+from dataengine.shard import shard
 from trainer.batch import Batch
 from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import TrainConfig, encode_settings
 from trainer.encode import encode
-from trainer.evaluate import blind, evaluate, read_samples
+from trainer.evaluate import blind, evaluate, evaluate_run, read_samples, serve_samples
 from trainer.train import train
 
 MakeSample = Callable[[int, str], tuple[Sample, list[bytes]]]
@@ -160,8 +162,6 @@ def test_a_picture_that_is_gone_since_conversion_is_named(tiny: Any) -> None:
 
 
 def test_a_manifest_and_the_shards_made_of_it_are_read_alike(tiny: Any, tmp_path: Path) -> None:
-    from dataengine.shard import shard
-
     directory, ledger = tiny.convert("val")
     shard([directory], tmp_path / "shards")
 
@@ -170,3 +170,48 @@ def test_a_manifest_and_the_shards_made_of_it_are_read_alike(tiny: Any, tmp_path
     assert len(direct) == ledger.samples == 3
     assert [pictures for _, pictures in direct] == [pictures for _, pictures in packed]
     assert [sample.id for sample, _ in direct] == [sample.id for sample, _ in packed]
+
+
+def damaged(tiny: Any, folder: Path) -> Path:
+    """Return shards of which one sample's picture has another byte."""
+    tiny.convert("val")
+    shard([tiny.out], folder)
+    index = Index(folder)
+    (row, *_) = index.rows_by_source["tiny/detection/val"].tolist()
+    place = index.place(row)
+    content = bytearray((folder / place.file).read_bytes())
+    content[place.image_offsets[0] + 9] ^= 1
+    (folder / place.file).write_bytes(content)
+    return folder
+
+
+def test_a_damaged_sample_is_counted_and_the_others_are_measured(
+    loaded: tuple[Any, Any, Any], tiny: Any, tmp_path: Path
+) -> None:
+    shards = damaged(tiny, tmp_path / "shards")
+
+    found = evaluate(*loaded, serve_samples(shards), tmp_path)
+
+    assert (found["samples"], found["skipped"]) == (2, {"shard.damaged": 1})
+    with pytest.raises(Damage, match="digest"):
+        list(read_samples(shards))
+
+
+def test_more_damage_than_the_budget_ends_an_evaluation(
+    loaded: tuple[Any, Any, Any], tiny: Any, tmp_path: Path
+) -> None:
+    shards = damaged(tiny, tmp_path / "shards")
+
+    with pytest.raises(BudgetBroken, match=r"1 bad samples \(shard.damaged 1\) in 1 positions"):
+        evaluate(*loaded, serve_samples(shards), tmp_path, max_bad_ratio=0.0)
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_the_budget_of_an_evaluation_is_the_runs_unless_another_is_given(
+    straight: Path, tiny: Any, tmp_path: Path
+) -> None:
+    shards = damaged(tiny, tmp_path / "shards")
+
+    assert evaluate_run(straight, shards, tmp_path)["skipped"] == {"shard.damaged": 1}
+    with pytest.raises(BudgetBroken):
+        evaluate_run(straight, shards, tmp_path, max_bad_ratio=0.0)

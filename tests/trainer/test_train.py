@@ -158,6 +158,9 @@ def test_a_step_of_several_families_adds_up_their_weighted_losses(
     assert line["micro_batches"] == 5 and len(line["ids"]) == 16
     assert half["ids"] == line["ids"]
     assert half["loss"] == pytest.approx(line["loss"] / 2, rel=1e-5)
+    # Terms are what they add to the loss; the losses of tasks are not weighted.
+    assert half["terms"] == pytest.approx({name: term / 2 for name, term in line["terms"].items()}, rel=1e-5)
+    assert half["tasks"] == pytest.approx(line["tasks"], rel=1e-5)
 
 
 def test_sigterm_saves_and_the_run_goes_on(
@@ -300,6 +303,15 @@ def test_a_run_that_is_not_the_same_is_refused(
         train(msgspec.structs.replace(config, flip_ratio=0.1), straight, reader=make_reader())
     with pytest.raises(ModelError, match="render was 'stored' and is now 'each_epoch'"):
         train(msgspec.structs.replace(config, render="each_epoch"), straight, reader=make_reader())
+
+
+def test_a_changed_setting_is_named_before_the_plan_that_it_changes(
+    straight: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    config = msgspec.structs.replace(make_run(checkpoint_every=6), global_batch=3)
+
+    with pytest.raises(ModelError, match="global_batch was 2 and is now 3"):
+        train(config, straight, reader=make_reader(digest="other"))
 
 
 def test_a_stage_trains_its_parts_and_nothing_else(

@@ -434,6 +434,19 @@ def test_words_are_shown_as_json_alone(call: Call, tiny_shards: Path) -> None:
     assert "--render shows whole conversations, expected --json with it" in err
 
 
+@pytest.mark.parametrize("store", ["null", "[1]", "here"])
+def test_options_of_a_store_cannot_be_added_to_what_is_no_mapping(
+    call: Call, tiny_shards: Path, tmp_path: Path, store: str
+) -> None:
+    (tmp_path / "t.yaml").write_text(f"store: {store}\n")
+
+    code, _, err = call("train", tiny_shards, "--out", tmp_path / "run", "--config", tmp_path / "t.yaml",
+                        "--cache-dir", tmp_path / "cache")  # fmt: skip
+
+    assert code == 2
+    assert err.startswith(f"error: {tmp_path / 't.yaml'}: store is ") and "expected a mapping" in err
+
+
 def test_stream_into_a_pipe_that_closes_is_no_traceback(tiny_shards: Path) -> None:
     command = f"{sys.executable} -m dataengine stream {tiny_shards} --count 20000 --json | head -n 1"
 

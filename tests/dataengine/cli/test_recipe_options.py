@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,45 @@ def test_options_that_would_change_nothing_are_refused(
 
     assert code == 2
     assert (told or "--steps belongs to a simulation") in err
+
+
+@pytest.mark.parametrize("verb", ["mix", "stream"])
+@pytest.mark.parametrize("listed", [0, 7])
+def test_an_index_with_other_numbers_of_samples_is_refused(
+    shards: Path, tmp_path: Path, verb: str, listed: int
+) -> None:
+    copy = tmp_path / "s"
+    shutil.copytree(shards, copy)
+    found = json.loads((copy / "shards.json").read_text())
+    found["sources"][0]["samples"] = listed
+    (copy / "shards.json").write_text(json.dumps(found))
+
+    code, _, err = _call(verb, copy)
+
+    assert code == 2
+    assert f"has 6 samples of {found['sources'][0]['name']}, shards.json {listed}; the index is stale" in err
+
+
+def test_an_index_that_is_not_there_is_told(shards: Path, tmp_path: Path) -> None:
+    shutil.copytree(shards, tmp_path / "s")
+    (tmp_path / "s" / "index.parquet").unlink()
+
+    code, _, err = _call("mix", tmp_path / "s")
+
+    assert code == 2
+    assert "index.parquet: cannot be read: no such file; run 'dataengine shard' again" in err
+
+
+def test_words_of_what_is_damaged_are_a_hole_and_no_end(shards: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "s"
+    shutil.copytree(shards, copy)
+    (copy / "tiny-counting-train-000000.tar").unlink()
+
+    code, out, _ = _call("stream", copy, "--policy", "proportional", "--count", 18, "--render", "--json")
+
+    lines = [json.loads(line) for line in out.splitlines()]
+    holes = [line for line in lines if "hole" in line]
+    assert (code, len(lines)) == (0, 18)
+    assert [line["hole"]["reason"] for line in holes] == ["shard.unreadable"] * 4
+    assert {line["shard"] for line in holes} == {"tiny-counting-train-000000.tar"}
+    assert all("conversation" in line for line in lines if line not in holes)
