@@ -198,7 +198,7 @@ def _why(old: ShardFile, new: ShardFile) -> str:
             f"its pictures were made by {old.encoder or 'none'}, and by {new.encoder or 'none'} now, which may give"
             " other bytes; rebuild it with the older libraries, or run 'dataengine shard' to write it anew"
         )
-    return "its source files have changed"
+    return "its source files have changed; 'dataengine shard' with the manifests writes it anew from what they are now"
 
 
 def _plans(
