@@ -125,6 +125,17 @@ def load_set(directory: Path | Url, store: Store | None = None) -> ShardSet:
         ) from error
 
 
+def in_arrow(data: bytes) -> pa.Buffer:
+    """Return bytes copied into memory of Arrow's own.
+
+    Its threads let go of what they have read whenever they like. Where that is an object of Python while the
+    interpreter ends, the process aborts, about one time in fifty when a command ends right after reading.
+    """
+    buffer = pa.allocate_buffer(len(data))
+    memoryview(buffer).cast("B")[:] = data
+    return buffer
+
+
 def _way_back(directory: Path | Url) -> str:
     """Say how an index comes back: tars tell all of it but `unsure`, manifests the whole."""
     if isinstance(directory, Url):
@@ -174,7 +185,7 @@ class Index:
             self.table = (
                 pq.read_table(directory / INDEX, memory_map=True)
                 if self.store is None
-                else pq.read_table(pa.BufferReader(self.store.read_whole(INDEX)))
+                else pq.read_table(pa.BufferReader(in_arrow(self.store.read_whole(INDEX))))
             )
         except FileNotFoundError as error:
             raise ShardError(f"{directory / INDEX}: no such file; {_way_back(directory)}") from error

@@ -406,5 +406,10 @@ def _roll_forward(out: Path) -> None:
         (parts / INDEX).replace(out / INDEX)
     (parts / SHARDS).replace(out / SHARDS)
     shutil.rmtree(parts, ignore_errors=True)
+    sweep_rebuilt(out)
+
+
+def sweep_rebuilt(out: Path) -> None:
+    """Remove what a killed `--rebuild` left behind."""
     for folder in out.glob(f"{REBUILD}*"):
         shutil.rmtree(folder, ignore_errors=True)

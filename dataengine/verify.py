@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +23,7 @@ from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
 from dataengine.sample import Sample
-from dataengine.shard import REBUILD, Progress, has_size, needs
+from dataengine.shard import REBUILD, Progress, has_size, needs, sweep_rebuilt
 from dataengine.write import member_names, write_shard
 
 
@@ -160,7 +161,10 @@ def rebuild(
     files = {file.name: file for file in shard_set.shards}
     roots = {manifest.name: manifest.root for _, manifest in sources}
     findings = []
-    with alone(out), tempfile.TemporaryDirectory(dir=out, prefix=REBUILD) as folder:
+    with ExitStack() as stack:
+        stack.enter_context(alone(out))
+        sweep_rebuilt(out)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=REBUILD))
         for result in run(
             partial(write_shard, str(Path(folder).absolute()), roots, frozenset()),
             plans,
@@ -198,7 +202,7 @@ def _why(old: ShardFile, new: ShardFile) -> str:
             f"its pictures were made by {old.encoder or 'none'}, and by {new.encoder or 'none'} now, which may give"
             " other bytes; rebuild it with the older libraries, or run 'dataengine shard' to write it anew"
         )
-    return "its source files have changed"
+    return "its source files have changed; 'dataengine shard' with the manifests writes it anew from what they are now"
 
 
 def _plans(

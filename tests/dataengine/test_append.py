@@ -380,3 +380,14 @@ def test_a_restored_set_does_not_claim_to_know_its_conversion(tiny: Tiny, tmp_pa
     shard([train], tmp_path / "s")
     assert _files(tmp_path / "s") == before
     assert rebuild(tmp_path / "s") == []
+
+
+def test_what_a_killed_rebuild_left_is_removed_by_the_next(tiny: Tiny, tmp_path: Path) -> None:
+    shard([_split(tiny, "train", tmp_path / "a")], tmp_path / "s")
+    before = sorted(path.name for path in (tmp_path / "s").iterdir())
+    (tmp_path / "s/.rebuild-x").mkdir()
+    (tmp_path / "s/.rebuild-x/tiny-detection-train-000000.tar").write_bytes(b"half")
+
+    assert rebuild(tmp_path / "s") == []
+
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == before
