@@ -211,7 +211,7 @@ def _read(
 class StreamLoader(IterableDataset):
     """The steps of a dataset, read by worker processes of its own, with the state of what was handed out.
 
-    It stands where an iterable dataset with a state is asked for, in the process that trains: inside a worker of another
+    It stands where an iterable dataset with a state is asked for, in the process that trains: in a worker of another
     DataLoader its state would be lost, which is refused.
     `state_dict` is one small object. After the same step it differs between ranks only in the holes that each found:
     `dataengine.state.merge` makes one of all, from which any number of ranks and workers goes on. Iterating again
