@@ -164,7 +164,10 @@ def rebuild(
     with ExitStack() as stack:
         stack.enter_context(alone(out))
         sweep_rebuilt(out)
-        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=REBUILD))
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=REBUILD))
+        except OSError as error:
+            raise unwritable(out, error) from error
         for result in run(
             partial(write_shard, str(Path(folder).absolute()), roots, frozenset()),
             plans,
@@ -246,6 +249,11 @@ def _source(out: Path, entry: ShardSource) -> tuple[Path, Manifest]:
             " run 'dataengine shard' with the manifests, which writes what differs anew"
         )
     path = (out / entry.manifest).resolve()
+    if not path.is_dir():
+        raise ShardError(
+            f"{path}: no such folder, the manifest of {entry.name} lay there; put it back, or where the set was moved,"
+            " run 'dataengine shard' with the manifests where they are now"
+        )
     manifest = manifests.load(path)
     if manifest.fingerprint != entry.fingerprint:
         raise ShardError(
