@@ -16,7 +16,7 @@ import xxhash
 from dataengine import manifest as manifests
 from dataengine import sample as samples
 from dataengine import tar
-from dataengine.errors import ShardError
+from dataengine.errors import ShardError, nearest
 from dataengine.files import alone, digest_file, unwritable
 from dataengine.index import INDEX, Index, Place, ShardFile, ShardSet, ShardSource, load_set
 from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
@@ -215,8 +215,9 @@ def _plans(
 
     Raises SourceError where a manifest is gone, and ShardError where it is from another conversion.
     """
-    if only is not None and f"{only}.tar" not in {file.name for file in shard_set.shards}:
-        raise ShardError(f"{out}: no shard {only!r}; shards.json lists them")
+    names = [file.name.removesuffix(".tar") for file in shard_set.shards]
+    if only is not None and only not in names:
+        raise ShardError(f"{out}: no shard {only!r}{nearest(only, names)}")
     layout: Layout = "mixed" if shard_set.layout == "mixed" else "by_task"
     plans: list[ShardPlan] = []
     used: list[tuple[Path, Manifest]] = []
