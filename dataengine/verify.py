@@ -16,7 +16,7 @@ import xxhash
 from dataengine import manifest as manifests
 from dataengine import sample as samples
 from dataengine import tar
-from dataengine.errors import ShardError
+from dataengine.errors import ShardError, nearest
 from dataengine.files import alone, digest_file, unwritable
 from dataengine.index import INDEX, Index, Place, ShardFile, ShardSet, ShardSource, load_set
 from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
@@ -164,7 +164,10 @@ def rebuild(
     with ExitStack() as stack:
         stack.enter_context(alone(out))
         sweep_rebuilt(out)
-        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=REBUILD))
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=REBUILD))
+        except OSError as error:
+            raise unwritable(out, error) from error
         for result in run(
             partial(write_shard, str(Path(folder).absolute()), roots, frozenset()),
             plans,
@@ -212,8 +215,9 @@ def _plans(
 
     Raises SourceError where a manifest is gone, and ShardError where it is from another conversion.
     """
-    if only is not None and f"{only}.tar" not in {file.name for file in shard_set.shards}:
-        raise ShardError(f"{out}: no shard {only!r}; shards.json lists them")
+    names = [file.name.removesuffix(".tar") for file in shard_set.shards]
+    if only is not None and only not in names:
+        raise ShardError(f"{out}: no shard {only!r}{nearest(only, names)}")
     layout: Layout = "mixed" if shard_set.layout == "mixed" else "by_task"
     plans: list[ShardPlan] = []
     used: list[tuple[Path, Manifest]] = []
@@ -246,6 +250,11 @@ def _source(out: Path, entry: ShardSource) -> tuple[Path, Manifest]:
             " run 'dataengine shard' with the manifests, which writes what differs anew"
         )
     path = (out / entry.manifest).resolve()
+    if not path.is_dir():
+        raise ShardError(
+            f"{path}: no such folder, the manifest of {entry.name} lay there; put it back, or where the set was moved,"
+            " run 'dataengine shard' with the manifests where they are now"
+        )
     manifest = manifests.load(path)
     if manifest.fingerprint != entry.fingerprint:
         raise ShardError(

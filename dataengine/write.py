@@ -7,7 +7,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +75,8 @@ def write_shard(out: str, roots: Mapping[str, str], held: frozenset[str], plan: 
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written says so even of a file that is not there
+            temporary.unlink(missing_ok=True)
     write_atomic(part_path(directory, plan.name), msgspec.msgpack.encode(result))
     return result
 

@@ -19,7 +19,7 @@ from dataengine.cli.output import (
     workers_option,
 )
 from dataengine.errors import UsageError
-from dataengine.index import ShardSet
+from dataengine.index import ShardSet, load_set
 from dataengine.layout import Layout
 from dataengine.peers.beside import Peer, write_beside
 from dataengine.restore import index
@@ -210,6 +210,8 @@ def _prove(
 ) -> None:
     if not folders:
         raise UsageError("name the folder of shards to verify or rebuild")
+    for folder in folders:
+        load_set(folder)  # a wrong name is told before hours of reading, which would be told to nobody
     findings: list[str] = []
     for folder in folders:
         with progress("verify" if do_verify else "rebuild", "samples") as update:

@@ -286,3 +286,34 @@ def test_the_way_back_that_a_lost_index_names_works(tiny: Tiny, tmp_path: Path, 
 
     assert verify(out) == []
     assert len((out / "index.parquet").read_bytes()) <= len(before)
+
+
+def _read_only(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, out = tiny.convert()[0], tmp_path / "s"
+    shard([train], out)
+    monkeypatch.setattr("dataengine.write._write_tar", _read_only)
+    monkeypatch.setattr(Path, "unlink", _read_only)
+    with pytest.raises(DataEngineError, match="cannot be written: Read-only file system; free space or mend"):
+        shard([train], tmp_path / "new")
+    monkeypatch.undo()
+
+    monkeypatch.setattr("dataengine.verify.tempfile.TemporaryDirectory", _read_only)
+    with pytest.raises(DataEngineError, match=f"{out}: cannot be written: Read-only file system"):
+        rebuild(out)
+
+
+def test_a_moved_set_says_where_its_manifest_lay(tiny: Tiny, tmp_path: Path) -> None:
+    shard([tiny.convert()[0]], tmp_path / "s")
+    (tmp_path / "far/away").mkdir(parents=True)
+    (tmp_path / "s").rename(tmp_path / "far/away/s")
+
+    with pytest.raises(
+        ShardError, match=r"train: no such folder, the manifest of tiny/detection/train lay there;"
+    ):
+        rebuild(tmp_path / "far/away/s")

@@ -704,3 +704,18 @@ def test_a_flag_of_shard_that_would_be_ignored_is_refused(
     assert code == 2
     assert says in err
     assert not (tmp_path / "s").exists()
+
+
+def test_a_wrong_folder_or_shard_is_told_before_anything_is_read(
+    call: Call, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.convert()
+    call("shard", tiny.out, "--out", tmp_path / "s")
+
+    _, _, no_shard = call("shard", tmp_path / "s", "--rebuild", "--only", "tiny-detection-train-00000")
+    monkeypatch.setattr("dataengine.cli.shard.verify", None)
+    code, _, no_folder = call("shard", tmp_path / "s", tmp_path / "t", "--verify")
+
+    assert "no shard 'tiny-detection-train-00000'; did you mean 'tiny-detection-train-000000'?" in no_shard
+    assert code == 2
+    assert f"{tmp_path / 't/shards.json'}: no such file" in no_folder
