@@ -14,6 +14,8 @@ from dataengine.prompts import PromptBank, load_bank
 from dataengine.spec import DatasetSpec, Resolved, load_dataset, load_labels, load_task
 from dataengine.task import TaskSpec
 
+KINDS = ("datasets", "prompts", "labels", "tasks")
+
 
 def shipped_specs() -> Path:
     """Return the folder of the specs that come with the package."""
@@ -27,6 +29,11 @@ class Catalog:
         for directory in directories:
             if not directory.is_dir():
                 raise SpecError(f"{directory}: no such folder; --specs needs a folder of specs")
+            if any(directory.glob("*.yaml")) and not any((directory / kind).is_dir() for kind in KINDS):
+                raise SpecError(
+                    f"{directory}: specs lie in it as they are, expected {', '.join(f'{kind}/' for kind in KINDS)}"
+                    " in it; move them there, or name each YAML file itself"
+                )
         self.directories = (shipped_specs(), *directories)
         self._datasets: dict[Path, DatasetSpec] = {}
 
@@ -87,6 +94,8 @@ class Catalog:
             return Path(name), None
         dataset, _, task = name.partition("/")
         found = self.dataset_files.get(dataset)
+        if found is None and Path(name).is_dir():
+            raise SpecError(f"{name}: is a folder, expected a spec; name a YAML file in it")
         if found is None:
             raise SpecError(f"{name}: unknown dataset {dataset!r}{nearest(dataset, self.dataset_files)}")
         return found, task or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -200,6 +201,26 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise unwritable(path, error) from error
     return path
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine from writing into a folder; the kernel lets go of it when this one dies.
+
+    Raises DataEngineError where another one is at it. Where a file system knows no locks, nobody is kept out.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataEngineError(
+                    f"{folder}: another process is writing here; wait for it, then run again, or name another folder"
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def link(source: Path, target: Path) -> None:

@@ -119,7 +119,28 @@ def load_set(directory: Path | Url, store: Store | None = None) -> ShardSet:
     except FileNotFoundError as error:
         raise ShardError(f"{path}: no such file; run 'dataengine shard' to finish the set") from error
     except (OSError, msgspec.DecodeError) as error:
-        raise ShardError(f"{path}: not a shard set: {error}; run 'dataengine shard' again") from error
+        raise ShardError(
+            f"{path}: not a shard set: {error}; run 'dataengine shard' again with the manifests, or remove it and"
+            f" run 'dataengine shard {directory} --index' to make it from the tars"
+        ) from error
+
+
+def in_arrow(data: bytes) -> pa.Buffer:
+    """Return bytes copied into memory of Arrow's own.
+
+    Its threads let go of what they have read whenever they like. Where that is an object of Python while the
+    interpreter ends, the process aborts, about one time in fifty when a command ends right after reading.
+    """
+    buffer = pa.allocate_buffer(len(data))
+    memoryview(buffer).cast("B")[:] = data
+    return buffer
+
+
+def _way_back(directory: Path | Url) -> str:
+    """Say how an index comes back: tars tell all of it but `unsure`, manifests the whole."""
+    if isinstance(directory, Url):
+        return "upload the shards again"
+    return f"run 'dataengine shard' again with the manifests, or without them 'dataengine shard {directory} --index'"
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -164,23 +185,23 @@ class Index:
             self.table = (
                 pq.read_table(directory / INDEX, memory_map=True)
                 if self.store is None
-                else pq.read_table(pa.BufferReader(self.store.read_whole(INDEX)))
+                else pq.read_table(pa.BufferReader(in_arrow(self.store.read_whole(INDEX))))
             )
+        except FileNotFoundError as error:
+            raise ShardError(f"{directory / INDEX}: no such file; {_way_back(directory)}") from error
         except (OSError, pa.ArrowException) as error:
-            # PyArrow says of a file that is not there nothing but its name.
-            problem = "no such file" if isinstance(error, FileNotFoundError) else error
             raise ShardError(
-                f"{directory / INDEX}: cannot be read: {problem}; run 'dataengine shard' again"
+                f"{directory / INDEX}: cannot be read: {error}; {_way_back(directory)}"
             ) from error
         if self.table.schema.names not in (INDEX_SCHEMA.names, _OLDER):
             raise ShardError(
-                f"{directory / INDEX}: columns are not those of version {VERSION}; run 'dataengine shard' again"
+                f"{directory / INDEX}: columns are not those of version {VERSION}; {_way_back(directory)}"
             )
         total = sum(shard.samples for shard in self.set.shards)
         if self.table.num_rows != total:
             raise ShardError(
                 f"{directory / INDEX}: has {self.table.num_rows} samples, shards.json {total};"
-                " the index is stale, run 'dataengine shard' again"
+                f" the index is stale, {_way_back(directory)}"
             )
 
     def __len__(self) -> int:

@@ -35,6 +35,7 @@ MEMBER_SCHEMA = pa.schema(
         ("size", pa.int64()),
     ]
 )
+_PACKED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
 _META = re.compile(r"__[^/]*__($|/)")
 Progress = Callable[[int, str], None]
 
@@ -66,15 +67,25 @@ class Contents(NamedTuple):
 def tars_in(folder: Path) -> list[str]:
     """Return the tars in or below a folder, hidden ones left out, sorted. Raises ShardError where there are none."""
     if not folder.is_dir():
-        raise ShardError(f"{folder}: no such folder; expected one of tars")
+        is_what = "is a file" if folder.is_file() else "no such folder"
+        raise ShardError(f"{folder}: {is_what}; expected the folder that tars lie in")
     found = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*.tar")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     if not found:
-        raise ShardError(f"{folder}: no tars in or below it")
+        raise ShardError((*packed_in(folder), f"{folder}: no tars in or below it")[0])
     return found
+
+
+def packed_in(folder: Path) -> list[str]:
+    """Return a line for each compressed tar in or below a folder: webdataset reads it, an index cannot lead into it."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name.endswith(_PACKED))
+    return [
+        f"{path}: is compressed, and is left out; unpack it, no sample in it can be read by itself"
+        for path in found
+    ]
 
 
 def read_tars(

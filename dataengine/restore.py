@@ -16,11 +16,11 @@ from dataengine import sample as samples
 from dataengine import schema
 from dataengine.catalog import Catalog
 from dataengine.errors import ShardError, SpecError
-from dataengine.files import digest_file, write_atomic
+from dataengine.files import alone, digest_file, write_atomic
 from dataengine.index import INDEX, SHARDS, VERSION, Dropped, ShardFile, ShardSet, ShardSource, load_set
 from dataengine.layout import source_of
 from dataengine.ledger import Ledger
-from dataengine.members import Contents, Part, dump, keys_twice, read_tars, tars_in
+from dataengine.members import Contents, Part, dump, keys_twice, packed_in, read_tars, tars_in
 from dataengine.runners import RunnerName, run
 from dataengine.sample import ImageTargets, InstanceTargets, KeypointTargets, Sample
 from dataengine.shard import Tar, index_bytes, publish
@@ -75,10 +75,11 @@ def index(
     ours = [one for one in contents if one.name in held or ("/" not in one.name and is_ours(folder, one))]
     others = [one for one in contents if one not in ours]
     faults = [line for one in contents for line in one.lines(folder)]
-    found = restore(folder, ours, runner=runner, workers=workers) if ours else None
+    with alone(folder):
+        found = restore(folder, ours, runner=runner, workers=workers) if ours else None
     if found is not None:
         faults += [f"{folder}: {one.id}: {one.detail}" for one in found.dropped if one.reason == DAMAGED]
-    faults += [f"{folder}: {line}" for line in keys_twice(contents)]
+    faults += [f"{folder}: {line}" for line in keys_twice(contents)] + packed_in(folder)
     return Indexed(
         found,
         dump(others, folder) if others else None,

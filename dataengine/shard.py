@@ -20,7 +20,7 @@ from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
 from dataengine import schema
 from dataengine.errors import ShardError
-from dataengine.files import Root, make_folder, write_atomic
+from dataengine.files import Root, alone, make_folder, write_atomic
 from dataengine.index import (
     INDEX,
     INDEX_SCHEMA,
@@ -77,29 +77,29 @@ def shard(
     """
     sources = _sources(paths)
     plans = plan_shards(sources, layout, samples_per_shard)
-    make_folder(out)
-    _roll_forward(out)
-    old = _old_index(out)
-    roots = {manifest.name: manifest.root for _, manifest in sources}
-    kept = {
-        name: tar
-        for name, tar in _standing(out, plans, old).items()
-        if not any(_came_back(one, roots) for one in tar.dropped)
-    }
-    run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(sources))
-    tars = _write(out, plans, kept, roots, _names(old), run_plan, progress)
-    found = ShardSet(
-        version=VERSION,
-        layout=layout,
-        samples_per_shard=samples_per_shard,
-        schema_hash=schema.digest(Sample),
-        shards=tuple(tar.file for tar in tars),
-        sources=_entries(out, sources, tars),
-        dropped=tuple(one for tar in tars for one in tar.dropped),
-        specs=_specs(sources),
-    )
-    publish(out, found, tars)
-    return found
+    with alone(make_folder(out)):
+        _roll_forward(out)
+        old = _old_index(out)
+        roots = {manifest.name: manifest.root for _, manifest in sources}
+        kept = {
+            name: tar
+            for name, tar in _standing(out, plans, old).items()
+            if not any(_came_back(one, roots) for one in tar.dropped)
+        }
+        run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(sources))
+        tars = _write(out, plans, kept, roots, _names(old), run_plan, progress)
+        found = ShardSet(
+            version=VERSION,
+            layout=layout,
+            samples_per_shard=samples_per_shard,
+            schema_hash=schema.digest(Sample),
+            shards=tuple(tar.file for tar in tars),
+            sources=_entries(out, sources, tars),
+            dropped=tuple(one for tar in tars for one in tar.dropped),
+            specs=_specs(sources),
+        )
+        publish(out, found, tars)
+        return found
 
 
 def append(
@@ -119,21 +119,24 @@ def append(
     between those of others). Until the new set is whole the old one is. Raises SourceError or ShardError.
     """
     sources = _sources(paths)
-    _roll_forward(out)
-    old = Index(out)
-    fresh, unchanged = _fresh(out, old.set, sources, replace)
-    if not fresh:
-        progress(0, "unchanged")
-        return Appended(old.set, (), unchanged)
-    layout: Layout = "mixed" if old.set.layout == "mixed" else "by_task"
-    plans = plan_shards(fresh, layout, old.set.samples_per_shard, first=len(old.set.shards))
-    roots = {manifest.name: manifest.root for _, manifest in fresh}
-    kept = _standing(out, plans, old)
-    run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(fresh))
-    new = _write(out, plans, kept, roots, _names(old), run_plan, progress)
-    found, tars = _joined(out, old, fresh, new)
-    publish(out, found, tars)
-    return Appended(found, tuple(manifest.name for _, manifest in fresh), unchanged)
+    if not out.is_dir():
+        raise ShardError(f"{out}: no set to add to; run 'dataengine shard' without --append first")
+    with alone(out):
+        _roll_forward(out)
+        old = Index(out)
+        fresh, unchanged = _fresh(out, old.set, sources, replace)
+        if not fresh:
+            progress(0, "unchanged")
+            return Appended(old.set, (), unchanged)
+        layout: Layout = "mixed" if old.set.layout == "mixed" else "by_task"
+        plans = plan_shards(fresh, layout, old.set.samples_per_shard, first=len(old.set.shards))
+        roots = {manifest.name: manifest.root for _, manifest in fresh}
+        kept = _standing(out, plans, old)
+        run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(fresh))
+        new = _write(out, plans, kept, roots, _names(old), run_plan, progress)
+        found, tars = _joined(out, old, fresh, new)
+        publish(out, found, tars)
+        return Appended(found, tuple(manifest.name for _, manifest in fresh), unchanged)
 
 
 def _sources(paths: Iterable[Path]) -> list[tuple[Path, Manifest]]:
@@ -159,15 +162,15 @@ def _fresh(
     known = {entry.name: entry.fingerprint for entry in old.sources}
     fresh = [pair for pair in sources if known.get(pair[1].name) != pair[1].fingerprint]
     changed = [manifest.name for _, manifest in fresh if manifest.name in known]
-    if changed and old.layout == "mixed":
-        raise ShardError(
-            f"{out}: {changed[0]} is in the mixed shards from another conversion;"
-            " run 'dataengine shard' without --append with all manifests"
-        )
-    if changed and not replace:
-        raise ShardError(
-            f"{out}: holds {changed[0]} from another conversion; pass --replace to write its shards anew"
-        )
+    if changed and (old.layout == "mixed" or not replace):
+        # The tars alone do not tell from which conversion they are: whoever restored the index from them cannot know.
+        other = "another conversion" if known[changed[0]] else "a conversion that its tars do not name"
+        if old.layout == "mixed":
+            raise ShardError(
+                f"{out}: {changed[0]} is in the mixed shards from {other};"
+                " run 'dataengine shard' without --append with all manifests"
+            )
+        raise ShardError(f"{out}: holds {changed[0]} from {other}; pass --replace to write its shards anew")
     names = {manifest.name for _, manifest in fresh}
     return fresh, tuple(manifest.name for _, manifest in sources if manifest.name not in names)
 
@@ -403,5 +406,10 @@ def _roll_forward(out: Path) -> None:
         (parts / INDEX).replace(out / INDEX)
     (parts / SHARDS).replace(out / SHARDS)
     shutil.rmtree(parts, ignore_errors=True)
+    sweep_rebuilt(out)
+
+
+def sweep_rebuilt(out: Path) -> None:
+    """Remove what a killed `--rebuild` left behind."""
     for folder in out.glob(f"{REBUILD}*"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -288,13 +288,17 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
         reader = load_reader(self.dataset.source.format, self.path)
         place = Path(self.path)
         return convert(
-            self.dataset.source.splits[split].options, reader.Source, place, ["source", "splits", split]
+            self.dataset.source.splits[split].options,
+            reader.Source,
+            place,
+            ["source", "splits", split],
+            tuple(SplitFacts.__struct_fields__),
         )
 
     def runtime(self, split: str, labels: LabelSpace | None) -> Task:
         """Return what the builder needs. Raises SpecError for an option that the builder lacks."""
         builder = load_builder(self.task.builder, self.path)
-        options = convert(self.options, builder.Options, Path(self.path), ["tasks", self.task.id])
+        options = convert(self.options, builder.Options, Path(self.path), ["tasks", self.task.id], _TASK_KEYS)
         return Task(
             spec=self.task,
             options=options,

@@ -23,15 +23,22 @@ def load_struct(path: Path, kind: type[T]) -> T:
     return convert(yaml12.load(path), kind, path, [])
 
 
-def convert(value: Any, kind: type[T], path: Path | str, prefix: list[str]) -> T:
-    """Convert plain data that stands under the keys `prefix` of a file. Raises SpecError with every mistake in it."""
-    found, mistakes = attempt(value, kind, path, prefix)
+def convert(
+    value: Any, kind: type[T], path: Path | str, prefix: list[str], beside: tuple[str, ...] = ()
+) -> T:
+    """Convert plain data that stands under the keys `prefix` of a file. Raises SpecError with every mistake in it.
+
+    `beside` are keys that may stand there too and were taken out: what an unknown key may have been meant to be.
+    """
+    found, mistakes = attempt(value, kind, path, prefix, beside)
     if found is None or mistakes:
         raise SpecError(*mistakes)
     return found
 
 
-def attempt(value: Any, kind: type[T], path: Path | str, prefix: list[str]) -> tuple[T | None, list[str]]:
+def attempt(
+    value: Any, kind: type[T], path: Path | str, prefix: list[str], beside: tuple[str, ...] = ()
+) -> tuple[T | None, list[str]]:
     """Return plain data as `kind` and every mistake in it; None where what is left is none.
 
     What is wrong is taken out and the rest looked at again, as far as msgspec says where it stands.
@@ -45,8 +52,8 @@ def attempt(value: Any, kind: type[T], path: Path | str, prefix: list[str]) -> t
             message = str(error)
         if _MISSING.match(message):
             absent = _all_missing(message, value, kind, taken)
-            return None, mistakes + [_explain(one, kind, path, prefix) for one in absent]
-        mistakes.append(_explain(message, kind, path, prefix))
+            return None, mistakes + [_explain(one, kind, path, prefix, beside) for one in absent]
+        mistakes.append(_explain(message, kind, path, prefix, beside))
         keys = _place_of(message)
         if not keys:
             return None, mistakes
@@ -103,10 +110,10 @@ def _drop(value: Any, keys: list[str]) -> Any:
     return {**value, keys[0]: _drop(value[keys[0]], keys[1:])}
 
 
-def _explain(message: str, kind: Any, path: Path | str, prefix: list[str]) -> str:
+def _explain(message: str, kind: Any, path: Path | str, prefix: list[str], beside: tuple[str, ...]) -> str:
     if match := _UNKNOWN.match(message):
         keys = _keys(match["at"])
-        known = _known_fields(kind, keys)
+        known = [*_known_fields(kind, keys), *(() if keys else beside)]
         problem = f"unknown key {match['key']!r}{nearest(match['key'], known)}"
         where = [*prefix, *keys, match["key"]]
     else:

@@ -95,7 +95,13 @@ _SMALL, _WINDOW = (
 )  # members up to the one are read with those that follow, so many bytes at once
 _LONGEST = 1 << 20  # of extended headers so much is looked at
 _FILES = (b"0", b"\0", b"7")
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
 _EMPTY_KINDS = {b"1": "hard link", b"2": "link", b"3": "device", b"4": "device", b"5": "folder", b"6": "pipe"}
+
+
+def _packer(block: bytes) -> str | None:
+    """Return what compressed a file that begins so; None where nothing known did."""
+    return next((name for magic, name in _MAGIC.items() if block.startswith(magic)), None)
 
 
 def _walk(read: _Read, total: int) -> tuple[list[Member], list[Fault]]:
@@ -107,6 +113,10 @@ def _walk(read: _Read, total: int) -> tuple[list[Member], list[Fault]]:
         if not 0 <= offset - base <= len(window) - BLOCK:
             window, base = read(_WINDOW if size <= _SMALL else BLOCK, offset), offset
         block = window[offset - base : offset - base + BLOCK]
+        if offset == 0 and (packer := _packer(block)) and not _is_whole(block):
+            return [], [
+                Fault(0, f"is compressed by {packer}; unpack it, no sample in it can be read by itself")
+            ]
         if len(block) < BLOCK or not block.strip(b"\0"):
             faults += _ending(read, offset, total, len(block))
             return members, faults

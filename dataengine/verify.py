@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,13 +17,13 @@ from dataengine import manifest as manifests
 from dataengine import sample as samples
 from dataengine import tar
 from dataengine.errors import ShardError
-from dataengine.files import digest_file
+from dataengine.files import alone, digest_file, unwritable
 from dataengine.index import INDEX, Index, Place, ShardFile, ShardSet, ShardSource, load_set
 from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
 from dataengine.sample import Sample
-from dataengine.shard import REBUILD, Progress, has_size, needs
+from dataengine.shard import REBUILD, Progress, has_size, needs, sweep_rebuilt
 from dataengine.write import member_names, write_shard
 
 
@@ -41,7 +42,9 @@ def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str
         path = out / file.name
         name = file.name.removesuffix(".tar")
         mend = f"rebuild it with 'dataengine shard {out} --rebuild --only {name}'"
-        if not path.is_file():
+        if path.is_dir():
+            findings.append(f"{path}: is a folder, expected a tar; remove it, then {mend}")
+        elif not path.is_file():
             findings.append(f"{path}: missing; {mend}")
         elif path.stat().st_size != file.bytes:
             findings.append(f"{path}: has {path.stat().st_size} bytes, expected {file.bytes}; {mend}")
@@ -84,7 +87,7 @@ def _cut(path: Path, index: Index, rows: list[int]) -> list[str]:
     size = path.stat().st_size
     for number in rows:
         row = index.row(number)
-        begin = min(row["json_offset"], *row["image_offsets"]) - tar.BLOCK
+        begin = min((row["json_offset"], *row["image_offsets"])) - tar.BLOCK
         if _end(row) > size:
             return [f"{path}: offset {begin}: {row['id']} and what follows it are cut off"]
     return []
@@ -158,7 +161,10 @@ def rebuild(
     files = {file.name: file for file in shard_set.shards}
     roots = {manifest.name: manifest.root for _, manifest in sources}
     findings = []
-    with tempfile.TemporaryDirectory(dir=out, prefix=REBUILD) as folder:
+    with ExitStack() as stack:
+        stack.enter_context(alone(out))
+        sweep_rebuilt(out)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=REBUILD))
         for result in run(
             partial(write_shard, str(Path(folder).absolute()), roots, frozenset()),
             plans,
@@ -178,9 +184,16 @@ def rebuild(
                     f"{path}: rebuilt bytes differ from shards.json; {_why(files[name], result.file)}"
                 )
             elif not has_size(out, files[name]) or digest_file(path) != files[name].digest:
-                (Path(folder) / name).replace(path)
+                _put(Path(folder) / name, path)
             (Path(folder) / name).unlink(missing_ok=True)
     return findings
+
+
+def _put(made: Path, path: Path) -> None:
+    try:
+        made.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def _why(old: ShardFile, new: ShardFile) -> str:
@@ -189,7 +202,7 @@ def _why(old: ShardFile, new: ShardFile) -> str:
             f"its pictures were made by {old.encoder or 'none'}, and by {new.encoder or 'none'} now, which may give"
             " other bytes; rebuild it with the older libraries, or run 'dataengine shard' to write it anew"
         )
-    return "its source files have changed"
+    return "its source files have changed; 'dataengine shard' with the manifests writes it anew from what they are now"
 
 
 def _plans(
@@ -227,6 +240,11 @@ def _groups(shard_set: ShardSet, layout: Layout, only: str | None) -> list[tuple
 
 
 def _source(out: Path, entry: ShardSource) -> tuple[Path, Manifest]:
+    if not entry.manifest:
+        raise ShardError(
+            f"{out}: the manifest of {entry.name} is not known, its index was restored from the tars;"
+            " run 'dataengine shard' with the manifests, which writes what differs anew"
+        )
     path = (out / entry.manifest).resolve()
     manifest = manifests.load(path)
     if manifest.fingerprint != entry.fingerprint:

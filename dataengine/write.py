@@ -258,6 +258,9 @@ def _read(path: Path, name: str) -> bytes:
             data = os.read(descriptor, size)
             while len(data) < size and (more := os.read(descriptor, size - len(data))):
                 data += more
+            if not size:  # empty, or a pipe, whose length nobody knows
+                with open(descriptor, "rb", closefd=False) as file:
+                    data = file.read(MAX_BYTES)
             return data
         finally:
             os.close(descriptor)

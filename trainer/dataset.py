@@ -208,9 +208,11 @@ def _read(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-class StreamLoader:
-    """The steps of a dataset, read by worker processes, with the state of what was handed out.
+class StreamLoader(IterableDataset):
+    """The steps of a dataset, read by worker processes of its own, with the state of what was handed out.
 
+    It stands where an iterable dataset with a state is asked for, in the process that trains: in a worker of another
+    DataLoader its state would be lost, which is refused.
     `state_dict` is one small object. After the same step it differs between ranks only in the holes that each found:
     `dataengine.state.merge` makes one of all, from which any number of ranks and workers goes on. Iterating again
     goes on, too. Raises BudgetBroken where more than `max_bad_ratio` of the positions are bad; see `check_budget`.
@@ -241,6 +243,11 @@ class StreamLoader:
         check_budget(state.holes, state.position, self.max_bad_ratio)
 
     def __iter__(self) -> Iterator[Step]:
+        if get_worker_info() is not None:
+            raise PlanError(
+                "StreamLoader: iterated in a worker of a DataLoader, where its state is lost, expected the process that"
+                " trains; give it num_workers of its own, and the DataLoader none"
+            )
         self.dataset.begin(self.state())
         # A generator of its own: the loader must not draw from the one that training draws from.
         loader = DataLoader(self.dataset, batch_size=None, generator=torch.Generator(), **self._options)

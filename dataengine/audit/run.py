@@ -358,11 +358,19 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                 state.add("id.duplicate", Hit(f"sample {row['id']}"), key=row["id"])
             ids.add(row["id"])
             for image, data in zip(sample.images if sample else (), pictures, strict=False):
-                state.picture(image.path, check_picture(data, image.path))
+                state.picture(image.path, _in_tar(check_picture(data, image.path)))
             progress(1, "")
     finally:
         pool.close()
     return _close(state, ledgers.add([source.ledger for source in index.set.sources]))
+
+
+def _in_tar(found: list[tuple[str, Hit]]) -> list[tuple[str, Hit]]:
+    """Return the hits that a picture in a tar can have: there its name says its format, whatever the source called it.
+
+    Pictures that were made smaller, or got marks, may be of another format than the source's file.
+    """
+    return [(rule, hit) for rule, hit in found if rule != "image.format_vs_extension"]
 
 
 def foreign_source(reader: Reader, format_name: str, file: Path, root: Path, options: dict[str, str]) -> Any:

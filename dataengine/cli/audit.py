@@ -11,6 +11,7 @@ from dataengine.audit.report import write
 from dataengine.audit.rules import rule_of
 from dataengine.audit.run import audit, rates
 from dataengine.cli.output import (
+    LOCAL,
     cache_bytes_option,
     cache_dir_option,
     given,
@@ -30,12 +31,12 @@ from dataengine.strict import convert
 @click.option(
     "--format", "format_name", help="The layout of foreign annotation files, such as coco_instances."
 )
-@click.option("--root", type=click.Path(path_type=Path), help="With --format: the folder of the pictures.")
+@click.option("--root", type=LOCAL, help="With --format: the folder of the pictures.")
 @click.option("--source", "source_options", multiple=True, help="With --format: KEY=VALUE for the reader.")
 @click.option(
     "--report",
     "report_dir",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="Write index.html, issues.parquet, report.json.",
 )
 @cache_dir_option

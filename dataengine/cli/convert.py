@@ -10,6 +10,7 @@ import msgspec
 from dataengine import manifest as manifests
 from dataengine.catalog import Catalog
 from dataengine.cli.output import (
+    LOCAL,
     address_option,
     json_option,
     print_json,
@@ -28,8 +29,8 @@ from dataengine.spec import split_names, with_split
 
 @click.command("convert")
 @click.argument("spec")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="The dataset's folder.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Where manifests are written.")
+@click.option("--root", required=True, type=LOCAL, help="The dataset's folder.")
+@click.option("--out", required=True, type=LOCAL, help="Where manifests are written.")
 @click.option("--split", help="One split only.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many source items.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of templates and class choices.")

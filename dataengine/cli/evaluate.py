@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dataengine.cli.output import (
+    LOCAL,
     cache_bytes_option,
     cache_dir_option,
     given,
@@ -21,11 +22,9 @@ from dataengine.strict import convert
 
 
 @click.command("evaluate")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=LOCAL)
 @click.argument("data", type=locate)
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Where evaluation.json goes; the run's folder by default."
-)
+@click.option("--out", type=LOCAL, help="Where evaluation.json goes; the run's folder by default.")
 @click.option("--use", type=click.Choice(["train", "eval"]), default="eval", show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="At most so many samples.")
 @click.option(

@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 import msgspec
 
-from dataengine.cli.output import json_option, print_json
+from dataengine.cli.output import LOCAL, json_option, print_json
 from dataengine.export import export
 
 
 @click.command("export")
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=LOCAL)
 @click.option(
     "--format", "format_name", required=True, help="The layout to write, by the name of its reader."
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Where its files are written.")
+@click.option("--out", required=True, type=LOCAL, help="Where its files are written.")
 @json_option
 def command(manifest: Path, format_name: str, out: Path, as_json: bool) -> None:
     """Write the samples of MANIFEST (one split of convert's output) as another layout, pictures beside them.

@@ -11,7 +11,15 @@ import click
 import msgspec
 
 from dataengine.catalog import Catalog
-from dataengine.cli.output import json_option, print_json, print_table, size_text, specs_option, transfers
+from dataengine.cli.output import (
+    LOCAL,
+    json_option,
+    print_json,
+    print_table,
+    size_text,
+    specs_option,
+    transfers,
+)
 from dataengine.errors import SpecError, UsageError, nearest
 from dataengine.fetch import Item, fetch, look, wanted
 from dataengine.remote import KEPT, Fetch
@@ -20,9 +28,7 @@ from dataengine.spec import DatasetSpec
 
 @click.command("fetch")
 @click.argument("spec")
-@click.option(
-    "--root", required=True, type=click.Path(path_type=Path), help="The dataset's folder; made if need be."
-)
+@click.option("--root", required=True, type=LOCAL, help="The dataset's folder; made if need be.")
 @click.option("--split", help="Only what one split needs.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from dataengine import strict, yaml12
-from dataengine.cli.output import flags, given, json_option, on_command_line, print_json, print_table
+from dataengine.cli.output import LOCAL, flags, given, json_option, on_command_line, print_json, print_table
 from dataengine.errors import PlanError, UsageError
 from dataengine.index import Index
 from dataengine.mix import plan, segment_rows, totals
@@ -24,14 +24,14 @@ _RECIPE_OPTIONS = (
     click.option(
         "--recipe",
         "recipe_file",
-        type=click.Path(path_type=Path),
+        type=LOCAL,
         help="A YAML file of a recipe's fields, such as a pipeline's mix; the options here win.",
     ),
     click.option("--policy", type=click.Choice(get_args(Policy)), default="unimax", show_default=True),
     click.option(
         "--weights",
         "weights_file",
-        type=click.Path(path_type=Path),
+        type=LOCAL,
         help="For --policy explicit, token_weighted or repeats: a YAML file, name: weight.",
     ),
     click.option("--temperature", type=float, help="For --policy temperature; 1 is proportional."),
@@ -92,7 +92,7 @@ def _read_weights(path: Path) -> dict[str, float]:
 @click.option(
     "--served",
     "run",
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="A training run: its mixture as it happened, beside its plan.",
 )
 @json_option

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dataengine.catalog import Catalog
-from dataengine.cli.output import json_option, print_json
+from dataengine.cli.output import LOCAL, json_option, print_json
 from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.files import write_atomic
 from dataengine.listing import Fit
@@ -18,10 +18,8 @@ SHOWN = 4
 
 
 @click.command("new")
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="The YAML file to write; by default <id>.yaml here."
-)
+@click.argument("directory", type=LOCAL)
+@click.option("--out", type=LOCAL, help="The YAML file to write; by default <id>.yaml here.")
 @click.option("--format", "only", help="Ask about one layout alone.")
 @json_option
 def command(directory: Path, out: Path | None, only: str | None, as_json: bool) -> None:

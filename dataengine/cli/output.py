@@ -13,11 +13,38 @@ import click
 import msgspec
 from click.core import ParameterSource
 
+from dataengine.errors import UsageError
+
+
+class LocalPath(click.Path):
+    """A file or folder of this machine. A URL would be taken for a relative path, and end up in a folder `s3:`."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if "://" in str(value):
+            from dataengine.store import Url
+
+            name = (
+                param.get_error_hint(ctx).replace("'", "")
+                if param is not None and ctx is not None
+                else "path"
+            )
+            # A login or a signature in it is not shown.
+            raise UsageError(
+                f"{name}: {Url(str(value))} is a URL, expected a path of this machine; copy it here first, or what is"
+                " written here into the store afterwards (docs/remote.md)"
+            )
+        return super().convert(value, param, ctx)
+
+
+LOCAL = LocalPath()
 specs_option = click.option(
     "--specs",
     "spec_dirs",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=LOCAL,
     help="A folder of your own specs, searched before those that ship; may be given several times.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")

@@ -10,7 +10,7 @@ import msgspec
 
 from dataengine.catalog import Catalog
 from dataengine.cli.convert import reasons
-from dataengine.cli.output import json_option, print_json, specs_option
+from dataengine.cli.output import LOCAL, json_option, print_json, specs_option
 from dataengine.errors import SourceError, UsageError
 from dataengine.files import write_atomic
 from dataengine.preview import preview
@@ -21,8 +21,8 @@ from dataengine.spec import split_names, with_split
 
 @click.command("preview")
 @click.argument("spec")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="The dataset's folder.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .png or .html file.")
+@click.option("--root", required=True, type=LOCAL, help="The dataset's folder.")
+@click.option("--out", required=True, type=LOCAL, help="A .png or .html file.")
 @click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="Samples of each task.")
 @click.option("--split", help="The split to look at; the first one by default.")
 @click.option("--seed", type=int, default=0, show_default=True)

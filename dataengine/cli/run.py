@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from dataengine.cli.convert import reasons
-from dataengine.cli.output import json_option, print_json, print_table, progress
+from dataengine.cli.output import LOCAL, json_option, print_json, print_table, progress
 from dataengine.errors import UsageError
 from dataengine.pipeline import find
 from dataengine.run import Summary, run_pipeline
@@ -16,8 +16,8 @@ from dataengine.run import Summary, run_pipeline
 
 @click.command("run")
 @click.argument("name")
-@click.option("--file", type=click.Path(path_type=Path), default=Path("pipelines.yaml"), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Another folder than the pipeline's own.")
+@click.option("--file", type=LOCAL, default=Path("pipelines.yaml"), show_default=True)
+@click.option("--out", type=LOCAL, help="Another folder than the pipeline's own.")
 @click.option("--root", "root_options", multiple=True, help="NAME=DIR: where a root of the pipeline lies.")
 @json_option
 def command(name: str, file: Path, out: Path | None, root_options: tuple[str, ...], as_json: bool) -> None:

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from dataengine.cli.output import (
+    LOCAL,
     address_option,
     json_option,
     print_json,
@@ -28,8 +29,8 @@ from dataengine.verify import rebuild, verify
 
 
 @click.command("shard")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Where tars, index.parquet and shards.json go.")
+@click.argument("paths", nargs=-1, type=LOCAL)
+@click.option("--out", type=LOCAL, help="Where tars, index.parquet and shards.json go.")
 @click.option("--layout", type=click.Choice(["by_task", "mixed"]), default="by_task", show_default=True)
 @click.option("--samples-per-shard", type=click.IntRange(1), default=1000, show_default=True)
 @click.option(
@@ -88,6 +89,14 @@ def command(
 
     The tars' bytes depend on the manifests alone, never on the runner or the number of workers.
     """
+    _require_one_call(
+        {"--verify": do_verify, "--rebuild": do_rebuild},
+        {"--index": do_index},
+        {"--append": do_append, "--replace": replace},
+    )
+    _require_one_call({"--verify": do_verify, "--rebuild": do_rebuild}, {"--for": bool(peers)})
+    if only is not None and not do_rebuild:
+        raise UsageError("--only goes with --rebuild; without it nothing is written for one shard alone")
     folders = list(paths) or ([out] if out else [])
     if do_verify or do_rebuild:
         where: Where = {"runner": runner, "workers": workers, "address": address}
@@ -113,6 +122,14 @@ def command(
     else:
         _append(paths, out, replace, options, as_json)
     _describe([out], peers, runner, workers, as_json)
+
+
+def _require_one_call(*groups: dict[str, bool]) -> None:
+    """Refuse flags of several groups: what a call does not do must not look as if it were done."""
+    given = [[name for name, is_set in group.items() if is_set] for group in groups]
+    first, *others = [names[0] for names in given if names] or [""]
+    if others:
+        raise UsageError(f"{first} and {others[0]} are two calls of dataengine shard; give one of them")
 
 
 def _append(paths: tuple[Path, ...], out: Path, replace: bool, options: Where, as_json: bool) -> None:

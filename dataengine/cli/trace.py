@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from dataengine.cli.output import json_option, print_json
+from dataengine.cli.output import LOCAL, json_option, print_json
 from dataengine.errors import SourceError
 from dataengine.index import Index
 from dataengine.store import Url, locate
@@ -39,7 +39,7 @@ def steps_of(run: Path, sample_id: str) -> list[int]:
 @click.command("trace")
 @click.argument("shards", type=locate)
 @click.argument("sample_id", metavar="ID")
-@click.option("--run", type=click.Path(path_type=Path), help="A training run: adds the steps that it served.")
+@click.option("--run", type=LOCAL, help="A training run: adds the steps that it served.")
 @json_option
 def command(shards: Path | Url, sample_id: str, run: Path | None, as_json: bool) -> None:
     """Print where the sample ID of SHARDS comes from: source file and record, spec, shard and offset."""

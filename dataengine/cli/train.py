@@ -10,6 +10,7 @@ import click
 
 from dataengine import yaml12
 from dataengine.cli.output import (
+    LOCAL,
     cache_bytes_option,
     cache_dir_option,
     given,
@@ -22,12 +23,8 @@ from dataengine.errors import SpecError
 
 @click.command("train")
 @click.argument("shards", metavar="SHARDS")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Checkpoints, metrics and served samples."
-)
-@click.option(
-    "--config", type=click.Path(path_type=Path), help="A YAML file of settings; the options here win."
-)
+@click.option("--out", required=True, type=LOCAL, help="Checkpoints, metrics and served samples.")
+@click.option("--config", type=LOCAL, help="A YAML file of settings; the options here win.")
 @click.option("--steps", type=click.IntRange(1), help="Steps in all.")
 @click.option("--global-batch", type=click.IntRange(1), help="Samples a step, over all ranks.")
 @click.option(

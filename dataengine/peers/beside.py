@@ -32,7 +32,9 @@ def write_beside(
     lines: list[str] = []
     if "croissant" in peers:
         if index is None:
-            raise ShardError(f"{folder}: no {SHARDS}; Croissant describes a finished set of shards")
+            raise ShardError(
+                f"{folder}: no {SHARDS}; Croissant describes a set of ours, whose index '--index' restores"
+            )
         lines.append(f"wrote {croissant.dump(index, progress)}")
     if not {"dali", "energon"} & set(peers):
         return lines

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dataengine.errors import ShardError
+from dataengine.errors import DataEngineError, ShardError
+from dataengine.files import alone
 from dataengine.index import Index, load_set
+from dataengine.restore import index
 from dataengine.shard import append, shard
 from dataengine.stream import Stream, recipe
 from dataengine.verify import rebuild, verify
@@ -163,7 +166,7 @@ def test_one_shard_is_rebuilt_without_the_manifests_of_the_others(tiny: Tiny, tm
 
 
 def test_there_must_be_a_set_to_append_to(tiny: Tiny, tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match="no such file; run 'dataengine shard'"):
+    with pytest.raises(ShardError, match="no set to add to; run 'dataengine shard'"):
         append([_split(tiny, "val", tmp_path / "b")], tmp_path / "s")
 
 
@@ -332,3 +335,59 @@ def test_the_command_says_what_came_and_what_was_there(tiny: Tiny, tmp_path: Pat
     assert (said["added"], said["unchanged"]) == (["tiny/detection/val"], ["tiny/detection/train"])
     assert (said["samples"], said["shards"]) == (9, 5)
     assert "--samples-per-shard is the set's own: leave it out with --append" in wrong.stderr
+
+
+def _refused(work: Callable[[], object]) -> str:
+    with pytest.raises(DataEngineError) as refused:
+        work()
+    return str(refused.value)
+
+
+def test_two_calls_do_not_write_into_one_folder(tiny: Tiny, tmp_path: Path) -> None:
+    train, val = _split(tiny, "train", tmp_path / "a"), _split(tiny, "val", tmp_path / "b")
+    shard([train], tmp_path / "s")
+    before = _files(tmp_path / "s")
+    calls: list[Callable[[], object]] = [
+        lambda: shard([val], tmp_path / "s"),
+        lambda: append([val], tmp_path / "s"),
+        lambda: rebuild(tmp_path / "s"),
+        lambda: index(tmp_path / "s"),
+    ]
+
+    with alone(tmp_path / "s"):
+        said = [_refused(work) for work in calls]
+
+    assert all(f"{tmp_path / 's'}: another process is writing here; wait for it" in line for line in said)
+    assert _files(tmp_path / "s") == before
+    append([val], tmp_path / "s")
+    assert verify(tmp_path / "s") == []
+
+
+def test_a_restored_set_does_not_claim_to_know_its_conversion(tiny: Tiny, tmp_path: Path) -> None:
+    train = _split(tiny, "train", tmp_path / "a")
+    shard([train], tmp_path / "s")
+    before = _files(tmp_path / "s")
+    for name in ("index.parquet", "shards.json"):
+        (tmp_path / "s" / name).unlink()
+    index(tmp_path / "s")
+
+    assert "from a conversion that its tars do not name; pass --replace" in _refused(
+        lambda: append([train], tmp_path / "s")
+    )
+    assert "the manifest of tiny/detection/train is not known, its index was restored" in _refused(
+        lambda: rebuild(tmp_path / "s")
+    )
+    shard([train], tmp_path / "s")
+    assert _files(tmp_path / "s") == before
+    assert rebuild(tmp_path / "s") == []
+
+
+def test_what_a_killed_rebuild_left_is_removed_by_the_next(tiny: Tiny, tmp_path: Path) -> None:
+    shard([_split(tiny, "train", tmp_path / "a")], tmp_path / "s")
+    before = sorted(path.name for path in (tmp_path / "s").iterdir())
+    (tmp_path / "s/.rebuild-x").mkdir()
+    (tmp_path / "s/.rebuild-x/tiny-detection-train-000000.tar").write_bytes(b"half")
+
+    assert rebuild(tmp_path / "s") == []
+
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == before

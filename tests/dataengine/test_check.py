@@ -7,6 +7,7 @@ import pytest
 
 from dataengine.catalog import Catalog
 from dataengine.check import check_all, check_spec
+from dataengine.errors import SpecError
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny
@@ -110,3 +111,34 @@ def test_mistakes_in_ones_own_files_are_found(tmp_path: Path, path: str, text: s
     assert len(mistakes) == 1
     assert str(tmp_path / path) in mistakes[0]
     assert says in mistakes[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("detection: {}", "detection: {picturs: {longest: 64}}",
+         "tasks.detection: unknown key 'picturs'; did you mean 'pictures'?"),
+        ("use: train", "use: train, images_expectd: 6",
+         "source.splits.train: unknown key 'images_expectd'; did you mean 'images_expected'?"),
+        ("status:", "pictures: {longst: 64, shortest: 32}\nstatus:", "unknown key 'longst'; did you mean 'longest'?"),
+    ],
+)  # fmt: skip
+def test_the_nearest_key_is_one_of_all_that_may_stand_there(
+    tiny: Tiny, old: str, new: str, says: str
+) -> None:
+    tiny.spec.write_text(tiny.spec.read_text().replace(old, new, 1))
+
+    found = check_spec(Catalog(), str(tiny.spec))
+
+    assert len(found) == 1
+    assert says in found[0]
+
+
+def test_a_folder_of_specs_that_would_not_be_read_is_refused(tiny: Tiny) -> None:
+    folder = tiny.spec.parent
+
+    with pytest.raises(SpecError, match=r"specs lie in it as they are, expected datasets/, prompts/"):
+        Catalog(folder)
+    assert check_spec(Catalog(), str(folder)) == [
+        f"{folder}: is a folder, expected a spec; name a YAML file in it"
+    ]

@@ -8,18 +8,23 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from dataengine import tar
-from dataengine.errors import ShardError
+from dataengine.errors import DataEngineError, ShardError
+from dataengine.restore import index
 from dataengine.sample import Sample
+from dataengine.shard import shard
 from dataengine.shares import Recipe
 from dataengine.state import Hole
 from dataengine.stream import Stream
-from dataengine.verify import verify
+from dataengine.verify import rebuild, verify
+
+if TYPE_CHECKING:
+    from tests.conftest import Tiny
 
 EPOCH = 9
 RECIPE = Recipe(seed=3, global_batch=3, policy="proportional")
@@ -245,3 +250,39 @@ def test_a_known_hole_is_not_read_again_and_gives_the_same(shards: Shards) -> No
 
     assert [one for one in serve(knows) if isinstance(one, Hole)] == holes
     assert not [one for one in serve(Stream(shards.folder, RECIPE)) if isinstance(one, Hole)]
+
+
+def test_a_folder_in_the_place_of_a_tar_is_named_by_proof_and_by_the_way_back(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    shard([tiny.convert()[0]], tmp_path / "s")
+    (path,) = (tmp_path / "s").glob("*.tar")
+    path.unlink()
+    path.mkdir()
+
+    assert [line.partition("; ")[0] for line in verify(tmp_path / "s")] == [
+        f"{path}: is a folder, expected a tar"
+    ]
+    with pytest.raises(DataEngineError, match=f"{path}: cannot be written: "):
+        rebuild(tmp_path / "s")
+
+
+@pytest.mark.parametrize("spoil", ["missing", "garbage", "stale"])
+def test_the_way_back_that_a_lost_index_names_works(tiny: Tiny, tmp_path: Path, spoil: str) -> None:
+    out = tmp_path / "s"
+    shard([tiny.convert()[0]], out)
+    before = (out / "index.parquet").read_bytes()
+    if spoil == "missing":
+        (out / "index.parquet").unlink()
+    elif spoil == "garbage":
+        (out / "index.parquet").write_bytes(b"x")
+    else:
+        shard([tiny.convert("val")[0]], tmp_path / "other")
+        shutil.copyfile(tmp_path / "other/index.parquet", out / "index.parquet")
+
+    with pytest.raises(ShardError, match=f"without them 'dataengine shard {out} --index'"):
+        verify(out)
+    index(out)
+
+    assert verify(out) == []
+    assert len((out / "index.parquet").read_bytes()) <= len(before)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataengine.errors import ShardError
-from dataengine.index import INDEX_SCHEMA, Index
+from dataengine.index import INDEX_SCHEMA, Index, in_arrow
 from dataengine.shard import shard
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def test_an_index_that_cannot_be_read_is_one_line(shards: Path, content: bytes |
     if content is not None:
         (shards / "index.parquet").write_bytes(content)
 
-    with pytest.raises(ShardError, match=r"index\.parquet: cannot be read") as caught:
+    with pytest.raises(ShardError, match=r"index\.parquet: (cannot be read|no such file)") as caught:
         Index(shards)
 
     assert "\n" not in str(caught.value)
@@ -87,3 +88,13 @@ def test_shards_json_with_a_strange_key_is_refused(shards: Path) -> None:
 
 def test_the_columns_on_disk_are_the_published_ones(shards: Path) -> None:
     assert pq.read_schema(shards / "index.parquet").names == INDEX_SCHEMA.names
+
+
+def test_what_arrow_reads_from_memory_is_its_own() -> None:
+    data = bytes(range(256)) * 40
+    held_before = sys.getrefcount(data)
+
+    buffer = in_arrow(data)
+
+    assert buffer.to_pybytes() == data
+    assert sys.getrefcount(data) == held_before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from dataengine import members, tar
 from dataengine.errors import ShardError
 from dataengine.peers import dali
+from dataengine.restore import index
 
 NAMES = st.text("abcä_/-.0 ", min_size=1, max_size=180).filter(
     lambda name: not name.startswith("/") and not name.endswith("/") and ".." not in name and "//" not in name
@@ -242,3 +244,26 @@ def test_the_index_for_dali_has_a_line_a_sample(tmp_path: Path) -> None:
     assert path.read_text() == "v1.2 2\njpg 512 2 a.jpg json 1536 2 a.json\nx.jpg 2560 1 b.x.jpg\n"
     with pytest.raises(ShardError, match=r"1\.tar: offset 0: 'a b' has a blank, which DALI cannot read"):
         dali.dump(tmp_path, second)
+
+
+def test_compressed_tars_are_named(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    data = _tar(tmp_path / "a.tar", _pairs("x")).read_bytes()
+    (tmp_path / "s/one.tar.gz").write_bytes(gzip.compress(data))
+
+    with pytest.raises(ShardError, match=r"one\.tar\.gz: is compressed, and is left out; unpack it"):
+        index(tmp_path / "s")
+    (tmp_path / "s/two.tar").write_bytes(gzip.compress(data))
+    found = index(tmp_path / "s")
+
+    assert [line.partition(" ")[2].partition(",")[0] for line in found.faults] == [
+        "offset 0: is compressed by gzip; unpack it",
+        "is compressed",
+    ]
+
+
+def test_a_tar_is_not_the_folder_that_it_lies_in(tmp_path: Path) -> None:
+    path = _tar(tmp_path / "a.tar", _pairs("x"))
+
+    with pytest.raises(ShardError, match="is a file; expected the folder that tars lie in"):
+        index(path)

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from dataengine import layout, resize
 from dataengine import sample as samples
 from dataengine.annotation import Box, Measure, Rle
+from dataengine.audit.run import audit
 from dataengine.catalog import Catalog
 from dataengine.errors import SpecError
 from dataengine.geometry import mask_from_rle, rle_area, rle_from_mask, rle_of_box
@@ -410,3 +411,12 @@ def test_a_picture_that_cannot_be_decoded_costs_its_sample(tiny: Tiny, tmp_path:
     made = shard([tiny.out], tmp_path / "s")
 
     assert [(one.id, one.reason) for one in made.dropped] == [("tiny/train/1#detection", "image.corrupt")]
+
+
+def test_an_audit_takes_no_picture_made_anew_for_a_wrong_name(tiny: Tiny, tmp_path: Path) -> None:
+    _limited(tiny, "{longest: 16, format: png}")
+    shard([tiny.convert()[0]], tmp_path / "shards")
+
+    report = audit([tmp_path / "shards"])
+
+    assert report.findings == []

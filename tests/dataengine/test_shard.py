@@ -305,7 +305,10 @@ def test_a_rebuild_whose_pictures_have_changed_says_so_and_replaces_nothing(
 
     findings = rebuild(tmp_path / "s")
 
-    assert findings == [f"{path}: rebuilt bytes differ from shards.json; its source files have changed"]
+    assert findings == [
+        f"{path}: rebuilt bytes differ from shards.json; its source files have changed; 'dataengine shard' with the"
+        " manifests writes it anew from what they are now"
+    ]
     assert path.read_bytes() == before
 
 

@@ -418,3 +418,17 @@ def test_words_anew_are_the_same_in_any_number_of_workers(make: Make) -> None:
     assert straight[0] == before[0] and straight[1][:3] == before[1][:3]
     later = [one for step in straight[2:] for one in step]
     assert all(a != b for a, b in zip(later, [one for step in before[2:] for one in step], strict=True))
+
+
+def test_a_loader_is_a_dataset_with_a_state_in_the_process_that_trains_alone(make: Make) -> None:
+    inner = StreamLoader(make())
+    outer = iter(DataLoader(inner, batch_size=None))
+    first = [next(outer), next(outer)]
+
+    resumed = StreamLoader(make())
+    resumed.load_state_dict(inner.state_dict())
+
+    rest = [step.start for step in resumed]
+    assert [step.start for step in first] + rest == [step.start for step in StreamLoader(make())]
+    with pytest.raises(PlanError, match="iterated in a worker of a DataLoader"):
+        next(iter(DataLoader(StreamLoader(make()), batch_size=None, num_workers=1)))

@@ -650,3 +650,57 @@ def test_a_command_phones_nobody(tiny: Tiny) -> None:
 
     assert done.returncode == 0, done.stderr
     assert (tiny.out / "tiny/detection/val/ledger.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["convert", "demo_scenes", "--root", ".", "--out", "s3://b/m"], "--out"),
+        (["convert", "demo_scenes", "--root", "s3://b/m", "--out", "m"], "--root"),
+        (["shard", "m", "--out", "s3://b/m"], "--out"),
+        (["shard", "s3://b/m", "--verify"], "[PATHS]..."),
+    ],
+    ids=str,
+)
+def test_a_url_is_no_relative_path(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    code, _, err = call(*arguments)
+
+    assert code == 2
+    assert f"{name}: s3://b/m is a URL, expected a path of this machine; copy" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_url_in_a_message_shows_no_login(call: Call) -> None:
+    _, _, err = call("shard", "https://me:secret@host/m?signature=secret", "--verify")
+
+    assert "https://host/m is a URL" in err
+    assert "secret" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--append", "--verify"], "--verify and --append are two calls"),
+        (["--rebuild", "--replace"], "--rebuild and --replace are two calls"),
+        (["--verify", "--index"], "--verify and --index are two calls"),
+        (["--index", "--append"], "--index and --append are two calls"),
+        (["--verify", "--for", "dali"], "--verify and --for are two calls"),
+        (["--only", "x"], "--only goes with --rebuild"),
+        (["--verify", "--only", "x"], "--only goes with --rebuild"),
+    ],
+    ids=str,
+)
+def test_a_flag_of_shard_that_would_be_ignored_is_refused(
+    call: Call, tiny: Tiny, tmp_path: Path, flags: list[str], says: str
+) -> None:
+    tiny.convert()
+
+    code, _, err = call("shard", tiny.out, "--out", tmp_path / "s", *flags)
+
+    assert code == 2
+    assert says in err
+    assert not (tmp_path / "s").exists()

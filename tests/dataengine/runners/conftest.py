@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from dataengine.shard import shard
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny
+
+LIMIT_S = 90.0  # for whoever should fall into a trap
 
 
 class Trap:
@@ -54,9 +57,10 @@ class Trap:
         os.close(self.pipe)
 
     def _until(self, look: Callable[[], Any]) -> Any:
+        end = time.monotonic() + LIMIT_S
         while not (found := look()):
-            if self.over.wait(0.005):
-                raise RuntimeError("the test is over")
+            if self.over.wait(0.005) or time.monotonic() > end:
+                raise RuntimeError("the test is over, or nobody came")
         return found
 
     def _open(self) -> int | None:
