@@ -16,6 +16,7 @@ import numpy as np
 from dataengine.deck import Ints
 from dataengine.errors import PlanError
 from dataengine.order import Order, count_of, lay_out, stand, stand_one, standings
+from dataengine.permute import MAX_SIZE
 from dataengine.shares import Recipe, Source, changed, shares
 
 # So that the square of a turn is an int64.
@@ -66,6 +67,11 @@ def _check_schedule(recipe: Recipe) -> None:
             raise PlanError(
                 f"schedule: change {number} begins at step {change.step} and takes {change.over}, expected steps from "
                 f"{free_from} on, where the one before has ended, and over from 0 on; order the changes by step"
+            )
+        if (change.step + change.over) * recipe.global_batch > MAX_SIZE:
+            raise PlanError(
+                f"schedule: change {number} begins at step {change.step} and takes {change.over}, expected it to end "
+                f"by step {MAX_SIZE // recipe.global_batch}, where positions end; leave it out"
             )
         turns = change.over * (recipe.global_batch if recipe.mode == "mixed" else 1)
         if turns >= _MOST_TURNS:

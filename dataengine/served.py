@@ -14,6 +14,8 @@ from dataengine.adapt import follow_log, read_log
 from dataengine.errors import SourceError
 from dataengine.index import Index
 from dataengine.mix import Plan, plan
+from dataengine.state import SourceMark
+from dataengine.state import differences as source_differences
 from dataengine.stream import recipe, sources
 
 SERVED, MIXTURE, CONFIG, METRICS = "served.jsonl", "mixture.jsonl", "config.json", "metrics.jsonl"
@@ -54,6 +56,12 @@ class _Run(msgspec.Struct, kw_only=True):
     global_batch: int
     mixture: dict[str, Any] = {}
     adapt: dict[str, Any] | None = None
+
+
+class _Sources(msgspec.Struct):
+    """What a checkpoint says of the sources of its plan."""
+
+    sources: tuple[SourceMark, ...] = ()
 
 
 class _Step(msgspec.Struct):
@@ -122,6 +130,8 @@ def account(index: Index, made: Plan, run: Path) -> Account:
     for absent in range(last + 1, (taken := _taken(run)) + 1):
         differences += [f"step {absent}: {one} is missing" for one in planned.of(absent).elements()]
     last = max(last, taken)
+    if differences and (changed := _changed_sources(run, made)):
+        differences.insert(0, f"the shards are not those of the run: {changed}")
     rows = _rows(made, last, served, skipped)
     return Account(steps=last, plan=made.digest, rows=rows, differences=tuple(differences))
 
@@ -136,6 +146,19 @@ def _taken(run: Path) -> int:
         return max(known)
     path = run / METRICS
     return max((line.step for line in _lines(path, _Step)), default=0) if path.is_file() else 0
+
+
+def _changed_sources(run: Path, made: Plan) -> str:
+    """Return which sources are others than those of the run's checkpoints, in words; "" where none is, or none was
+    noted."""
+    for path in sorted(run.glob(f"{CHECKPOINTS}/checkpoint.json")):
+        try:
+            return source_differences(
+                msgspec.json.decode(path.read_bytes(), type=_Sources).sources, made.marks
+            )
+        except (OSError, msgspec.DecodeError) as error:
+            return f"{path} cannot be read: {error}"
+    return ""
 
 
 class _Planned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from dataengine import strict, yaml12
-from dataengine.cli.output import LOCAL, given, json_option, on_command_line, print_json, print_table
+from dataengine.cli.output import LOCAL, flags, given, json_option, on_command_line, print_json, print_table
 from dataengine.errors import PlanError, UsageError
 from dataengine.index import Index
 from dataengine.mix import plan, segment_rows, totals
@@ -117,7 +117,7 @@ def command(
     check_index(index)
     if run is not None:
         told = [name for name in on_command_line(context) if name not in ("shards", "run", "as_json")]
-        _print_served(index, run, told, as_json)
+        _print_served(index, run, flags(context, told), as_json)
         return
     made_of = read_recipe(context, recipe_file, weights_file, fields)
     found = sources(index)
@@ -149,12 +149,10 @@ def command(
         )
 
 
-def _print_served(index: Index, run: Path, told: Sequence[str], as_json: bool) -> None:
+def _print_served(index: Index, run: Path, told: str, as_json: bool) -> None:
     """Print what a run was served; end with status 1 where that is not its plan."""
     if told:
-        raise UsageError(
-            f"--served: {', '.join(sorted(told))} given too, expected none: the recipe is the run's; remove them"
-        )
+        raise UsageError(f"--served: {told} given too, expected none: the recipe is the run's; remove them")
     made = account(index, run_plan(index, run), run)
     if as_json:
         print_json(msgspec.to_builtins(made))

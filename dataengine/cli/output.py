@@ -83,6 +83,12 @@ def on_command_line(context: click.Context) -> list[str]:
     ]
 
 
+def flags(context: click.Context, names: Iterable[str]) -> str:
+    """Return parameters as they are written on the command line."""
+    written = {one.name: one.opts[0] for one in context.command.params}
+    return ", ".join(sorted(written[name] for name in names))
+
+
 def print_json(value: Any) -> None:
     """Print one JSON value."""
     click.echo(msgspec.json.encode(value, order="sorted").decode())

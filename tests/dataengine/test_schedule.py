@@ -217,6 +217,11 @@ def test_counting_far_into_a_schedule_of_a_thousand_sources_is_arithmetic() -> N
             "change 1 begins at step 14 .* expected steps from 15 on",
         ),
         ([Change(step=-1)], "change 0 begins at step -1"),
+        (
+            [Change(step=1 << 47)],
+            r"change 0 begins at step 140737488355328 .* expected it to end by step \d+, where",
+        ),
+        ([Change(step=10**20, policy="sqrt")], "expected it to end by step"),
         ([Change(step=1, over=-2)], "takes -2"),
         ([Change(step=1, over=1 << 30)], "goes over 4294967296 turns"),
         ([Change(step=7, policy="explicit")], "schedule: step 7: weights: source 'd0/t0/train' has none"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from dataengine.errors import PlanError, SourceError
@@ -144,6 +145,28 @@ def test_steps_that_the_record_does_not_reach_are_missing(
     assert len(found.differences) == BATCH * missing_steps
     assert all(line.endswith(" is missing") for line in found.differences)
     assert sum(row.planned - row.samples - row.skipped for row in found.rows) == BATCH * missing_steps
+
+
+def test_differences_say_whether_the_shards_are_those_of_the_run(
+    tiny_shards: Path, write: Callable[..., Path]
+) -> None:
+    run = write(lambda lines: lines.pop())
+    folder = run / "checkpoints" / f"step-{STEPS:08d}"
+    folder.mkdir(parents=True)
+    marks = msgspec.to_builtins(run_plan(Index(tiny_shards), run).marks)
+
+    (folder / "checkpoint.json").write_text(json.dumps({"sources": marks}))
+    same = held(tiny_shards, run)
+    (folder / "checkpoint.json").write_text(
+        json.dumps({"sources": [marks[0], {"name": "a/b/c", "num_samples": 4}]})
+    )
+    other = held(tiny_shards, run)
+
+    assert len(same.differences) == BATCH
+    assert other.differences[0] == (
+        f"the shards are not those of the run: a/b/c is gone, {marks[1]['name']} is new"
+    )
+    assert other.differences[1:] == same.differences
 
 
 def test_two_samples_in_each_others_steps_are_four_differences(

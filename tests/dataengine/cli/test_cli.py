@@ -354,13 +354,13 @@ def test_mix_holds_a_run_against_its_plan_and_ends_with_one_where_they_differ(
     write()
     differs, told, _ = call("mix", tiny_shards, "--served", tmp_path)
     _, as_json, _ = call("mix", tiny_shards, "--served", tmp_path, "--json")
-    refused = call("mix", tiny_shards, "--served", tmp_path, "--policy", "sqrt")
+    refused = call("mix", tiny_shards, "--served", tmp_path, "--policy", "sqrt", "--recipe", "r.yaml")
 
     assert (code, differs) == (0, 1)
     assert "planned" in out and "missing" not in out
     assert f"step 4: {lost} is missing" in told.splitlines()
     assert json.loads(as_json)["differences"] == [f"step 4: {lost} is missing"]
-    assert refused[0] == 2 and "--served: policy given too" in refused[2]
+    assert refused[0] == 2 and "--served: --policy, --recipe given too" in refused[2]
 
 
 @pytest.mark.parametrize("mode", ["mixed", "unmixed", "stratified"])

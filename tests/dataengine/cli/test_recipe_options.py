@@ -207,7 +207,7 @@ def test_an_index_that_is_not_there_is_told(shards: Path, tmp_path: Path) -> Non
     code, _, err = _call("mix", tmp_path / "s")
 
     assert code == 2
-    assert "index.parquet: cannot be read: no such file; run 'dataengine shard' again" in err
+    assert "index.parquet: no such file; run 'dataengine shard' again" in err
 
 
 def test_words_of_what_is_damaged_are_a_hole_and_no_end(shards: Path, tmp_path: Path) -> None:
