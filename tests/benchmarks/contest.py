@@ -82,11 +82,11 @@ def end_group(process: subprocess.Popen[str]) -> None:
 
 
 def interleaved(
-    contestants: Sequence[Contestant], repeats: int
+    contestants: Sequence[Contestant], repeats: int, same_bytes: bool = True
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
     """Return what each contestant measured in each repeat, and the failures of those that have one.
 
-    Exits where two of them disagree on how many samples or bytes there are.
+    Exits where two of them disagree on how many samples there are, or how many bytes, unless each draws its own.
     """
     measured: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contestants}
     failures: dict[str, str] = {}
@@ -101,7 +101,11 @@ def interleaved(
                 failures[one.name] = str(error)
                 measured[one.name] = []
     print("\r", end="")
-    work = {(name, one["count"], one.get("bytes")) for name, runs in measured.items() for one in runs}
+    work = {
+        (name, one["count"], one.get("bytes") if same_bytes else None)
+        for name, runs in measured.items()
+        for one in runs
+    }
     if len({each[1:] for each in work}) > 1:
         raise SystemExit(f"contestants disagree on the work: {sorted(work, key=str)}")
     return measured, failures

@@ -38,9 +38,9 @@ def peer(environment: str, task: str, name: str = "", **arguments: Any) -> Conte
 
 
 def report(data: Data, title: str, contestants: list[Contestant], repeats: int, facts: tuple[str, ...],
-           cache: str = WARM) -> None:  # fmt: skip
+           cache: str = WARM, same_bytes: bool = True) -> None:  # fmt: skip
     """Measure contestants side by side and append their lines; one that fails is told with its reason."""
-    measured, failures = contest.interleaved(contestants, repeats)
+    measured, failures = contest.interleaved(contestants, repeats, same_bytes)
     about = {"cache": cache, "size": data.name}
     results.compare(title, measured, about, facts)
     for name, failure in failures.items():
@@ -167,7 +167,7 @@ def mixed_sources(data: Data) -> None:
         peer("MosaicML", "mixed", "MosaicML streams", folders=folders["MosaicML"], **each),
         peer("datasets", "mixed", "datasets interleave", tars=tars, **each),
         peer("datasets", "mixed_nodes", "torchdata MultiNodeWeightedSampler", tars=tars, **each),
-    ], 1, facts)  # fmt: skip
+    ], 1, facts, same_bytes=False)  # fmt: skip
 
 
 def random_order(data: Data) -> None:
