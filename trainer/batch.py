@@ -16,6 +16,33 @@ IGNORED = -100  # a position without a label
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeypointTargets:
+    """The keypoints of one sample's objects, in the order of its `[POSE]` routing tokens (K of them).
+
+    `points_nK3` float32 are x and y divided by the decoder image's size before padding, and visibility: 1 where the
+    point is labelled and on the picture, else 0. `areas_n` float32 are the objects' areas divided by that of the
+    picture, `sigmas_K` float32 the keypoints' OKS constants.
+    """
+
+    points_nK3: torch.Tensor
+    areas_n: torch.Tensor
+    sigmas_K: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureTargets:
+    """The pictures to make, one a sample, for the generation and editing decoders.
+
+    `wanted_B3SS` float32 in [-1, 1]; `given_B3SS`, of the same form, are the pictures to be edited, None where pictures
+    are made from text alone. `captions` describe the wanted ones.
+    """
+
+    wanted_B3SS: torch.Tensor
+    given_B3SS: torch.Tensor | None
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectTargets:
     """The objects of one sample for the detection decoder.
 
@@ -23,7 +50,7 @@ class ObjectTargets:
     cxcywh divided by the decoder image's size before padding; `masks_nHW` uint8 lie on the padded decoder image, with
     `has_mask_n` bool saying which rows are real. Objects to be ignored are in `ignore_m4` (cxcywh): a prediction that
     matches one is neither right nor wrong. `void_HW` uint8 are pixels
-    where no mask is right or wrong, if there are any.
+    where no mask is right or wrong, if there are any. `keypoints` are only given where the answer asks for some.
     """
 
     labels_n: torch.Tensor
@@ -32,6 +59,7 @@ class ObjectTargets:
     has_mask_n: torch.Tensor
     ignore_m4: torch.Tensor
     void_HW: torch.Tensor | None = None
+    keypoints: KeypointTargets | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +110,13 @@ class Batch:
     # Groups: for each routing token that the family's decoder reads (text: that any decoder does), (row, position).
     # The N query positions are the next N. Sorted by row, then by position.
     groups_G2: torch.Tensor
+    # The routing token of each group, as text.
+    group_tokens: tuple[str, ...]
     # Decoder view.
     images_B3HW: torch.Tensor | None
     pixel_mask_BHW: torch.Tensor | None
     targets: tuple[ObjectTargets, ...]
+    pictures: PictureTargets | None = None
     # Original (height, width) in pixels of each sample's decoder picture: predictions are given on it. Empty where
     # nothing is predicted; then predictions are given on the decoder image without its padding.
     original_sizes: tuple[tuple[int, int], ...] = ()
@@ -108,7 +139,7 @@ class Batch:
         def move(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
                 return value.to(device, non_blocking=True)
-            if isinstance(value, ObjectTargets | Packed | Whole):
+            if isinstance(value, ObjectTargets | KeypointTargets | PictureTargets | Packed | Whole):
                 return type(value)(**{f.name: move(getattr(value, f.name)) for f in fields(value)})
             if isinstance(value, tuple) and value and isinstance(value[0], ObjectTargets):
                 return tuple(map(move, value))

@@ -14,7 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dataengine.errors import ModelError
 from trainer.batch import IGNORED, Batch, ObjectTargets, Packed
-from trainer.encode import TEXT, Encoded
+from trainer.encode import Encoded
+from trainer.settings import TEXT
 from trainer.views import pad_to
 
 SIZE_MULTIPLE = 32  # the coarsest stride of a decoder's backbone
@@ -41,6 +42,7 @@ def collate(samples: Sequence[Encoded], pad_id: int, rows: Sequence[int] | None 
         region_tile_R=torch.cat(
             [sample.region_tile_R + first for sample, first in zip(samples, first_tile, strict=False)]
         ),
+        group_tokens=tuple(itertools.chain.from_iterable(sample.tokens for sample in samples)),
         images_B3HW=images_B3HW,
         pixel_mask_BHW=pixel_mask_BHW,
         targets=tuple(_pad_targets(sample.targets, images_B3HW) for sample in samples),

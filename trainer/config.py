@@ -15,9 +15,9 @@ from dataengine.mix import Recipe
 from dataengine.render import RenderOptions
 from dataengine.store import StoreSettings, locate
 from dataengine.strict import convert, load_struct
-from trainer.encode import EncodeSettings
 from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, TokenIds, tiny
 from trainer.model.decoders import find_decoder
+from trainer.settings import EncodeSettings
 
 Stage = Literal["1a", "1b", "2", "3", "joint"]
 

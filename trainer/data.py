@@ -30,8 +30,9 @@ from dataengine.stream import Stream
 from trainer.batch import Batch
 from trainer.collate import collate
 from trainer.config import MicroBatches, Packing
-from trainer.encode import TEXT, Encoded, EncodeSettings, Measured, encode_files, fill_files, measure
+from trainer.encode import Encoded, Measured, encode_files, fill_files, measure
 from trainer.layout import MicroBatch, lay_out, share
+from trainer.settings import TEXT, EncodeSettings
 
 T = TypeVar("T")
 

@@ -33,10 +33,11 @@ from trainer.batch import IGNORED, Batch, ObjectTargets
 from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import encode_settings
-from trainer.encode import DETECTION, TEXT, Encoded, EncodeSettings, encode_files
+from trainer.encode import Encoded, encode_files
 from trainer.metrics import Found, Scene, average_precision, pointed_precision
 from trainer.model.decoders.detection import ObjectPredictions
 from trainer.model.visionllm import VisionLLM
+from trainer.settings import DETECTION, TEXT, EncodeSettings
 from trainer.train import computing_threads
 
 EVALUATION = "evaluation.json"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from dataengine.pack import bucket, deal, pack
 from trainer.config import MicroBatches, Packing
-from trainer.encode import TEXT, EncodeSettings, Measured
+from trainer.encode import Measured
+from trainer.settings import TEXT, EncodeSettings
 
 
 @dataclass(frozen=True, kw_only=True)

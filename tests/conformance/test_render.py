@@ -30,7 +30,8 @@ from dataengine.sample import ImageTargets, KeypointTargets, Sample, TextTargets
 from dataengine.source import open_root
 from dataengine.spec import Resolved
 from dataengine.units import Item, context_of, convert_items
-from trainer.encode import EncodeSettings, encode
+from trainer.encode import encode
+from trainer.settings import EncodeSettings
 from trainer.tokenizer import train_tokenizer
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"

@@ -18,9 +18,10 @@ from dataengine.sample import Region, Sample
 from dataengine.tokens import region_text
 from trainer.batch import IGNORED, counts
 from trainer.collate import collate
-from trainer.encode import Encoded, EncodeSettings, encode
+from trainer.encode import Encoded, encode
 from trainer.model.config import tiny
 from trainer.model.visionllm import VisionLLM
+from trainer.settings import EncodeSettings
 from trainer.tokenizer import train_tokenizer
 
 MakeSample = Callable[[int, str], tuple[Sample, list[bytes]]]
@@ -112,6 +113,7 @@ def test_groups_point_to_routing_tokens_row_by_row(make_encoded: Any) -> None:
     det = TOKENIZER.get_vocab()["[DET]"]
     assert batch.groups_G2.tolist() == torch.eq(batch.input_ids_BL, det).nonzero().tolist()
     assert len(batch.groups_G2) == 9
+    assert batch.group_tokens == ("[DET]",) * 9
 
 
 def test_regions_count_on_through_the_tiles_of_the_batch(make_encoded: Any) -> None:

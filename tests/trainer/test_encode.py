@@ -36,16 +36,10 @@ from dataengine.sample import (
     check,
 )
 from trainer.batch import IGNORED
-from trainer.encode import (
-    EncodeSettings,
-    encode,
-    encode_files,
-    family_of,
-    measure,
-    needed,
-    render,
-    without_classes,
-)
+from trainer.encode import encode, encode_files, measure, needed
+from trainer.settings import EncodeSettings, family_of
+from trainer.shorten import without_classes
+from trainer.text import render
 from trainer.tiling import choose_grid
 from trainer.tokenizer import train_tokenizer
 from trainer.views import Pixels
@@ -175,7 +169,9 @@ def test_pose_names_classes_then_keypoints() -> None:
 
     assert read.endswith(f"ASSISTANT: cat[DET]{EMB4} nose[POSE]{EMB4}, tail[POSE]{EMB4}</s>")
     assert said == " cat[DET] nose[POSE], tail[POSE]</s>"
-    assert encode(sample, pixels(sample), TOKENIZER, SETTINGS, None).names == ("cat", "nose", "tail")
+    encoded = encode(sample, pixels(sample), TOKENIZER, SETTINGS, None)
+    assert encoded.names == ("cat", "nose", "tail")
+    assert encoded.tokens == ("[DET]", "[POSE]", "[POSE]")
 
 
 def test_interactive_segmentation_answers_by_region() -> None:

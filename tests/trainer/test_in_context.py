@@ -18,7 +18,8 @@ from dataengine.sample import InstanceTargets, Sample
 from dataengine.shard import shard
 from dataengine.stream import Stream, recipe
 from trainer.collate import collate
-from trainer.encode import EncodeSettings, encode
+from trainer.encode import encode
+from trainer.settings import EncodeSettings
 from trainer.tokenizer import train_tokenizer
 from trainer.views import flip
 

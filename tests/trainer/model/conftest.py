@@ -105,6 +105,7 @@ def make_batch(vocabulary: dict[str, int]) -> MakeBatch:
             regions_RSS=regions,
             region_tile_R=torch.arange(regions.shape[0]),
             groups_G2=torch.tensor(groups, dtype=torch.long).reshape(-1, 2),
+            group_tokens=(token,) * len(groups),
             images_B3HW=pictures,
             pixel_mask_BHW=torch.ones((num_samples, image_side, image_side), dtype=torch.bool),
             targets=tuple(targets),

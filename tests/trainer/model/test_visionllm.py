@@ -32,7 +32,9 @@ def run(model: VisionLLM, batch: Batch, seed: int = 0) -> Output:
 
 def as_text(batch: Batch) -> Batch:
     """Return the batch as one that asks no decoder."""
-    return replace(batch, family="text", groups_G2=torch.zeros((0, 2), dtype=torch.long), targets=())
+    return replace(
+        batch, family="text", groups_G2=torch.zeros((0, 2), dtype=torch.long), group_tokens=(), targets=()
+    )
 
 
 def test_the_loss_is_the_plain_sum_of_its_terms(model: VisionLLM, make_batch: MakeBatch) -> None:

@@ -1,0 +1,73 @@
+"""What encoding is told, and the families of decoders.
+
+A family names the decoder that answers a sample; "text" where the language model alone does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dataengine import tokens
+from dataengine.sample import ImageTargets, InstanceTargets, KeypointTargets, Sample, TextTargets
+from trainer.tiling import choose_grid, num_tiles
+
+TEXT, DETECTION, POSE, GENERATION, EDITING = "text", "detection", "pose", "generation", "editing"
+
+
+def _default_queries() -> dict[str, int]:
+    return {token: 64 if token in (tokens.GEN, tokens.EDIT) else 4 for token in tokens.ROUTING_TOKENS}
+
+
+def _default_readers() -> dict[str, tuple[str, ...]]:
+    return {
+        DETECTION: (tokens.DET, tokens.GRD, tokens.SEG),
+        POSE: (tokens.DET, tokens.POSE),
+        GENERATION: (tokens.GEN,),
+        EDITING: (tokens.EDIT,),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeSettings:
+    """What the model fixes (sizes, queries) and what a run chooses (lengths, augmentation).
+
+    `num_queries` are the placeholders after each routing token, `readers` the tokens that each family's decoder reads.
+    `decoder_short` are sides of which one is drawn in training (the last one otherwise), in pixels; `max_length`
+    counts tokens after pictures and queries are expanded. Mirroring needs a random generator and `flip_ratio` > 0.
+    Pictures of at least `reduce_from` pixels may be decoded at a part of their size (see `needed`); None: none is.
+    """
+
+    tile_side: int
+    tokens_per_tile: int
+    max_tiles: int = 4
+    max_length: int = 4096
+    decoder_short: tuple[int, ...] = (800,)
+    decoder_longest: int = 1333
+    flip_ratio: float = 0.0
+    reduce_from: int | None = None
+    flip_never: frozenset[str] = frozenset({"ocr", "text_detection", "text_spotting"})
+    num_queries: Mapping[str, int] = field(default_factory=_default_queries)
+    readers: Mapping[str, tuple[str, ...]] = field(default_factory=_default_readers)
+
+
+def family_of(sample: Sample) -> str:
+    """Return the decoder family that answers a sample; `text` where the language model alone does."""
+    match sample.targets:
+        case TextTargets():
+            return TEXT
+        case InstanceTargets():
+            return DETECTION
+        case KeypointTargets():
+            return POSE
+        case ImageTargets():
+            return EDITING if any(route.token == tokens.EDIT for route in sample.routes) else GENERATION
+
+
+def tiles_per_image(sample: Sample, settings: EncodeSettings) -> list[int]:
+    """Return how many tiles each input picture of a sample gives."""
+    return [
+        num_tiles(choose_grid(image.width, image.height, settings.tile_side, settings.max_tiles))
+        for image in sample.images
+        if image.role == "input"
+    ]

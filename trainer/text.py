@@ -1,0 +1,126 @@
+"""Chat text as tokens with labels: pictures and super-link queries take their places, answers are labelled.
+
+Shape suffix: L text positions.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from dataengine import tokens
+from dataengine.annotation import Turn
+from dataengine.errors import ModelError
+from trainer.batch import IGNORED
+from trainer.settings import EncodeSettings
+
+
+@dataclass(frozen=True)
+class Text:
+    """Tokens, labels (-100: none), and the position in L of each routing token, in order."""
+
+    input_ids_L: torch.Tensor
+    labels_L: torch.Tensor
+    routing: tuple[int, ...]
+
+
+def render(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerFast) -> tuple[str, list[tuple[int, int]]]:
+    """Return the chat text and the character spans [start, end) that the model must say, end token included.
+
+    Uses the tokenizer's own chat template; without one, `USER: ... ASSISTANT: ...</s>`. Raises ModelError where a
+    template rewrites earlier turns, since then no span can be told.
+    """
+    if tokenizer.chat_template is None:
+        return _render_plain(turns, str(tokenizer.eos_token))
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+
+    def shown(count: int, ask: bool) -> str:
+        return str(tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=ask))
+
+    whole = shown(len(messages), False)
+    spans = []
+    for place, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        before, after = shown(place, True), shown(place + 1, False)
+        if not (whole.startswith(after) and after.startswith(before)):
+            raise ModelError(
+                f"{tokenizer.name_or_path}: the chat template rewrites earlier turns, expected one that only appends;"
+                " remove chat_template from the tokenizer"
+            )
+        spans.append((len(before), len(after.rstrip())))
+    return whole, spans
+
+
+def _render_plain(turns: Sequence[Turn], end: str) -> tuple[str, list[tuple[int, int]]]:
+    text, spans = "", []
+    for turn in turns:
+        if turn.role == "assistant":
+            # The space is the model's to say: where a prompt ends after the colon, it is in the first token.
+            text += "ASSISTANT:"
+            spans.append((len(text), len(text) + 1 + len(turn.text) + len(end)))
+            text += f" {turn.text}{end}"
+        else:
+            text += f"USER: {turn.text} " if turn.role == "user" else f"{turn.text} "
+    return text, spans
+
+
+def encode_text(
+    turns: Sequence[Turn], tiles: Sequence[int], tokenizer: PreTrainedTokenizerFast, settings: EncodeSettings
+) -> Text:
+    """Tokenise a conversation whose k-th `<image>` has `tiles[k]` tiles.
+
+    Each `<image>` becomes one `<im_patch>` a picture token, each routing token is followed by its queries'
+    placeholders. What the assistant says is labelled, with the routing tokens, the token after the placeholders and
+    the end, but not the placeholders.
+    """
+    rendered, spans = render(turns, tokenizer)
+    # The backend is called directly: the tokenizer's own call changes its settings and is not safe in threads.
+    coded = tokenizer.backend_tokenizer.encode(rendered, add_special_tokens=False)
+    vocabulary = _vocabulary(tokenizer)
+    ends = [end for _, end in spans]
+    input_ids: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    if coded.ids[:1] == input_ids:
+        input_ids = []  # the template has written it
+    labels = [IGNORED] * len(input_ids)
+    routing, pictures = [], iter(tiles)
+    for token_id, (start, end) in zip(coded.ids, coded.offsets, strict=True):
+        nearest = bisect_right(ends, start)
+        spoken = nearest < len(spans) and end > spans[nearest][0]
+        if token_id == vocabulary.image:
+            count = next(pictures) * settings.tokens_per_tile
+            input_ids += [vocabulary.image_patch] * count
+            labels += [IGNORED] * count
+            continue
+        input_ids.append(token_id)
+        labels.append(token_id if spoken else IGNORED)
+        if (token := vocabulary.routing.get(token_id)) is not None:
+            routing.append(len(input_ids) - 1)
+            count = settings.num_queries[token]
+            # Up to eight queries have a placeholder each; more repeat the first (as for pictures, A.4).
+            emb = vocabulary.emb[:count] if count <= len(vocabulary.emb) else [vocabulary.emb[0]] * count
+            input_ids += emb
+            labels += [IGNORED] * count
+    return Text(torch.tensor(input_ids), torch.tensor(labels), tuple(routing))
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    image: int
+    image_patch: int
+    routing: dict[int, str]
+    emb: list[int]
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerFast) -> _Vocabulary:
+    of = tokenizer.convert_tokens_to_ids
+    return _Vocabulary(
+        of(tokens.IMAGE),
+        of("<im_patch>"),
+        {of(token): token for token in tokens.ROUTING_TOKENS},
+        [of(token) for token in tokens.EMB_TOKENS],
+    )
