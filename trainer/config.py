@@ -86,8 +86,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
     `flip_ratio` and `crop_ratio` are the shares of training samples that are mirrored and cropped, where that leaves
-    them true (`trainer.augment`). Pictures of at least `reduce_from` pixels are decoded at a part of their size where their views need no more; null
-    decodes all of them whole.
+    them true (`trainer.augment`). Pictures of at least `reduce_from` pixels are decoded at a part of their size where
+    their views need no more; null decodes all of them whole.
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
     `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
     the run ends, counted over at least 1000; samples that are only skipped do not count.
