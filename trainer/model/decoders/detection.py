@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -28,6 +27,7 @@ from trainer.model.decoders.grounding import GroundingTransformer
 from trainer.model.decoders.masks import MaskHead
 from trainer.model.decoders.match import pad_targets
 from trainer.model.decoders.objective import objective
+from trainer.model.options import read
 from trainer.model.superlink import PerceptionProjection
 
 
@@ -51,6 +51,7 @@ class DetectionDecoder(nn.Module):
 
     family = "detection"
     tokens = (tokens.DET, tokens.GRD, tokens.SEG)
+    options = DetectionConfig
 
     def __init__(self, config: DetectionConfig, language_width: int) -> None:
         super().__init__()
@@ -65,15 +66,7 @@ class DetectionDecoder(nn.Module):
     @classmethod
     def build(cls, options: Mapping[str, Any], language_width: int) -> DetectionDecoder:
         """Build from the fields of DetectionConfig; raises ModelError for unknown or ill-typed ones."""
-        known = set(DetectionConfig.__dataclass_fields__)
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise ModelError(f"detection: unknown option {unknown[0]!r}, expected one of {sorted(known)!r}")
-        try:
-            config = msgspec.convert(dict(options), DetectionConfig)
-        except msgspec.ValidationError as error:
-            raise ModelError(f"detection: {error}; see DetectionConfig") from error
-        return cls(config, language_width)
+        return cls(read(DetectionConfig, options, "detection"), language_width)
 
     def forward(self, hidden_GNC: torch.Tensor, batch: Batch, generator: torch.Generator) -> DecoderLosses:
         """Return the losses: classification, L1, GIoU, mask cross entropy and dice, summed over all decoder
