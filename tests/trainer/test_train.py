@@ -29,7 +29,9 @@ from trainer.config import MicroBatches, Packing, TrainConfig, encode_settings
 from trainer.data import PartData
 from trainer.encode import encode
 from trainer.evaluate import evaluate_run
-from trainer.train import METRICS, MIXTURE, SERVED, train, update
+from trainer.log import METRICS, MIXTURE, SERVED
+from trainer.train import train
+from trainer.update import update
 
 MakeRun = Callable[..., TrainConfig]
 MakeReader = Callable[..., Any]
