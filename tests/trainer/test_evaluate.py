@@ -180,7 +180,7 @@ def damaged(tiny: Any, folder: Path) -> Path:
     (row, *_) = index.rows_by_source["tiny/detection/val"].tolist()
     place = index.place(row)
     content = bytearray((folder / place.file).read_bytes())
-    content[place.image_offsets[0] + 9] ^= 1
+    content[place.spans[1][0] + 9] ^= 1
     (folder / place.file).write_bytes(content)
     return folder
 
