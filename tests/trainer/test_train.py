@@ -337,10 +337,10 @@ def test_training_outside_the_main_thread_needs_no_signals(
     results: list[Any] = []
 
     thread = threading.Thread(
-        target=lambda: results.append(train(make_run(steps=1), tmp_path, reader=make_reader()))
+        target=lambda: results.append(train(make_run(steps=1), tmp_path, reader=make_reader())), daemon=True
     )
     thread.start()
-    thread.join()
+    thread.join(120)
 
     assert results[0].step == 1
 

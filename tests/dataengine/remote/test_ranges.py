@@ -133,7 +133,11 @@ Stream(Path(sys.argv[1]), Recipe(seed=0, global_batch=1)).read(0)
 print([name for name in sys.modules if name.split(".")[0] in ("fsspec", "aiohttp", "requests", "s3fs")])
 """
     found = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_shards)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tiny_shards)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
 
     assert found.stdout.strip() == "[]"
