@@ -57,7 +57,7 @@ def test_the_model_comes_back_from_run_or_checkpoint(straight: Path) -> None:
 
 
 def test_a_checkpoint_needs_no_folder_that_its_weights_came_from(straight: Path, tmp_path: Path) -> None:
-    _, tokenizer, config = load_model(straight)
+    _, tokenizer, _ = load_model(straight)
     vision = tmp_path / "vision"
     CLIPVisionModel(CLIPVisionConfig(**TINY, image_size=28, patch_size=14)).save_pretrained(vision)
     language = tmp_path / "language"
