@@ -15,7 +15,15 @@ from dataengine.mix import Recipe
 from dataengine.render import RenderOptions
 from dataengine.store import StoreSettings, locate
 from dataengine.strict import convert, load_struct
-from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, TokenIds, tiny
+from trainer.model.config import (
+    DetectionConfig,
+    EditingConfig,
+    GenerationConfig,
+    ModelConfig,
+    SuperLinkConfig,
+    TokenIds,
+    tiny,
+)
 from trainer.model.decoders import find_decoder
 from trainer.settings import EncodeSettings
 
@@ -278,9 +286,23 @@ def model_config(config: TrainConfig, vocabulary: Mapping[str, int]) -> ModelCon
         if options.pop("preset", None) == "tiny":
             detection = DetectionConfig.tiny(**options.pop("detection", {}))
             superlink = SuperLinkConfig(**options.pop("superlink", {}))
+            # Pictures are made where that is asked for, be it by an empty mapping.
+            generation, editing = (
+                kind.tiny(**options.pop(name)) if name in options else None
+                for name, kind in (("generation", GenerationConfig), ("editing", EditingConfig))
+            )
             if options:
-                raise TypeError(f"unknown key {next(iter(options))!r}; known: detection, superlink")
-            return tiny(vocabulary, detection=detection, superlink=superlink, seed=config.seed)
+                raise TypeError(
+                    f"unknown key {next(iter(options))!r}; known: detection, generation, editing, superlink"
+                )
+            return tiny(
+                vocabulary,
+                detection=detection,
+                generation=generation,
+                editing=editing,
+                superlink=superlink,
+                seed=config.seed,
+            )
         filled = {
             "region": {},
             "superlink": {},
@@ -306,12 +328,15 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
     short, longest = _DECODER_SIZES[preset]
     defaults = EncodeSettings(tile_side=model.vision.image_size, tokens_per_tile=model.vision.tokens_per_tile)
     num_queries = dict.fromkeys(defaults.num_queries, 0)
+    picture_side = dict(defaults.picture_side)
     readers: dict[str, tuple[str, ...]] = {}
     # The first decoder that reads a token owns its queries; later ones must not change their number.
     for name, options in reversed(model.decoders.items()):
         decoder = find_decoder(name)
         num_queries |= dict.fromkeys(decoder.tokens, _num_queries(name, options))
         readers[decoder.family] = tuple(decoder.tokens)
+        if decoder.family in picture_side:
+            picture_side[decoder.family] = options.get("picture_side", picture_side[decoder.family])
     return EncodeSettings(
         tile_side=defaults.tile_side,
         tokens_per_tile=defaults.tokens_per_tile,
@@ -323,6 +348,7 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
         reduce_from=config.reduce_from,
         num_queries=num_queries,
         readers=readers,
+        picture_side=picture_side,
     )
 
 

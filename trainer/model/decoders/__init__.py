@@ -9,14 +9,21 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 import torch
 
 from dataengine.errors import ModelError, nearest
 from trainer.batch import Batch
 
-DECODERS = {"detection": "trainer.model.decoders.detection:DetectionDecoder"}
+T = TypeVar("T")
+
+DECODERS = {
+    "detection": "trainer.model.decoders.detection:DetectionDecoder",
+    "generation": "trainer.model.decoders.diffusion:GenerationDecoder",
+    "editing": "trainer.model.decoders.diffusion:EditingDecoder",
+}
 
 
 @dataclass(frozen=True)
@@ -70,3 +77,17 @@ def find_decoder(name: str) -> type[Decoder]:
         raise ModelError(
             f"decoders: cannot find {target!r} ({error}), expected package.module:Class; check the name"
         ) from error
+
+
+def read_options(name: str, options: Mapping[str, Any], config: type[T]) -> T:
+    """Return a decoder's options as its configuration (a dataclass); raises ModelError for unknown or ill-typed
+    ones.
+    """
+    known = set(config.__dataclass_fields__)
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ModelError(f"{name}: unknown option {unknown[0]!r}, expected one of {sorted(known)!r}")
+    try:
+        return msgspec.convert(dict(options), config)
+    except msgspec.ValidationError as error:
+        raise ModelError(f"{name}: {error}; see {config.__name__}") from error

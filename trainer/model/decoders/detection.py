@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -22,7 +21,7 @@ from dataengine.errors import ModelError
 from trainer import losses
 from trainer.batch import Batch, ObjectTargets
 from trainer.model.config import DetectionConfig
-from trainer.model.decoders import DecoderLosses
+from trainer.model.decoders import DecoderLosses, read_options
 from trainer.model.decoders.denoise import make_denoising
 from trainer.model.decoders.grounding import GroundingTransformer
 from trainer.model.decoders.masks import MaskHead
@@ -65,15 +64,7 @@ class DetectionDecoder(nn.Module):
     @classmethod
     def build(cls, options: Mapping[str, Any], language_width: int) -> DetectionDecoder:
         """Build from the fields of DetectionConfig; raises ModelError for unknown or ill-typed ones."""
-        known = set(DetectionConfig.__dataclass_fields__)
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise ModelError(f"detection: unknown option {unknown[0]!r}, expected one of {sorted(known)!r}")
-        try:
-            config = msgspec.convert(dict(options), DetectionConfig)
-        except msgspec.ValidationError as error:
-            raise ModelError(f"detection: {error}; see DetectionConfig") from error
-        return cls(config, language_width)
+        return cls(read_options("detection", options, DetectionConfig), language_width)
 
     def forward(self, hidden_GNC: torch.Tensor, batch: Batch, generator: torch.Generator) -> DecoderLosses:
         """Return the losses: classification, L1, GIoU, mask cross entropy and dice, summed over all decoder
@@ -107,7 +98,7 @@ class DetectionDecoder(nn.Module):
             self.mask_head,
             self.config,
             generator,
-            None if batch.whole is None else batch.whole.counts_3[1:],
+            None if batch.whole is None else batch.whole.counts_4[1:3],
         )
 
     @torch.no_grad()
