@@ -60,7 +60,8 @@ class Group:
 class Result:
     """What a family's decoder `found` for some groups of an answer, on original pixels (see its `predict`).
 
-    `groups` are places among the answer's groups; labels and keypoints of `found` count them in this order.
+    `groups` are places among the answer's groups. Labels of `found` count them in this order, those of poses the [DET]
+    tokens among them alone, and their keypoints the [POSE] tokens.
     """
 
     family: str
@@ -116,7 +117,7 @@ def answer(
     model: VisionLLM,
     tokenizer: PreTrainedTokenizerFast,
     settings: EncodeSettings,
-    questions: Iterable[Question],
+    questions: Iterable[Question | Refused],
     **choices: Any,
 ) -> list[Answer | Refused]:
     """Return the answer to each question, in their order; `choices` are the fields of `Choices`.
@@ -130,14 +131,19 @@ def answers(
     model: VisionLLM,
     tokenizer: PreTrainedTokenizerFast,
     settings: EncodeSettings,
-    questions: Iterable[Question],
+    questions: Iterable[Question | Refused],
     choices: Choices,
 ) -> Iterator[Answer | Refused]:
-    """Yield what `answer` returns, a batch after the other; questions are taken as they are needed."""
+    """Yield what `answer` returns, a batch after the other; questions are taken as they are needed.
+
+    One that was refused before comes back in its place.
+    """
     model.eval()
     waiting = iter(questions)
     while part := list(itertools.islice(waiting, choices.batch_size)):
-        coded = [encode_question(question, tokenizer, settings) for question in part]
+        coded = [
+            one if isinstance(one, Refused) else encode_question(one, tokenizer, settings) for one in part
+        ]
         drafts = [_Draft(*pair) for pair in zip(part, coded, strict=True) if isinstance(pair[1], Encoded)]
         if drafts:
             _speak(model, tokenizer, settings, drafts, choices)
