@@ -52,7 +52,7 @@ def draw_sample(
             if region.image == number:
                 name = f"region{region_number}"
                 if region.mask is not None:
-                    picture = _tint(picture, region.mask, color_of(name))
+                    picture = tint(picture, region.mask, color_of(name))
                 mark_box(picture, region.box, scale, color_of(name), f"{name} ({region.kind})", dashed=True)
         if number == sample.object_image and isinstance(sample.targets, InstanceTargets | KeypointTargets):
             picture = _targets(picture, sample.targets, scale, labels)
@@ -65,7 +65,7 @@ def _targets(
 ) -> Image.Image:
     for item in targets.instances:
         if item.mask is not None:
-            picture = _tint(picture, item.mask, color_of(item.label))
+            picture = tint(picture, item.mask, color_of(item.label))
     for item in targets.instances:
         text = f"{item.label} (ignored)" if item.ignore else item.label
         mark_box(picture, item.box, scale, color_of(item.label), text, dashed=item.ignore)
@@ -83,7 +83,8 @@ def _skeleton(label: Label, names: Sequence[str]) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if a is not None and b is not None]
 
 
-def _tint(picture: Image.Image, rle: Rle, color: Color) -> Image.Image:
+def tint(picture: Image.Image, rle: Rle, color: Color) -> Image.Image:
+    """Return a picture, which may be scaled, with a mask's pixels in a color."""
     mask = Image.fromarray(mask_from_rle(rle) * 255).resize(picture.size, Image.Resampling.NEAREST)
     inside = np.asarray(mask, dtype=bool)
     pixels = np.asarray(picture, dtype=np.float32).copy()
