@@ -76,7 +76,9 @@ def questions_of(sample: Sample, parts: Sequence[Sample], images: Sequence[Pixel
     for part in parts:
         for number, turn in enumerate(part.conversation):
             if turn.role == "assistant":
-                questions.append(_question(part, f"{sample.id}/{len(questions)}", part.conversation[:number], shown, place))
+                questions.append(
+                    _question(part, f"{sample.id}/{len(questions)}", part.conversation[:number], shown, place)
+                )
     return questions
 
 

@@ -166,7 +166,7 @@ def measure(
 
     Raises Skip as `encode` does.
     """
-    _check_text(sample)
+    check_text(sample)
     window = None
     if (
         rng is not None
@@ -268,7 +268,8 @@ def _check_pictures(sample: Sample, images: Sequence[Pixels]) -> None:
             )
 
 
-def _check_text(sample: Sample) -> None:
+def check_text(sample: Sample) -> None:
+    """Raise Skip `text.reserved` where a turn holds a token that only the model may use."""
     for turn in sample.conversation:
         strange = [token for token in tokens.special_tokens(turn.text) if token not in _ALLOWED]
         if strange:

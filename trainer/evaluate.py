@@ -1,7 +1,7 @@
 """What a model is worth on samples that were kept back: free-running, as a user asks it, and teacher-forced.
 
-A call writes every sample's answers to `predictions.jsonl` as they come and goes on behind them when it is called again;
-measures are computed from that file alone. One process does it: several parts of the data can be evaluated apart.
+A call writes every sample's answers to `predictions.jsonl` as they come, and goes on behind them when it is called
+again; measures are computed from that file alone. One process does it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Evaluator:
     model: VisionLLM
     tokenizer: PreTrainedTokenizerFast
     encoding: EncodeSettings
-    settings: Settings = Settings()
+    settings: Settings
 
     @property
     def window(self) -> int:
@@ -103,7 +103,9 @@ class Evaluator:
     def _prepare(self, number: int, found: Loaded | Hole) -> _Item | Unusable:
         """Decode and encode a sample; the reason why not where it cannot be."""
         if isinstance(found, Hole):
-            return Unusable(number=number, id=found.id, reason=found.reason, detail=found.detail, damaged=True)
+            return Unusable(
+                number=number, id=found.id, reason=found.reason, detail=found.detail, damaged=True
+            )
         sample, pictures = found
         try:
             images = [show(data, measure_of(sample, k), None) for k, data in enumerate(pictures)]
@@ -119,8 +121,11 @@ class Evaluator:
         return _Item(number, sample, images, asked, parts, shortened)
 
     def _most_classes(self, sample: Sample) -> int | None:
-        decoder = self.model.decoders[family_of(sample)] if family_of(sample) in self.model.decoders else None
-        return getattr(getattr(decoder, "config", None), "max_groups", None)
+        """Return how many groups the decoder that answers a sample takes at once, None where that has no limit."""
+        family = family_of(sample)
+        if family not in self.model.decoders:
+            return None
+        return getattr(getattr(self.model.decoders[family], "config", None), "max_groups", None)
 
     def _fits(self, sample: Sample) -> bool:
         tiles = tiles_per_image(sample, self.encoding)
@@ -165,7 +170,9 @@ class Evaluator:
         )
 
 
-def _line(item: _Item, answered: tuple[Free, Pixels | None] | None, looks: Counter[tuple[str, bool]]) -> Prediction:
+def _line(
+    item: _Item, answered: tuple[Free, Pixels | None] | None, looks: Counter[tuple[str, bool]]
+) -> Prediction:
     """Return a sample's prediction, with pictures to look at where the page still has room for one so right or wrong."""
     line = Prediction(
         number=item.number,
@@ -189,7 +196,7 @@ def _line(item: _Item, answered: tuple[Free, Pixels | None] | None, looks: Count
 
 
 def kind_of(line: Prediction) -> tuple[str, bool]:
-    """Return a prediction's task, and whether the answer is rather right than wrong: the model's own, if there is one."""
+    """Return a prediction's task, and whether the model's own answer, if there is one, is rather right than wrong."""
     score = sample_score(View(line, FORCED if line.free is None else FREE))
     return task_of(line), score is not None and score >= 0.5
 
@@ -271,12 +278,14 @@ def evaluate(
 
     What a call before has written there is lost; `evaluate_run` goes on behind it. Raises BudgetBroken.
     """
-    evaluator = Evaluator(model=model.eval(), tokenizer=tokenizer, encoding=settings, settings=Settings(**how))
+    evaluator = Evaluator(
+        model=model.eval(), tokenizer=tokenizer, encoding=settings, settings=Settings(**how)
+    )
     path = out_dir / PREDICTIONS
     path.unlink(missing_ok=True)
     book = predictions.resume(path, _header(evaluator, "", "", {}), None)
     lines = predict(evaluator, samples, path, book, max_bad_ratio=max_bad_ratio, progress=progress)
-    return publish(msgspec.structs.replace(book.header), lines, out_dir)
+    return publish(book.header, lines, out_dir)
 
 
 def _header(evaluator: Evaluator, model: str, data: str, metrics: dict[str, str]) -> Header:
@@ -333,7 +342,10 @@ def evaluate_run(
     checkpoint = find_checkpoint(run_dir)
     model, tokenizer, config = load_model(checkpoint.directory)
     evaluator = Evaluator(
-        model=model, tokenizer=tokenizer, encoding=encode_settings(config, model.config), settings=Settings(**how)
+        model=model,
+        tokenizer=tokenizer,
+        encoding=encode_settings(config, model.config),
+        settings=Settings(**how),
     )
     data_digest, metrics = describe(data, store)
     weights = digest_file(checkpoint.directory / WEIGHTS)

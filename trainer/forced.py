@@ -101,7 +101,10 @@ def predict_parts(model: VisionLLM, parts: Sequence[Part], pad_id: int) -> list[
     if batch.family in (GENERATION, EDITING):
         noise = _noise(model, batch)
         made = model.predict(blind(batch), batch.family)
-        return [replace(one, noise_loss=noise, made=_pixels(picture)) for one, picture in zip(seen, made, strict=True)]
+        return [
+            replace(one, noise_loss=noise, made=_pixels(picture))
+            for one, picture in zip(seen, made, strict=True)
+        ]
     found = model.predict(blind(batch), batch.family, **decoding_of(parts[0].sample)[batch.family])
     result = []
     for one, part, objects in zip(seen, parts, found, strict=True):
@@ -223,7 +226,7 @@ def merged_objects(parts: Sequence[tuple[FoundObject, ...]], top_k: int) -> tupl
 
 
 def merged_maps(maps: Sequence[LabelMap]) -> tuple[Segment, ...]:
-    """Return the segments of a label map whose classes were asked for in parts: at each pixel the surest part's class."""
+    """Return the segments of a label map whose classes were asked for in parts: the surest part's class at a pixel."""
     if not maps:
         return ()
     best = np.stack([scores for _, scores, _ in maps]).argmax(0)

@@ -24,7 +24,7 @@ from trainer.forced import (
 )
 from trainer.metrics.pictures import picture_scores
 from trainer.model.visionllm import VisionLLM
-from trainer.predictions import Free, FoundObject
+from trainer.predictions import FoundObject, Free
 from trainer.settings import DETECTION, EDITING, GENERATION, POSE, EncodeSettings
 
 

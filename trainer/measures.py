@@ -1,4 +1,4 @@
-"""Which measures tell how good the answers to a task are: a table by task, and one by the metric that a spec declares."""
+"""Which measures tell how good answers are: a table by task, and one by the metric that a spec declares."""
 
 from __future__ import annotations
 
@@ -100,5 +100,5 @@ OTHERS = ("accuracy",)
 
 
 def measures_of(task: str, declared: str) -> tuple[str, ...]:
-    """Return the measures of a task; `declared` is the metric of its spec, which decides for a task that is not listed."""
+    """Return the measures of a task; the metric that its spec declares decides for one that is not listed."""
     return TASKS.get(task) or METRICS.get(declared, OTHERS)

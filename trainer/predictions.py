@@ -167,7 +167,7 @@ def read(path: Path) -> Book:
             ) from error
     if not found or not isinstance(found[0], Header) or found[0].version != VERSION:
         raise ModelError(
-            f"{path}: no header of version {VERSION}, expected one in its first line; remove the file and evaluate again"
+            f"{path}: no header of version {VERSION}, expected one first; remove the file and evaluate again"
         )
     whole = found[-1] if isinstance(found[-1], Whole) else None
     lines = [line for line in found if isinstance(line, Prediction | Unusable)]
@@ -206,7 +206,9 @@ def _difference(old: Header, new: Header) -> str:
     for name in ("model", "data"):
         if getattr(old, name) != getattr(new, name):
             return f"another {name}, {getattr(old, name)}"
-    keys = sorted(key for key in {*old.settings, *new.settings} if old.settings.get(key) != new.settings.get(key))
+    keys = sorted(
+        key for key in {*old.settings, *new.settings} if old.settings.get(key) != new.settings.get(key)
+    )
     return f"other settings ({keys[0]}: {old.settings.get(keys[0])!r})" if keys else "another evaluation"
 
 

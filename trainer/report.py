@@ -34,9 +34,16 @@ def evaluation_page(result: Mapping[str, Any], lines: Sequence[Line]) -> str:
         # The worst stand first: they tell what to do.
         shown = sorted(by_task.get(name, []), key=lambda line: _score(line, _own(line)) or 0.0)
         sections.append(
-            Section(title=name, note=_note(report), tables=[_numbers(report)], cards=[_card(line) for line in shown])
+            Section(
+                title=name,
+                note=_note(report),
+                tables=[_numbers(report)],
+                cards=[_card(line) for line in shown],
+            )
         )
-    return render("Evaluation", sections, f"{result['samples']} samples · model {result['model'] or 'in memory'}")
+    return render(
+        "Evaluation", sections, f"{result['samples']} samples · model {result['model'] or 'in memory'}"
+    )
 
 
 def _own(line: Prediction) -> str:
@@ -63,9 +70,11 @@ def _summary(result: Mapping[str, Any]) -> Section:
     columns = ("task", "samples", "measure", TITLES[FREE], TITLES[FORCED], "routing F1")
     tables = [Table(columns=columns, rows=rows, title="One number a task")]
     if result["skipped"]:
-        tables.append(Table(columns=("reason", "samples"), rows=list(result["skipped"].items()), title="Not evaluated"))
+        tables.append(
+            Table(columns=("reason", "samples"), rows=list(result["skipped"].items()), title="Not evaluated")
+        )
     plots = [
-        bars(f"routing F1 of own answers", {row[0]: row[5] for row in rows if isinstance(row[5], float)}),
+        bars("routing F1 of own answers", {row[0]: row[5] for row in rows if isinstance(row[5], float)}),
     ]
     note = (
         "Own answer: the model is asked as a user asks it, and calls its decoders by itself. Answer given: the true answer"
@@ -127,7 +136,9 @@ def _pictures(line: Prediction) -> list[Image.Image]:
         made = [(TITLES[FREE], line.look.free), (TITLES[FORCED], line.look.forced)]
         titles = ["wanted" if image.role == "target" else "given" for image in sample.images]
         return [_titled(one, title) for one, title in zip(shown, titles, strict=True)] + [
-            _titled(Image.open(io.BytesIO(data)).convert("RGB"), title) for title, data in made if data is not None
+            _titled(Image.open(io.BytesIO(data)).convert("RGB"), title)
+            for title, data in made
+            if data is not None
         ]
     if not shown or line.forced.found is None:
         return shown

@@ -49,7 +49,9 @@ def serve_samples(
     try:
         names = [source.name for source in stream.plan.sources]
         places = [
-            (name, *found) for name in names for found in enumerate(stream.index.rows_by_source[name].tolist())
+            (name, *found)
+            for name in names
+            for found in enumerate(stream.index.rows_by_source[name].tolist())
         ]
         for position, (name, index, row) in list(enumerate(places))[start:]:
             try:

@@ -22,7 +22,7 @@ from trainer.metrics import answers, captions, masks, objects, reading
 from trainer.metrics.keypoints import PoseScene, keypoint_precision, pck
 from trainer.metrics.objects import Found, Scene
 from trainer.metrics.routing import Alignment, align, routing_scores, said_in
-from trainer.predictions import Ask, FoundObject, Line, Prediction, Segment, Unusable
+from trainer.predictions import FoundObject, Line, Prediction, Segment, Unusable
 
 FREE, FORCED = "free", "forced"
 SIDES = (FREE, FORCED)
@@ -174,7 +174,9 @@ def _prefixed(prefix: str, numbers: Numbers | None) -> Numbers | None:
 
 
 def _scenes(views: Sequence[View]) -> list[Scene]:
-    return [view.scene for view in views if isinstance(view.sample.targets, InstanceTargets | KeypointTargets)]
+    return [
+        view.scene for view in views if isinstance(view.sample.targets, InstanceTargets | KeypointTargets)
+    ]
 
 
 def _box_ap(views: Sequence[View]) -> Numbers | None:

@@ -21,7 +21,9 @@ from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import TrainConfig, encode_settings
 from trainer.encode import encode
-from trainer.evaluate import blind, evaluate, evaluate_run, read_samples, serve_samples
+from trainer.evaluate import evaluate, evaluate_run
+from trainer.forced import blind
+from trainer.samples import read_samples, serve_samples
 from trainer.train import train
 
 MakeSample = Callable[[int, str], tuple[Sample, list[bytes]]]
