@@ -24,6 +24,7 @@ from dataengine.errors import ModelError
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
 from trainer.model.config import ModelConfig
+from trainer.model.options import read
 from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import load_tokenizer, save_tokenizer
 
@@ -141,7 +142,7 @@ def load_model(directory: Path) -> tuple[VisionLLM, PreTrainedTokenizerFast, Tra
     `directory` is a checkpoint, or a training run, of which the newest is taken. Raises ModelError.
     """
     checkpoint = find_checkpoint(directory)
-    model = VisionLLM(msgspec.convert(checkpoint.record.model, ModelConfig))
+    model = VisionLLM(read(ModelConfig, checkpoint.record.model, str(checkpoint.directory)))
     restore_weights(checkpoint, model)
     return model.eval(), load_tokenizer(checkpoint.directory / TOKENIZER), checkpoint.record.config
 

@@ -33,7 +33,7 @@ from trainer.encode import fill, measure
 from trainer.free import Asked, answer_all
 from trainer.model.visionllm import VisionLLM
 from trainer.predictions import PREDICTIONS, Book, Free, Header, Line, Look, Prediction, Unusable, Whole
-from trainer.report import evaluation_page
+from trainer.report import evaluation_page, rows_of  # noqa: F401
 from trainer.samples import IN_ORDER, Loaded, describe, serve_samples
 from trainer.score import FORCED, FREE, View, evaluation_of, sample_score, task_of
 from trainer.settings import EncodeSettings, family_of, tiles_per_image
@@ -173,7 +173,7 @@ class Evaluator:
 def _line(
     item: _Item, answered: tuple[Free, Pixels | None] | None, looks: Counter[tuple[str, bool]]
 ) -> Prediction:
-    """Return a sample's prediction, with pictures to look at where the page still has room for one so right or wrong."""
+    """Return a sample's prediction, with pictures where the page still has room for one so right or wrong."""
     line = Prediction(
         number=item.number,
         sample=item.sample,
@@ -225,10 +225,12 @@ def predict(
     `max_bad_ratio` allows; see `check_budget`.
     """
     lines = list(book.lines)
+    holes = [_hole(line) for line in lines if isinstance(line, Unusable) and line.damaged]
+    check_budget(holes, len(lines), max_bad_ratio)
     if book.whole is not None:
         return lines
     looks = Counter(kind_of(line) for line in lines if isinstance(line, Prediction) and line.look is not None)
-    numbered = enumerate(_within_budget(samples, lines, max_bad_ratio), start=len(lines))
+    numbered = enumerate(_within_budget(samples, holes, len(lines), max_bad_ratio), start=len(lines))
     while window := list(itertools.islice(numbered, evaluator.window)):
         new = evaluator.answer(window, looks)
         predictions.append(path, new)
@@ -239,11 +241,10 @@ def predict(
 
 
 def _within_budget(
-    samples: Iterable[Loaded | Hole], lines: Sequence[Line], max_bad_ratio: float
+    samples: Iterable[Loaded | Hole], holes: list[Hole], start: int, max_bad_ratio: float
 ) -> Iterator[Loaded | Hole]:
-    """Yield the samples as long as damage stays within the budget."""
-    holes = [_hole(line) for line in lines if isinstance(line, Unusable) and line.damaged]
-    for number, found in enumerate(samples, start=len(lines) + 1):
+    """Yield the samples behind the first `start`, which had `holes`, as long as damage stays within the budget."""
+    for number, found in enumerate(samples, start=start + 1):
         if isinstance(found, Hole):
             holes.append(found)
             check_budget(holes, number, max_bad_ratio)
@@ -289,11 +290,9 @@ def evaluate(
 
 
 def _header(evaluator: Evaluator, model: str, data: str, metrics: dict[str, str]) -> Header:
-    settings = {
-        "method": METHOD,
-        **msgspec.to_builtins(evaluator.settings),
-        "encoding": msgspec.to_builtins(evaluator.encoding),
-    }
+    how = {"method": METHOD, **msgspec.structs.asdict(evaluator.settings), "encoding": evaluator.encoding}
+    # As a file gives them back: sets have an order there.
+    settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(how, order="deterministic"))
     digest = xxhash.xxh3_128_hexdigest(msgspec.json.encode([model, data, settings], order="deterministic"))
     return Header(
         version=predictions.VERSION,
@@ -349,9 +348,7 @@ def evaluate_run(
     )
     data_digest, metrics = describe(data, store)
     weights = digest_file(checkpoint.directory / WEIGHTS)
-    header = _header(
-        evaluator, f"{checkpoint.directory.name} {weights}", f"{data} {use} {data_digest}", metrics
-    )
+    header = _header(evaluator, f"{checkpoint.directory.name} {weights}", f"{use} {data_digest}", metrics)
     path = out_dir / PREDICTIONS
     book = predictions.resume(path, header, limit, replace=replace)
     samples = itertools.islice(

@@ -105,14 +105,14 @@ def predict_parts(model: VisionLLM, parts: Sequence[Part], pad_id: int) -> list[
             replace(one, noise_loss=noise, made=_pixels(picture))
             for one, picture in zip(seen, made, strict=True)
         ]
-    found = model.predict(blind(batch), batch.family, **decoding_of(parts[0].sample)[batch.family])
+    found = model.predict(blind(batch), batch.family, **decoding_of(parts[0].sample).get(batch.family, {}))
     result = []
     for one, part, objects in zip(seen, parts, found, strict=True):
         places = _group_places(part)
         result.append(
             replace(
                 one,
-                found=tuple(found_objects(objects, places, part.encoded.tokens)),
+                found=found_objects(objects, places, part.encoded.tokens),
                 label_map=label_map_of(objects, places),
             )
         )
@@ -177,15 +177,23 @@ def _pixels(picture_3SS: torch.Tensor) -> Pixels:
 
 def wanted_pixels(encoded: Encoded) -> Pixels | None:
     """Return the picture that a sample wants, uint8 [S, S, 3], as its decoder would make it; None without one."""
-    if encoded.picture is None or encoded.picture.wanted_B3SS is None:
+    picture = getattr(encoded, "picture", None)
+    if picture is None or picture.wanted_B3SS is None:
         return None
-    return _pixels(((encoded.picture.wanted_B3SS[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+    return _pixels(((picture.wanted_B3SS[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
 
 
-def found_objects(found: Any, places: Sequence[Place], group_tokens: Sequence[str]) -> Iterator[FoundObject]:
-    """Yield a decoder's objects, which count its groups; `places` and `group_tokens` are those of the groups."""
-    if not hasattr(found, "boxes_K4"):
-        return
+def found_objects(
+    found: Any, places: Sequence[Place], group_tokens: Sequence[str]
+) -> tuple[FoundObject, ...] | None:
+    """Return a decoder's objects, which count its groups; `places` and `group_tokens` are those of the groups.
+
+    None where the decoder finds none: one of another kind.
+    """
+    return tuple(_objects(found, places, group_tokens)) if hasattr(found, "boxes_K4") else None
+
+
+def _objects(found: Any, places: Sequence[Place], group_tokens: Sequence[str]) -> Iterator[FoundObject]:
     points_KJ3 = getattr(found, "keypoints_KJ3", None)
     if points_KJ3 is not None:
         by_token = list(zip(places, group_tokens, strict=True))

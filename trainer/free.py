@@ -85,7 +85,7 @@ def _free(asked: Asked, answers: Sequence[Answer | Refused]) -> tuple[Free, Pixe
             places: list[Place] = [(ask, token) for token in result.groups]
             if result.family in (DETECTION, POSE):
                 called = [one.groups[token].token for token in result.groups]
-                found.append(tuple(found_objects(result.found, places, called)))
+                found.append(found_objects(result.found, places, called) or ())
                 if (label_map := label_map_of(result.found, places)) is not None:
                     maps.append(label_map)
             elif result.family in (GENERATION, EDITING) and made is None:

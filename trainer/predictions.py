@@ -177,7 +177,7 @@ def read(path: Path) -> Book:
 def resume(path: Path, header: Header, limit: int | None, *, replace: bool = False) -> Book:
     """Return what a call can go on from: a file with that header, cut to whole windows unless it is whole.
 
-    Predictions of another model, other data or settings are removed where `replace` says so; else they are a ModelError.
+    Predictions of another model, other data or settings are removed where `replace` says so, else a ModelError.
     """
     if path.is_file() and _starts_whole(path):
         book = read(path)

@@ -77,8 +77,8 @@ def _summary(result: Mapping[str, Any]) -> Section:
         bars("routing F1 of own answers", {row[0]: row[5] for row in rows if isinstance(row[5], float)}),
     ]
     note = (
-        "Own answer: the model is asked as a user asks it, and calls its decoders by itself. Answer given: the true answer"
-        " with its routing tokens stands in the prompt, and decoders and next tokens are measured."
+        "Own answer: the model is asked as a user asks it, and calls its decoders by itself. Answer given: the true"
+        " answer with its routing tokens stands in the prompt, and decoders and next tokens are measured."
     )
     return Section(title="Summary", note=note, tables=tables, plots=[plot for plot in plots if plot])
 
@@ -146,8 +146,10 @@ def _pictures(line: Prediction) -> list[Image.Image]:
     picture = shown[number]
     scale = picture.width / sample.images[number].width
     drawn = [_titled(_truth(line, picture.copy(), scale), "wanted")]
-    for side in SIDES if line.free is not None else (FORCED,):
-        drawn.append(_titled(_answer(View(line, side), picture.copy(), scale), TITLES[side]))
+    drawn += [
+        _titled(_answer(View(line, side), picture.copy(), scale), TITLES[side])
+        for side in (SIDES if line.free is not None else (FORCED,))
+    ]
     return shown[:number] + drawn
 
 

@@ -353,7 +353,7 @@ def _numbers(views: Sequence[View], measures: Sequence[str]) -> Numbers:
 
 
 def _speech(some: Sequence[Prediction]) -> Numbers:
-    """Return what is told of answers in the model's own words: routing, and those that were cut or could not be asked."""
+    """Return what is told of the model's own words: routing, answers that were cut, questions that could not be put."""
     numbers = routing_scores([one for line in some for one in View(line, FREE).alignments])
     if not any(line.sample.routes for line in some):
         numbers = {"false_triggers": numbers["false_triggers"]}

@@ -2,7 +2,7 @@
 weights from.
 
 A configuration holds only strings, numbers and mappings, so that it can stand in a YAML file and in a
-checkpoint; `msgspec.convert(mapping, ModelConfig)` reads one back, strictly.
+checkpoint; `options.read(ModelConfig, mapping, place)` reads one back, strictly.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgspec
-
 from dataengine import tokens
-from dataengine.errors import ModelError
+from dataengine.errors import ModelError, nearest
+from trainer.model.decoders import DECODERS, decoder_options
+from trainer.model.options import overlay, plain, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,15 +151,15 @@ class MatchCosts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionConfig:
-    """The object decoder: Grounding DINO with injected class vectors, and a mask head.
+class GroundingConfig:
+    """Grounding DINO with injected class vectors: what detection and pose have in common.
 
     `pretrained` (folder or hub id of a Grounding DINO checkpoint) overrides every size and the backbone; else
     `backbone` is "conv" (a small plain one) or "swin". `num_queries` are super-link queries per routing
-    token, `num_objects` the decoder's object queries. `calibrated` divides class logits by sqrt(d_model) and
-    adds a learned bias that starts at the prior .01, which random weights need and pretrained ones do not
-    have. `denoising` is the number of positive denoising queries (as many negative ones come with them; 0:
-    none).
+    token, `num_objects` the decoder's object queries, `max_groups` the most classes of a sample. `calibrated` divides
+    class logits by sqrt(d_model) and adds a learned bias that starts at the prior .01, which random weights need and
+    pretrained ones do not have. `denoising` is the number of positive denoising queries (as many negative ones come
+    with them; 0: none).
     """
 
     pretrained: str | None = None
@@ -182,11 +182,37 @@ class DetectionConfig:
     drop_path: float = 0.1
     calibrated: bool = False
     link_width: int = 256
-    mask_width: int = 256
-    mask_points: int = 12544
     denoising: int = 100
     label_noise: float = 0.5
     box_noise: float = 1.0
+
+
+# Sizes of a GroundingConfig that train on two processor cores.
+_TINY_GROUNDING: dict[str, Any] = {
+    "backbone": "conv",
+    "backbone_width": 32,
+    "d_model": 64,
+    "ffn_dim": 128,
+    "num_heads": 4,
+    "num_levels": 3,
+    "num_points": 2,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "num_objects": 40,
+    "dropout": 0.0,
+    "drop_path": 0.0,
+    "calibrated": True,
+    "link_width": 64,
+    "denoising": 10,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionConfig(GroundingConfig):
+    """The object decoder: Grounding DINO and a mask head."""
+
+    mask_width: int = 256
+    mask_points: int = 12544
     costs: MatchCosts = field(default_factory=MatchCosts)
     weights: LossWeights = field(default_factory=LossWeights)
 
@@ -194,26 +220,27 @@ class DetectionConfig:
     def tiny(cls, **changes: Any) -> DetectionConfig:
         """Return sizes that train on two processor cores."""
         sizes: dict[str, Any] = {
-            "backbone": "conv",
-            "backbone_width": 32,
-            "d_model": 64,
-            "ffn_dim": 128,
-            "num_heads": 4,
-            "num_levels": 3,
-            "num_points": 2,
-            "encoder_layers": 2,
-            "decoder_layers": 3,
-            "num_objects": 40,
-            "dropout": 0.0,
-            "drop_path": 0.0,
-            "calibrated": True,
-            "link_width": 64,
+            **_TINY_GROUNDING,
             "mask_width": 32,
             "mask_points": 112,
-            "denoising": 10,
             # The paper's are 2, 5 and 5. From random weights boxes are learnt long before names, and mask losses
             # that are many times the others keep both waiting.
             "weights": LossWeights(cls=4.0, mask=1.0, dice=1.0),
+        }
+        return cls(**{**sizes, **changes})
+
+    @classmethod
+    def small(cls, **changes: Any) -> DetectionConfig:
+        """Return sizes that train on one GPU from random weights."""
+        sizes: dict[str, Any] = {
+            "ffn_dim": 1024,
+            "encoder_layers": 4,
+            "num_objects": 300,
+            "dropout": 0.0,
+            "calibrated": True,
+            "mask_points": 3136,
+            "denoising": 50,
+            "weights": cls.tiny().weights,
         }
         return cls(**{**sizes, **changes})
 
@@ -223,7 +250,8 @@ class ModelConfig:
     """The whole model. `decoders` maps a name of `trainer.model.decoders.DECODERS`, or `package.module:Class`
     for a decoder of one's own, to that decoder's options (for "detection": the fields of DetectionConfig).
 
-    `seed` seeds the random weights.
+    `seed` seeds the random weights. `decoder_short` and `decoder_longest` are the sides, in pixels, of the pictures
+    that decoders of objects are made for (see `EncodeSettings`).
     """
 
     vision: VisionConfig
@@ -232,45 +260,121 @@ class ModelConfig:
     superlink: SuperLinkConfig
     decoders: dict[str, dict[str, Any]]
     token_ids: TokenIds
+    decoder_short: tuple[int, ...] = (800,)
+    decoder_longest: int = 1333
     seed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain mappings, sequences, strings and numbers."""
-        return _plain(self)
+        return plain(self)
+
+
+# What each preset changes in the defaults; those are the sizes of the paper's 7B model, which is "base". A decoder's
+# options are its own class's (`decoders.decoder_options`).
+PRESETS: dict[str, dict[str, Any]] = {
+    # Trains on two processor cores.
+    "tiny": {
+        "vision": {
+            "image_size": 112,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_layers": 4,
+            "num_heads": 4,
+            "pixel_shuffle": 2,
+        },
+        "region": {"stem_channels": [16, 32], "max_points": 256},
+        "language": {
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_layers": 3,
+            "num_heads": 4,
+            "max_length": 2048,
+            # Queries stand 2 to 5 tokens after the end of the name that they ask for. Pretrained models read it
+            # there; random ones gave every class nearly the same vector for hundreds of steps.
+            "look_back": [2, 3, 4],
+        },
+        "decoder_short": [128],
+        "decoder_longest": 128,
+        "decoders": ["detection"],
+    },
+    # Trains on one GPU in minutes, from random weights.
+    "small": {
+        "vision": {
+            "image_size": 224,
+            "hidden_size": 384,
+            "intermediate_size": 1536,
+            "num_layers": 12,
+            "num_heads": 6,
+            "pixel_shuffle": 2,
+        },
+        "language": {
+            "hidden_size": 768,
+            "intermediate_size": 2048,
+            "num_layers": 12,
+            "num_heads": 12,
+            "look_back": [2, 3, 4],
+        },
+        "decoder_short": [384],
+        "decoder_longest": 640,
+        "decoders": list(DECODERS),
+    },
+    "base": {"decoders": list(DECODERS)},
+}
+
+
+def make_model(options: Mapping[str, Any], vocabulary: Mapping[str, int], *, seed: int = 0) -> ModelConfig:
+    """Return the model that plain data describes, for a tokenizer's vocabulary (token -> id).
+
+    `options` are the fields of ModelConfig, of which the vocabulary gives `token_ids` and `language.vocab_size`. With
+    `preset`, a name of PRESETS, they are laid over that preset's, `decoders` is a list of names, and each one's options
+    stand under its name. Raises ModelError for what is unknown, ill-typed or missing.
+    """
+    given = dict(options)
+    preset = given.pop("preset", None)
+    if preset is not None:
+        given = _laid_over(preset, given)
+    decoders, language = given.get("decoders"), given.get("language", {})
+    if not isinstance(decoders, Mapping) or not isinstance(language, Mapping):
+        raise ModelError("model: decoders and language are mappings of options; give decoders: {} for none")
+    if "token_ids" in given or "vocab_size" in language:
+        raise ModelError("model: token_ids and language.vocab_size are the tokenizer's; remove them")
+    filled = {
+        "vision": {},
+        "region": {},
+        "superlink": {},
+        "seed": seed,
+        **given,
+        "decoders": {name: decoder_options(name, some, preset) for name, some in decoders.items()},
+        "language": {**language, "vocab_size": max(vocabulary.values()) + 1},
+        "token_ids": plain(TokenIds.of(vocabulary)),
+    }
+    return read(ModelConfig, filled, "model")
 
 
 def tiny(
-    vocabulary: Mapping[str, int],
-    *,
-    detection: DetectionConfig | None = None,
-    superlink: SuperLinkConfig | None = None,
-    seed: int = 0,
+    vocabulary: Mapping[str, int], *, superlink: SuperLinkConfig | None = None, seed: int = 0, **decoders: Any
 ) -> ModelConfig:
-    """Return a whole model of random weights that trains on two processor cores, for a tokenizer's
-    vocabulary.
+    """Return a whole model of random weights that trains on two processor cores, for a tokenizer's vocabulary.
+
+    `decoders` are names and their options, as dataclasses or plain data; without any, detection.
     """
-    return ModelConfig(
-        vision=VisionConfig(
-            image_size=112, hidden_size=64, intermediate_size=128, num_layers=4, num_heads=4, pixel_shuffle=2
-        ),
-        region=RegionConfig(stem_channels=(16, 32), max_points=256),
-        language=LanguageConfig(
-            vocab_size=max(vocabulary.values()) + 1,
-            hidden_size=128,
-            intermediate_size=256,
-            num_layers=3,
-            num_heads=4,
-            max_length=2048,
-            # Queries stand 2 to 5 tokens after the end of the name that they ask for. Pretrained models read it
-            # there; random ones gave every class nearly the same vector for hundreds of steps.
-            look_back=(2, 3, 4),
-        ),
-        superlink=superlink or SuperLinkConfig(),
-        decoders={"detection": _plain(detection or DetectionConfig.tiny())},
-        token_ids=TokenIds.of(vocabulary),
-        seed=seed,
-    )
+    options = {name: plain(some) for name, some in decoders.items()}
+    options |= {} if superlink is None else {"superlink": plain(superlink)}
+    names = list(decoders) or PRESETS["tiny"]["decoders"]
+    return make_model({"preset": "tiny", "decoders": names, **options}, vocabulary, seed=seed)
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    return msgspec.json.decode(msgspec.json.encode(config))
+def _laid_over(preset: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a preset with those given over them, and its decoders as a mapping of options."""
+    if preset not in PRESETS:
+        raise ModelError(f"model: unknown preset {preset!r}{nearest(preset, PRESETS)}")
+    names = given.pop("decoders", PRESETS[preset]["decoders"])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(
+            f"model: decoders is {names!r}, expected a list of names beside a preset; put the options of each under"
+            " its name"
+        )
+    decoders = {name: given.pop(name, {}) for name in names}
+    for name in set(given) & set(DECODERS):
+        raise ModelError(f"model: options for {name!r}, which is not among decoders {names!r}; add it there")
+    return {**overlay(PRESETS[preset], given), "decoders": decoders}
