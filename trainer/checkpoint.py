@@ -23,7 +23,7 @@ from dataengine.adapt import Memory
 from dataengine.errors import ModelError
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
-from trainer.model.config import ModelConfig
+from trainer.model.config import ModelConfig, without_folders
 from trainer.model.options import read
 from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import load_tokenizer, save_tokenizer
@@ -142,7 +142,8 @@ def load_model(directory: Path) -> tuple[VisionLLM, PreTrainedTokenizerFast, Tra
     `directory` is a checkpoint, or a training run, of which the newest is taken. Raises ModelError.
     """
     checkpoint = find_checkpoint(directory)
-    model = VisionLLM(read(ModelConfig, checkpoint.record.model, str(checkpoint.directory)))
+    config = read(ModelConfig, checkpoint.record.model, str(checkpoint.directory))
+    model = VisionLLM(without_folders(config))
     restore_weights(checkpoint, model)
     return model.eval(), load_tokenizer(checkpoint.directory / TOKENIZER), checkpoint.record.config
 

@@ -284,6 +284,8 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
     return EncodeSettings(
         tile_side=model.vision.image_size,
         tokens_per_tile=model.vision.tokens_per_tile,
+        tile_mean=model.vision.image_mean,
+        tile_std=model.vision.image_std,
         max_tiles=config.max_tiles,
         max_length=config.max_length,
         decoder_short=config.decoder_short or model.decoder_short,

@@ -217,7 +217,10 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
     # Where no decoder answers, queries still stand after the tokens of those that could: the text must look the same.
     read = settings.readers.get(family) or tuple(itertools.chain(*settings.readers.values()))
     groups = [k for k, route in enumerate(sample.routes) if route.token in read]
-    tiles = [views.tile_view(images[index], settings.tile_side, settings.max_tiles) for index in inputs]
+    normalise = settings.tile_mean, settings.tile_std
+    tiles = [
+        views.tile_view(images[index], settings.tile_side, settings.max_tiles, *normalise) for index in inputs
+    ]
     last_tile = dict(
         zip(inputs, (end - 1 for end in itertools.accumulate(measured.tiles_per_image)), strict=True)
     )

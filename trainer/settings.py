@@ -12,6 +12,8 @@ from dataengine import tokens
 from dataengine.sample import ImageTargets, InstanceTargets, KeypointTargets, Sample, TextTargets
 from trainer.tiling import choose_grid, num_tiles
 
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
 TEXT, DETECTION, POSE, GENERATION, EDITING = "text", "detection", "pose", "generation", "editing"
 
 
@@ -32,6 +34,7 @@ def _default_readers() -> dict[str, tuple[str, ...]]:
 class EncodeSettings:
     """What the model fixes (sizes, queries) and what a run chooses (lengths, augmentation).
 
+    `tile_mean` and `tile_std` normalise the tiles: those of the image encoder's training.
     `num_queries` are the placeholders after each routing token, `readers` the tokens that each family's decoder reads.
     `decoder_short` are sides of which one is drawn in training (the last one otherwise), in pixels; `max_length`
     counts tokens after pictures and queries are expanded. Mirroring needs a random generator and `flip_ratio` > 0, as a
@@ -41,6 +44,8 @@ class EncodeSettings:
 
     tile_side: int
     tokens_per_tile: int
+    tile_mean: tuple[float, float, float] = CLIP_MEAN
+    tile_std: tuple[float, float, float] = CLIP_STD
     max_tiles: int = 4
     max_length: int = 4096
     decoder_short: tuple[int, ...] = (800,)

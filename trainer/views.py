@@ -17,16 +17,22 @@ from torch.nn import functional as F
 from dataengine.annotation import Rle
 from dataengine.geometry import mask_from_rle
 from dataengine.sample import Region
+from trainer.settings import CLIP_MEAN, CLIP_STD
 from trainer.tiling import choose_grid
 
 Pixels = npt.NDArray[np.uint8]
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def tile_view(image: Pixels, side: int, max_tiles: int) -> torch.Tensor:
-    """Return the tiles of an RGB picture, float [T, 3, S, S], CLIP-normalised, row by row, the thumbnail last.
+def tile_view(
+    image: Pixels,
+    side: int,
+    max_tiles: int,
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    std: tuple[float, float, float] = CLIP_STD,
+) -> torch.Tensor:
+    """Return the tiles of an RGB picture, float [T, 3, S, S], normalised, row by row, the thumbnail last.
 
     The aspect ratio is not kept: the picture is squashed to the chosen grid (section A.2's dynamic tiling).
     """
@@ -37,7 +43,7 @@ def tile_view(image: Pixels, side: int, max_tiles: int) -> torch.Tensor:
     tiles = whole.view(3, rows, side, columns, side).permute(1, 3, 0, 2, 4).reshape(-1, 3, side, side)
     if len(tiles) > 1:
         tiles = torch.cat([tiles, _resize(picture, side, side, "bicubic")[None]])
-    return _normalise(tiles, CLIP_MEAN, CLIP_STD)
+    return _normalise(tiles, mean, std)
 
 
 def squash(image: Pixels, side: int) -> torch.Tensor:

@@ -9,7 +9,9 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from dataengine.errors import ModelError, PlanError, SpecError
 from trainer.config import (
@@ -23,7 +25,9 @@ from trainer.config import (
     recipe_of,
 )
 from trainer.model.visionllm import VisionLLM
+from trainer.settings import CLIP_MEAN
 from trainer.tokenizer import train_tokenizer
+from trainer.views import tile_view
 
 VOCABULARY = train_tokenizer(["find all"], 300).get_vocab()
 PARTS = list(
@@ -236,6 +240,31 @@ def test_decoders_that_read_the_same_token_have_equally_many_queries() -> None:
         encode_settings(make(), model)
 
 
+def test_a_models_tiles_are_normalised_as_its_image_encoder_wants(tmp_path: Path) -> None:
+    siglip = SiglipVisionConfig(
+        image_size=64,
+        patch_size=16,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+    )
+    SiglipVisionModel(siglip).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.5]}'
+    )
+
+    model = model_config(make(model={"preset": "tiny", "vision": {"pretrained": str(tmp_path)}}), VOCABULARY)
+    settings = encode_settings(make(), model)
+
+    # Two by two patches are a token.
+    assert (settings.tile_side, settings.tokens_per_tile) == (64, 4)
+    white = np.full((64, 64, 3), 255, np.uint8)
+    tile = tile_view(white, 64, 1, settings.tile_mean, settings.tile_std)[0]
+    assert tile[:, 0, 0].tolist() == [2.0, 1.0, 1.0]
+    assert encode_settings(make(), model_config(make(), VOCABULARY)).tile_mean == CLIP_MEAN
+
+
 def test_a_model_is_written_out_in_full() -> None:
     sizes = {
         "vision": {
@@ -271,7 +300,8 @@ def test_a_model_is_written_out_in_full() -> None:
         ),
         ({"preset": "tiny", "language": {"hiden_size": 3}}, "model.language: unknown key 'hiden_size'"),
         ({"preset": "tiny", "language": {"vocab_size": 3}}, "vocab_size are the tokenizer's"),
-        ({"vision": {}}, "give decoders"),
+        ({"vision": {}}, "decoders is a mapping"),
+        ({"vision": "clip", "decoders": {}}, "vision and language are mappings"),
         ({"visoin": {}, "decoders": {}}, "unknown key 'visoin', .*; did you mean 'vision'"),
     ],
 )

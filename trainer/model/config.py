@@ -8,13 +8,15 @@ checkpoint; `options.read(ModelConfig, mapping, place)` reads one back, strictly
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from dataengine import tokens
 from dataengine.errors import ModelError, nearest
 from trainer.model.decoders import DECODERS, decoder_options
 from trainer.model.options import overlay, plain, read
+from trainer.model.pretrained import describe_encoder, describe_language
+from trainer.settings import CLIP_MEAN, CLIP_STD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +61,30 @@ class TokenIds:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """The image encoder (CLIP's vision transformer) and its projector to the language model's width.
+    """The image encoder (a vision transformer: CLIP, SigLIP or DINOv2) and its projector to the language model's width.
 
-    `pretrained` is a local folder or hub id; then `image_size` and `patch_size` must be those of the loaded
-    weights and the other sizes are not used. `feature_layer` counts hidden states as transformers does.
-    `pixel_shuffle` merges squares of n x n patches into one token.
+    Without `pretrained` it is CLIP's, of random weights and the sizes given. `pretrained` is a local folder or hub id,
+    which says the sizes; `make_model` writes them here, and what transformers must know to build it again as
+    `architecture`. Tiles have another side than the weights were trained with where `image_size` says so: position
+    embeddings are then interpolated. `image_mean` and `image_std` normalise the tiles. `feature_layer` counts hidden
+    states as transformers does. `pixel_shuffle` merges squares of n x n patches into one token.
+    `gradient_checkpointing` and `attention` are as in LanguageConfig.
     """
 
     pretrained: str | None = None
+    architecture: dict[str, Any] | None = None
     image_size: int = 336
     patch_size: int = 14
+    image_mean: tuple[float, float, float] = CLIP_MEAN
+    image_std: tuple[float, float, float] = CLIP_STD
     hidden_size: int = 1024
     intermediate_size: int = 4096
     num_layers: int = 24
     num_heads: int = 16
     feature_layer: int = -2
     pixel_shuffle: int = 1
+    gradient_checkpointing: bool = False
+    attention: str | None = None
 
     @property
     def tokens_per_tile(self) -> int:
@@ -95,8 +105,11 @@ class RegionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
-    """The language model. With `pretrained` the sizes are not used; `vocab_size` is the tokenizer's, added
-    tokens included.
+    """The language model: Llama's of random weights and the sizes given, or with `pretrained` (a local folder or hub
+    id) any causal one of transformers, whose sizes are its own; `make_model` writes them as `architecture`.
+
+    `vocab_size` is the tokenizer's, added tokens included; pretrained weights know its first `known_tokens`, and the
+    rows of later ones start as the mean of theirs.
 
     `look_back` gives heads of random weights a start: head k of the first layer attends about
     `look_back[k]` tokens back. `gradient_checkpointing` recomputes activations in the backward pass.
@@ -105,7 +118,9 @@ class LanguageConfig:
     """
 
     vocab_size: int
+    known_tokens: int | None = None
     pretrained: str | None = None
+    architecture: dict[str, Any] | None = None
     hidden_size: int = 4096
     intermediate_size: int = 11008
     num_layers: int = 32
@@ -327,17 +342,21 @@ def make_model(options: Mapping[str, Any], vocabulary: Mapping[str, int], *, see
 
     `options` are the fields of ModelConfig, of which the vocabulary gives `token_ids` and `language.vocab_size`. With
     `preset`, a name of PRESETS, they are laid over that preset's, `decoders` is a list of names, and each one's options
-    stand under its name. Raises ModelError for what is unknown, ill-typed or missing.
+    stand under its name. What pretrained folders say of themselves is written out. Raises ModelError for what is
+    unknown, ill-typed or missing.
     """
     given = dict(options)
     preset = given.pop("preset", None)
+    if not all(isinstance(given.get(part, {}), Mapping) for part in ("vision", "language")):
+        raise ModelError("model: vision and language are mappings of options")
+    if "token_ids" in given or "vocab_size" in given.get("language", {}):
+        raise ModelError("model: token_ids and language.vocab_size are the tokenizer's; remove them")
+    given = overlay(_described(given), given)
     if preset is not None:
         given = _laid_over(preset, given)
-    decoders, language = given.get("decoders"), given.get("language", {})
-    if not isinstance(decoders, Mapping) or not isinstance(language, Mapping):
-        raise ModelError("model: decoders and language are mappings of options; give decoders: {} for none")
-    if "token_ids" in given or "vocab_size" in language:
-        raise ModelError("model: token_ids and language.vocab_size are the tokenizer's; remove them")
+    decoders = given.get("decoders")
+    if not isinstance(decoders, Mapping) or not all(isinstance(some, Mapping) for some in decoders.values()):
+        raise ModelError("model: decoders is a mapping of names to options, expected {} for none; give it")
     filled = {
         "vision": {},
         "region": {},
@@ -345,10 +364,20 @@ def make_model(options: Mapping[str, Any], vocabulary: Mapping[str, int], *, see
         "seed": seed,
         **given,
         "decoders": {name: decoder_options(name, some, preset) for name, some in decoders.items()},
-        "language": {**language, "vocab_size": max(vocabulary.values()) + 1},
+        "language": {**given.get("language", {}), **_rows(vocabulary)},
         "token_ids": plain(TokenIds.of(vocabulary)),
     }
     return read(ModelConfig, filled, "model")
+
+
+def without_folders(config: ModelConfig) -> ModelConfig:
+    """Return the configuration of the same model without the folders that the weights of its image encoder and
+    language model came from: what is to be loaded from a checkpoint does not need them."""
+    return replace(
+        config,
+        vision=replace(config.vision, pretrained=None),
+        language=replace(config.language, pretrained=None),
+    )
 
 
 def tiny(
@@ -378,3 +407,20 @@ def _laid_over(preset: str, given: dict[str, Any]) -> dict[str, Any]:
     for name in set(given) & set(DECODERS):
         raise ModelError(f"model: options for {name!r}, which is not among decoders {names!r}; add it there")
     return {**overlay(PRESETS[preset], given), "decoders": decoders}
+
+
+def _described(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the pretrained folders of image encoder and language model say of themselves."""
+    describe = {"vision": describe_encoder, "language": describe_language}
+    names = {part: given.get(part, {}).get("pretrained") for part in describe}
+    return {part: describe[part](name) for part, name in names.items() if name is not None}
+
+
+def _rows(vocabulary: Mapping[str, int]) -> dict[str, int]:
+    """Return how many rows the embeddings have, and how many of them others may have trained: those before our tokens,
+    which stand at the end (but for those that the tokenizer had before)."""
+    ours = {vocabulary[token] for token in tokens.ADDED_TOKENS}
+    first = vocabulary[tokens.EMB_TOKENS[-1]]
+    while first - 1 in ours:
+        first -= 1
+    return {"vocab_size": max(vocabulary.values()) + 1, "known_tokens": first}
