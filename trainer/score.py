@@ -173,10 +173,13 @@ def _prefixed(prefix: str, numbers: Numbers | None) -> Numbers | None:
     return None if numbers is None else {f"{prefix}_{name}": value for name, value in numbers.items()}
 
 
+def _seeing(views: Sequence[View]) -> list[View]:
+    """Return the views of samples that a decoder answered: of a model without one, there is nothing to measure."""
+    return [view for view in views if view.prediction.forced.found is not None]
+
+
 def _scenes(views: Sequence[View]) -> list[Scene]:
-    return [
-        view.scene for view in views if isinstance(view.sample.targets, InstanceTargets | KeypointTargets)
-    ]
+    return [view.scene for view in _seeing(views)]
 
 
 def _box_ap(views: Sequence[View]) -> Numbers | None:
@@ -191,7 +194,7 @@ def _mask_ap(views: Sequence[View]) -> Numbers | None:
 
 
 def _poses(views: Sequence[View]) -> list[PoseScene]:
-    return [view.pose for view in views if isinstance(view.sample.targets, KeypointTargets)]
+    return [view.pose for view in _seeing(views) if isinstance(view.sample.targets, KeypointTargets)]
 
 
 def _pairs(views: Sequence[View]) -> list[tuple[str, tuple[str, ...]]]:
@@ -289,7 +292,7 @@ MEASURES: dict[str, Callable[[Sequence[View]], Numbers | None]] = {
     "keypoint_ap": lambda views: _prefixed("keypoint", keypoint_precision(_poses(views))),
     "pck": lambda views: pck(_poses(views)),
     "spotting": lambda views: reading.spotting_scores(_scenes(views)),
-    "label_maps": lambda views: masks.semantic_scores([view.label_map for view in views]),
+    "label_maps": lambda views: masks.semantic_scores([view.label_map for view in _seeing(views)]),
     "panoptic": lambda views: masks.panoptic_scores(_scenes(views)),
     "answer_masks": lambda views: masks.answer_scores(_scenes(views)),
     "precision_at_50": lambda views: objects.precision_at_50(_scenes(views)),
@@ -380,7 +383,7 @@ def sample_score(view: View) -> float | None:
     pixels; choices, counts and short answers: whether they are right; sentences: METEOR; read text: its similarity.
     """
     measures = measures_of(view.sample.task, "")
-    kind = measures[0]
+    kind = measures[0] if _seeing([view]) or not view.sample.routes else "accuracy"
     if kind in ("captions", "questions", "accuracy", "choices", "counts", "ratings", "reading"):
         return _text_score(view, kind)
     if kind in ("noise", "pictures"):

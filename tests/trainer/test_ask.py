@@ -9,11 +9,19 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataengine.annotation import Turn
-from dataengine.sample import InstanceTargets, KeypointTargets, Region, Route, Sample, TargetInstance, TextTargets
+from dataengine.sample import (
+    InstanceTargets,
+    KeypointTargets,
+    Region,
+    Route,
+    Sample,
+    TargetInstance,
+    TextTargets,
+)
 from trainer.ask import asks_of, parts_of, questions_of
 from trainer.forced import merged_maps, merged_objects, places_of
 from trainer.predictions import FoundObject
@@ -37,12 +45,12 @@ def asking_for(sample: Sample, names: list[str]) -> Sample:
 
 
 @given(count=st.integers(1, 40), most=st.integers(1, 12), room=st.integers(60, 400))
-@settings(deadline=None, max_examples=60)
-def test_parts_hold_every_class_once_in_order_and_each_fits(count: int, most: int, room: int) -> None:
-    from tests.trainer.conftest import toy_sample
-
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_parts_hold_every_class_once_in_order_and_each_fits(
+    make_sample: MakeSample, count: int, most: int, room: int
+) -> None:
     names = [f"class {chr(97 + k // 10)}{k % 10}" for k in range(count)]
-    sample = asking_for(toy_sample(1, "detection")[0], names)
+    sample = asking_for(make_sample(1, "detection")[0], names)
 
     def fits(one: Sample) -> bool:
         return len(one.conversation[1].text) <= room
@@ -57,7 +65,9 @@ def test_parts_hold_every_class_once_in_order_and_each_fits(count: int, most: in
     for part in parts:
         asked = {route.name for route in part.routes}
         assert isinstance(part.targets, InstanceTargets) and isinstance(sample.targets, InstanceTargets)
-        assert part.targets.instances == tuple(item for item in sample.targets.instances if item.label in asked)
+        assert part.targets.instances == tuple(
+            item for item in sample.targets.instances if item.label in asked
+        )
         assert set(part.targets.negatives) == set(sample.targets.negatives) & asked
         assert all((name in part.conversation[0].text) == (name in asked) for name in names)
     # What a token of an ask's answer stands for is found again among the sample's routes.
@@ -84,7 +94,10 @@ def test_keypoints_are_asked_with_each_part_of_the_classes(make_sample: MakeSamp
             Turn("user", "<image>\nFind cat, dog. Mark nose, tail."),
             Turn("assistant", "Here: cat[DET], dog[DET]. Points: nose[POSE], tail[POSE]."),
         ),
-        routes=(*sample.routes, *(Route(token="[POSE]", kind="keypoint", name=name) for name in ("nose", "tail"))),
+        routes=(
+            *sample.routes,
+            *(Route(token="[POSE]", kind="keypoint", name=name) for name in ("nose", "tail")),
+        ),
         targets=KeypointTargets(names=("nose", "tail"), instances=()),
     )
 
@@ -97,7 +110,9 @@ def test_keypoints_are_asked_with_each_part_of_the_classes(make_sample: MakeSamp
     assert [ask.routes for ask in asks_of(posed, parts)] == [(0, 2, 3), (1, 2, 3)]
 
 
-def found(scores: dict[tuple[int, str], float], names: list[str], ask: int, top_k: int) -> tuple[FoundObject, ...]:
+def found(
+    scores: dict[tuple[int, str], float], names: list[str], ask: int, top_k: int
+) -> tuple[FoundObject, ...]:
     """Return what a decoder finds for a class list: the `top_k` best pairs of query and class, as it orders them."""
     pairs = [(query, k) for query in sorted({query for query, _ in scores}) for k in range(len(names))]
     values = torch.tensor([scores[query, names[k]] for query, k in pairs])
@@ -110,7 +125,9 @@ def found(scores: dict[tuple[int, str], float], names: list[str], ask: int, top_
 
 @given(data=st.data(), count=st.integers(2, 12), most=st.integers(1, 6), top_k=st.integers(1, 20))
 @settings(deadline=None, max_examples=60)
-def test_what_parts_find_is_what_the_whole_list_finds(data: st.DataObject, count: int, most: int, top_k: int) -> None:
+def test_what_parts_find_is_what_the_whole_list_finds(
+    data: st.DataObject, count: int, most: int, top_k: int
+) -> None:
     """Where a score depends on the picture and its own class alone. A real decoder's class vectors see each other, and
     its queries are chosen by all classes: there, parts give what the same model finds when it is asked for fewer."""
     names = [f"c{k}" for k in range(count)]
@@ -120,7 +137,9 @@ def test_what_parts_find_is_what_the_whole_list_finds(data: st.DataObject, count
     chunks = [names[start : start + most] for start in range(0, count, most)]
 
     whole = found(scores, names, 0, top_k)
-    parts = merged_objects([found(scores, chunk, number, top_k) for number, chunk in enumerate(chunks)], top_k)
+    parts = merged_objects(
+        [found(scores, chunk, number, top_k) for number, chunk in enumerate(chunks)], top_k
+    )
 
     assert [(chunks[one.ask][one.token], one.box, one.score) for one in parts] == [
         (names[one.token], one.box, one.score) for one in whole
@@ -161,7 +180,10 @@ def test_rounds_are_asked_one_by_one_with_the_true_ones_before(make_sample: Make
 
     asks, questions = asks_of(talk, [talk]), questions_of(talk, [talk], [picture])
 
-    assert [(ask.wanted, ask.routes) for ask in asks] == [("A cat[DET].", (0,)), ("A dog[DET], a cow[DET].", (1, 2))]
+    assert [(ask.wanted, ask.routes) for ask in asks] == [
+        ("A cat[DET].", (0,)),
+        ("A dog[DET], a cow[DET].", (1, 2)),
+    ]
     assert [one.turns for one in questions] == [talk.conversation[:1], talk.conversation[:3]]
     assert [len(one.regions) for one in questions] == [1, 2]
     assert places_of(talk, 0) == [(0, 0), (1, 0), (1, 1)]
