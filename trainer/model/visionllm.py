@@ -112,6 +112,10 @@ class VisionLLM(nn.Module):
             for parameter in parameters:
                 parameter.requires_grad_(name in names)
         self.vision.freeze_unused()
+        for decoder in self.decoders.values():
+            # What a decoder itself keeps frozen, such as a pretrained autoencoder.
+            if hasattr(decoder, "freeze"):
+                decoder.freeze()
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Output:
         """Return the losses of a batch.
@@ -179,7 +183,7 @@ class VisionLLM(nn.Module):
         return self.decoders[family]
 
     def _language(self, batch: Batch, generator: torch.Generator | None) -> LanguageOutput:
-        count = None if batch.whole is None else batch.whole.counts_3[0]
+        count = None if batch.whole is None else batch.whole.counts_4[0]
         return self.language(
             self._embed(batch, generator), batch.attention_mask_BL, batch.labels_BL, batch.packed, count
         )
