@@ -256,7 +256,9 @@ def _evaluate(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, Any]:
             return {}
         if not _stamped(stamp, digest) or not result.is_file():
             evaluator = importlib.import_module("trainer.evaluate")
-            evaluator.evaluate_run(out / "train", out / "shards", out / "train", progress=update)
+            evaluator.evaluate_run(
+                out / "train", out / "shards", out / "train", replace=True, progress=update
+            )
             write_atomic(stamp, digest.encode())
         else:
             update(0, "unchanged")
@@ -371,17 +373,12 @@ def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _evaluation_tables(evaluation: dict[str, Any]) -> list[Table]:
-    flat: list[list[object]] = []
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        elif isinstance(value, int | float):
-            flat.append([prefix, value])
-
-    walk("", evaluation)
-    return [Table(columns=["measure", "value"], rows=flat)] if flat else []
+    rows: list[list[object]] = []
+    for task, report in evaluation.get("tasks", {}).items():
+        free, forced = report.get("free", {}), report.get("forced", {})
+        rows += [[task, key, free.get(key, ""), forced.get(key, "")] for key in {**free, **forced}]
+    columns = ["task", "measure", "own answer", "answer given"]
+    return [Table(columns=columns, rows=rows)] if rows else []
 
 
 def _galleries(out: Path) -> list[Section]:

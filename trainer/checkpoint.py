@@ -130,13 +130,18 @@ def restore_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
         ) from error
 
 
+def find_checkpoint(directory: Path) -> Checkpoint:
+    """Return a checkpoint, or the newest one of a training run. Raises ModelError where there is none."""
+    found = newest(directory / "checkpoints") if not (directory / RECORD).exists() else None
+    return found or open_checkpoint(directory)
+
+
 def load_model(directory: Path) -> tuple[VisionLLM, PreTrainedTokenizerFast, TrainConfig]:
     """Return the model of a checkpoint, ready to evaluate, its tokenizer and the run that made it.
 
     `directory` is a checkpoint, or a training run, of which the newest is taken. Raises ModelError.
     """
-    found = newest(directory / "checkpoints") if not (directory / RECORD).exists() else None
-    checkpoint = found or open_checkpoint(directory)
+    checkpoint = find_checkpoint(directory)
     config = read(ModelConfig, checkpoint.record.model, str(checkpoint.directory))
     model = VisionLLM(without_folders(config))
     restore_weights(checkpoint, model)

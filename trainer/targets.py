@@ -17,7 +17,7 @@ from trainer.batch import ObjectTargets, PictureTargets
 from trainer.settings import EDITING, GENERATION, EncodeSettings
 from trainer.views import Frame, Pixels
 
-# How the picture that a family makes is brought to a square (visionllmv2, A.8): text-to-image keeps all of it, editing
+# How the picture that a family makes is brought to a square: text-to-image keeps all of it, editing
 # its middle, of both pictures alike.
 FRAMES: dict[str, Frame] = {GENERATION: "pad", EDITING: "crop"}
 
