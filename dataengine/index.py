@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from dataengine.annotation import LabelSpace
 from dataengine.cache import Cache, Whole
+from dataengine.columns import as_numpy
 from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
 from dataengine.pool import Pool, Span
@@ -185,9 +186,9 @@ class Index:
         self.set = load_set(directory, self.store)
         try:
             self.table = (
-                pq.read_table(directory / INDEX, memory_map=True)
+                pq.ParquetFile(directory / INDEX, memory_map=True).read()
                 if self.store is None
-                else pq.read_table(pa.BufferReader(in_arrow(self.store.read_whole(INDEX))))
+                else pq.ParquetFile(pa.BufferReader(in_arrow(self.store.read_whole(INDEX)))).read()
             )
         except FileNotFoundError as error:
             raise ShardError(f"{directory / INDEX}: no such file; {_way_back(directory)}") from error
@@ -213,7 +214,7 @@ class Index:
     def rows_by_source(self) -> dict[str, npt.NDArray[np.int64]]:
         """Return the row numbers of each source, ascending."""
         column = self.table.column("source").combine_chunks()
-        codes = column.indices.to_numpy()
+        codes = as_numpy(column.indices)
         order = np.argsort(codes, kind="stable")
         names = column.dictionary.to_pylist()
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
@@ -222,7 +223,7 @@ class Index:
     @cached_property
     def _places(self) -> Places:
         def view(values: pa.Array) -> memoryview:
-            return memoryview(values.to_numpy())
+            return as_numpy(values).data
 
         def column(name: str) -> Any:
             return self.table.column(name).combine_chunks()

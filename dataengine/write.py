@@ -20,6 +20,7 @@ from dataengine import manifest as manifests
 from dataengine import marks, tar
 from dataengine import sample as samples
 from dataengine.annotation import Turn
+from dataengine.columns import column
 from dataengine.errors import Quarantine
 from dataengine.files import Root, unwritable, write_atomic
 from dataengine.images import MAX_BYTES, Probe, probe
@@ -104,8 +105,8 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
                 digest.update(block)
             count += 1
             row |= {"source": part.source, "shard": plan.name, "unsure": unsure}
-            for column, value in row.items():
-                rows[column].append(value)
+            for name, value in row.items():
+                rows[name].append(value)
         _append(file.fileno(), [tar.end()])
         digest.update(tar.end())
         os.fsync(file.fileno())
@@ -163,7 +164,7 @@ def _in_turn(plan: ShardPlan) -> Iterator[tuple[bytes, list[str] | None, Part]]:
 
 def arrow(rows: Mapping[str, list[Any]]) -> bytes:
     """Return index rows, given column by column, as an Arrow stream."""
-    columns = [pa.array(rows.get(field.name, []), field.type) for field in ROW_SCHEMA]
+    columns = [column(rows.get(field.name, []), field.type) for field in ROW_SCHEMA]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, ROW_SCHEMA) as stream:
         stream.write_table(pa.Table.from_arrays(columns, schema=ROW_SCHEMA))
