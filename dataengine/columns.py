@@ -21,19 +21,34 @@ def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """
     if pa.types.is_dictionary(kind):
         return column(values, kind.value_type).dictionary_encode().cast(kind)
-    missing = [value is None for value in values]
-    bitmap = pa.py_buffer(np.packbits(np.logical_not(missing), bitorder="little")) if any(missing) else None
+    bitmap = None
+    if None in values:
+        bitmap = pa.py_buffer(np.packbits([value is not None for value in values], bitorder="little"))
+        nothing = _nothing(kind)
+        values = [nothing if value is None else value for value in values]
     if pa.types.is_integer(kind):
-        numbers = np.array([value or 0 for value in values] if bitmap else values, str(kind))
-        return pa.Array.from_buffers(kind, len(values), [bitmap, pa.py_buffer(numbers)])
-    parts = [value or () for value in values] if bitmap else values
+        data = pa.py_buffer(np.array(values, str(kind)))
+        return pa.Array.from_buffers(kind, len(values), [bitmap, data])
     if pa.types.is_list(kind):
-        inner = column([*chain.from_iterable(parts)], kind.value_type)
-        return pa.Array.from_buffers(kind, len(values), [bitmap, _ends(parts)], children=[inner])
+        inner = column([*chain.from_iterable(values)], kind.value_type)
+        return pa.Array.from_buffers(kind, len(values), [bitmap, _ends(values)], children=[inner])
     if pa.types.is_string(kind):
-        parts = [part.encode() if part else b"" for part in parts]
-    data = pa.py_buffer(b"".join(part or b"" for part in parts))
-    return pa.Array.from_buffers(kind, len(values), [bitmap, _ends(parts), data])
+        joined = "".join(values)
+        # Where every character is a byte, the texts are as long as their bytes.
+        values = values if joined.isascii() else [value.encode() for value in values]
+        encoded = joined.encode()
+    else:
+        encoded = b"".join(values)
+    return pa.Array.from_buffers(kind, len(values), [bitmap, _ends(values), pa.py_buffer(encoded)])
+
+
+def _nothing(kind: pa.DataType) -> Any:
+    """Return what stands below a missing value."""
+    if pa.types.is_integer(kind):
+        return 0
+    if pa.types.is_list(kind):
+        return ()
+    return "" if pa.types.is_string(kind) else b""
 
 
 def _ends(parts: Iterable[Any]) -> pa.Buffer:

@@ -229,12 +229,14 @@ class Index:
             return self.table.column(name).combine_chunks()
 
         shard, offsets, sizes = column("shard"), column("image_offsets"), column("image_sizes")
-        try:
-            digests = column("digest").cast(pa.binary(DIGITS))
-        except pa.ArrowInvalid as error:
+        digests = column("digest")
+        _, ends, text = digests.buffers()
+        bounds = np.frombuffer(ends or b"", np.int32)[digests.offset :][: len(digests) + 1]
+        if (np.diff(bounds) != DIGITS).any():
             raise ShardError(
-                f"{self.directory / INDEX}: digest: {error}; {_way_back(self.directory)}"
-            ) from error
+                f"{self.directory / INDEX}: has digests that are none, expected {DIGITS} characters each;"
+                f" {_way_back(self.directory)}"
+            )
         return Places(
             files=[f"{name}.tar" for name in shard.dictionary.to_pylist()],
             shard=view(shard.indices),
@@ -243,7 +245,7 @@ class Index:
             first_image=view(offsets.offsets),
             image_offset=view(offsets.values),
             image_size=view(sizes.values),
-            digests=memoryview(digests.buffers()[1] or b"")[digests.offset * DIGITS :],
+            digests=memoryview(text or b"")[bounds[0] if len(bounds) else 0 :],
         )
 
     @cached_property

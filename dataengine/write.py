@@ -196,7 +196,8 @@ def _in_turn(plan: ShardPlan) -> Iterator[tuple[bytes, list[str] | None, Part]]:
 
 def arrow(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Return index rows as an Arrow stream."""
-    columns = [column([row[field.name] for row in rows], field.type) for field in ROW_SCHEMA]
+    kinds = dict(zip(ROW_SCHEMA.names, ROW_SCHEMA.types, strict=True))
+    columns = [column([row[name] for row in rows], kind) for name, kind in kinds.items()]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, ROW_SCHEMA) as stream:
         stream.write_table(pa.Table.from_arrays(columns, schema=ROW_SCHEMA))
