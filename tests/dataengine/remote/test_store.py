@@ -202,7 +202,7 @@ def test_an_error_shows_no_login_that_the_provider_shows() -> None:
     with pytest.raises(
         StoreError, match=r"http://127.0.0.1:9/set/a.tar: .* the connection broke \("
     ) as caught:
-        Store(url, StoreSettings(retries=0)).read("a.tar", 0, 10)
+        Store(url, StoreSettings(retries=0)).read_whole("a.tar")
 
     assert "secret" not in str(caught.value)
     assert "signature" not in str(caught.value)
