@@ -164,9 +164,9 @@ def resume(folder: str, at: float, before: int, after: int, count: int) -> dict[
     first_s = 0.0
     for batch in second:
         first_s = first_s or time.perf_counter() - began
-        served += keys(batch)
         if len(served) >= count:
             break
+        served += keys(batch)
     wanted, got = Counter(whole), Counter(served)
     return {"count": len(served), "missing": (wanted - got).total(), "twice": (got - wanted).total(),
             "state_bytes": len(state), "first_s": first_s}  # fmt: skip
