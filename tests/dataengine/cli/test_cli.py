@@ -244,14 +244,21 @@ def test_the_rebuild_that_a_finding_names_works_as_it_stands(call: Call, tiny: T
     assert call("shard", out, "--verify")[0] == 0
 
 
-def test_a_conversion_of_nothing_is_said(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_conversion_of_nothing_fails_unless_that_is_right(call: Call, tiny: Tiny, tmp_path: Path) -> None:
     tiny.write({"images": [], "annotations": [], "categories": []})
+    command = ("convert", tiny.spec, "--root", tiny.root, "--out", tmp_path / "m", "--json")
 
-    code, _, err = call("convert", tiny.spec, "--root", tiny.root, "--out", tmp_path / "m")
+    code, out, err = call(*command)
 
-    assert code == 0
-    assert "warning: tiny/detection/train: the source has no record for it" in err
-    assert "tiny/detection/val" not in err.partition("warning")[2]
+    assert code == 3
+    assert (
+        "error: tiny/detection train: the source has no record for it, expected some; is the split's file"
+        in err
+    )
+    accounts = json.loads(out)
+    assert [accounts[f"tiny/detection/{split}"]["samples"] for split in ("train", "val")] == [0, 3]
+    assert call(*command, "--allow-empty")[0] == 0
+    assert call(*command)[0] == 3  # Asking again does not make it better.
 
 
 def test_an_out_folder_that_is_a_file_is_one_line(call: Call, tiny: Tiny, tmp_path: Path) -> None:
