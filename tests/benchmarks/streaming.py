@@ -19,6 +19,7 @@ from typing import Any
 import contest
 import results
 from contest import Contestant, Failure
+from contestants.content import digest
 from data import Data, once, tars_of
 from results import OURS
 
@@ -356,8 +357,7 @@ def judged(found: dict[str, Any], truth: dict[str, str], name: str) -> dict[str,
 
 
 def damaged(data: Data, folder: Path, damage: str) -> dict[str, str]:
-    """Write a copy of a shard set of one tar with a damage in it; return the digest of each picture by key."""
-    import hashlib
+    """Write a copy of a shard set of one tar with a damage in it; return the digest of each sample by key."""
     import tarfile
 
     source = data.single / "shards"
@@ -369,14 +369,13 @@ def damaged(data: Data, folder: Path, damage: str) -> dict[str, str]:
     tar = Path(tars_of(folder)[0])
     with tarfile.open(tar) as opened:
         members = opened.getmembers()
-        truth = {}
+        parts: dict[str, dict[str, bytes]] = {}
         for member in members:
-            if member.name.endswith(".jpg"):
-                file = opened.extractfile(member)
-                assert file is not None
-                truth[member.name.removesuffix(".jpg")] = hashlib.blake2b(
-                    file.read(), digest_size=8
-                ).hexdigest()
+            file = opened.extractfile(member)
+            assert file is not None
+            stem, _, extension = member.name.partition(".")
+            parts.setdefault(stem, {})[extension] = file.read()
+    truth = {stem: digest(part["jpg"], part["json"]) for stem, part in parts.items()}
     bytes_ = bytearray(tar.read_bytes())
     picture, text, other = members[10], members[11], members[20]
     match damage:

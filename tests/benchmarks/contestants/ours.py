@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import meter
+from content import digest
 
 from dataengine.shard import shard
 from dataengine.stream import Stream, recipe
@@ -190,19 +191,15 @@ def corruption(shards: str, tars: list[str]) -> dict[str, Any]:
         for row in range(len(stream.index)):
             try:
                 _, pictures = stream.read_row(row)
-                delivered[stream.index.row(row)["key"]] = _digest(pictures[0])
+                place = stream.index.place(row)
+                text = stream.pool.read(place.file, place.json_offset, place.json_size)
+                delivered[stream.index.row(row)["key"]] = digest(pictures[0], text)
             except Exception as error:
                 errors.append(str(error))
         findings = verify(Path(shards))
     except Exception as error:
         findings = [str(error)]
     return {"count": len(delivered), "delivered": delivered, "errors": errors, "findings": findings}
-
-
-def _digest(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def write(manifests: str, out: str, workers: int, samples_per_shard: int) -> dict[str, Any]:
