@@ -62,6 +62,7 @@ def test_who_leaves_workers_behind_is_not_waited_for(contest: Any, tmp_path: Pat
     [
         ("import time\ntime.sleep(300)", "did not end within 1 s"),
         ("raise ValueError('no such data')", "ValueError: no such data"),
+        ("count = 1\nassert count == 2", "AssertionError: assert count == 2"),
         ("print('so much')", "ended without a result: 'so much"),
         ('print(\'{"absent": "not built"}\')', "absent: not built"),
     ],

@@ -68,7 +68,10 @@ def run(one: Contestant, limit_s: float) -> dict[str, Any]:
         complaint.seek(0)
         said, lines = output.read(), [line for line in complaint.read().splitlines() if line.strip()]
     if status:
-        raise Failure(lines[-1][:300] if lines else f"exit status {status}")
+        # An assertion says nothing but its own line of code.
+        code = [line.strip() for line in lines[-3:-1] if line.strip(" ^~")]
+        reason = lines[-1] if lines else f"exit status {status}"
+        raise Failure((f"{reason}: {code[-1]}" if code and ":" not in reason else reason)[:300])
     try:
         found: dict[str, Any] = json.loads(said.rstrip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError) as error:
