@@ -168,7 +168,7 @@ def test_texts_are_measured_by_their_task(
     make_sample: MakeSample, task: str, pairs: list[tuple[str, Any]], measure: str, value: float
 ) -> None:
     sample, _ = make_sample(1, "vqa")
-    lines = [
+    lines: list[Prediction | Unusable] = [
         asked(sample, said, (wanted,) if isinstance(wanted, str) else wanted, task) for said, wanted in pairs
     ]
 
@@ -181,7 +181,7 @@ def test_texts_are_measured_by_their_task(
 def test_choices_are_right_by_letter_or_text(make_sample: MakeSample) -> None:
     sample, _ = make_sample(1, "vqa")
     choices = ("a cat", "a dog")
-    lines = [
+    lines: list[Prediction | Unusable] = [
         asked(sample, said, ("a dog",), "multiple_choice_vqa", choices=choices, answer_index=1)
         for said in ("B", "a dog", "A")
     ]
@@ -277,7 +277,7 @@ def test_keypoints_follow_the_tokens_of_the_answer(make_sample: MakeSample) -> N
 
 def test_what_was_not_measured_and_not_evaluated_is_told(make_sample: MakeSample) -> None:
     sample = msgspec.structs.replace(make_sample(1, "vqa")[0], task="text_to_image")
-    lines = [
+    lines: list[Prediction | Unusable] = [
         predicted(sample, Forced(text_loss=1.0, exact=True, noise_loss=0.4)),
         Unusable(number=1, id="x", reason="image.corrupt"),
         Unusable(number=2, id="y", reason="image.corrupt"),
