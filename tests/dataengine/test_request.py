@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,9 +130,9 @@ def test_regions_are_marked_where_they_are_first_named() -> None:
     ],
 )
 def test_a_task_is_asked_in_the_words_of_evaluation(
-    task: str, given: dict[str, object], expected: str | None
+    task: str, given: dict[str, Any], expected: str | None
 ) -> None:
-    text = word_task(CATALOG, task, **given)  # type: ignore[arg-type]
+    text = word_task(CATALOG, task, **given)
 
     if expected is None:
         assert "猫、狗" in text
@@ -153,6 +154,6 @@ def test_a_task_is_asked_in_the_words_of_evaluation(
         ("conversation", {}, "give a prompt"),
     ],
 )
-def test_what_a_task_lacks_is_told(task: str, given: dict[str, object], said: str) -> None:
+def test_what_a_task_lacks_is_told(task: str, given: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        word_task(CATALOG, task, **given)  # type: ignore[arg-type]
+        word_task(CATALOG, task, **given)

@@ -266,7 +266,8 @@ class Marker(nn.Module):
     """A decoder of one's own, which says what it was given."""
 
     num_queries = 4
-    family, tokens = "", ()
+    family: str
+    tokens: tuple[str, ...]
 
     @classmethod
     def build(cls, options: Mapping[str, Any], language_width: int) -> Marker:
@@ -305,7 +306,7 @@ def many(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, EncodeSettings]:
     monkeypatch.setitem(sys.modules, "my_marking_package", module)
     vocabulary = TOKENIZER.get_vocab()
     config = tiny(vocabulary)
-    names = {f"my_marking_package:{name}": {} for name in ("Poser", "Maker")}
+    names: dict[str, dict[str, Any]] = {f"my_marking_package:{name}": {} for name in ("Poser", "Maker")}
     model = VisionLLM(replace(config, decoders={**config.decoders, **names})).eval()
     settings = EncodeSettings(
         tile_side=112,
