@@ -199,6 +199,7 @@ def encode_question(
         return Refused(id=question.id, reason=skip.reason, detail=skip.detail)
     measured = Measured(
         sample=sample,
+        window=None,
         mirrored=False,
         family=TEXT,
         text=text,

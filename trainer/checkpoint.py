@@ -23,7 +23,8 @@ from dataengine.adapt import Memory
 from dataengine.errors import ModelError
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
-from trainer.model.config import ModelConfig
+from trainer.model.config import ModelConfig, without_folders
+from trainer.model.options import read
 from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import load_tokenizer, save_tokenizer
 
@@ -129,14 +130,20 @@ def restore_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
         ) from error
 
 
+def find_checkpoint(directory: Path) -> Checkpoint:
+    """Return a checkpoint, or the newest one of a training run. Raises ModelError where there is none."""
+    found = newest(directory / "checkpoints") if not (directory / RECORD).exists() else None
+    return found or open_checkpoint(directory)
+
+
 def load_model(directory: Path) -> tuple[VisionLLM, PreTrainedTokenizerFast, TrainConfig]:
     """Return the model of a checkpoint, ready to evaluate, its tokenizer and the run that made it.
 
     `directory` is a checkpoint, or a training run, of which the newest is taken. Raises ModelError.
     """
-    found = newest(directory / "checkpoints") if not (directory / RECORD).exists() else None
-    checkpoint = found or open_checkpoint(directory)
-    model = VisionLLM(msgspec.convert(checkpoint.record.model, ModelConfig))
+    checkpoint = find_checkpoint(directory)
+    config = read(ModelConfig, checkpoint.record.model, str(checkpoint.directory))
+    model = VisionLLM(without_folders(config))
     restore_weights(checkpoint, model)
     return model.eval(), load_tokenizer(checkpoint.directory / TOKENIZER), checkpoint.record.config
 

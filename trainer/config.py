@@ -15,8 +15,9 @@ from dataengine.mix import Recipe
 from dataengine.render import RenderOptions
 from dataengine.store import StoreSettings, locate
 from dataengine.strict import convert, load_struct
-from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, TokenIds, tiny
-from trainer.model.decoders import find_decoder
+from dataengine.tokens import ROUTING_TOKENS
+from trainer.model.config import PRESETS, ModelConfig, make_model
+from trainer.model.decoders import find_decoder, readers_of, token_owners
 from trainer.settings import EncodeSettings
 
 Stage = Literal["1a", "1b", "2", "3", "joint"]
@@ -42,9 +43,6 @@ STAGES: dict[Stage, dict[str, float]] = {
         1e-3,
     ),
 }
-
-# Sides of the decoder picture that fit the model: DETR's test size, and one for two processor cores.
-_DECODER_SIZES = {"tiny": ((128,), 128), "": ((800,), 1333)}
 
 
 class Packing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,8 +73,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `shards` is a folder or a URL, and `store` says how shards at a URL are read.
 
-    `model` is "tiny", or a mapping `{preset: tiny, detection: {...}, superlink: {...}}`, or the fields of
-    `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
+    `model` is a preset ("tiny", "small", "base"), or a mapping `{preset: tiny, decoders: [detection, pose],
+    pose: {...}, superlink: {...}}`, or the fields of `trainer.model.config.ModelConfig` (see `make_model`).
     `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
     the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
     "accumulate". `adapt` changes it on the way: `{function: my.module:choose, every: 100}`, see `dataengine.adapt`.
@@ -85,8 +83,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
-    Pictures of at least `reduce_from` pixels are decoded at a part of their size where their views need no more; null
-    decodes all of them whole.
+    `flip_ratio` and `crop_ratio` are the shares of training samples that are mirrored and cropped, where that leaves
+    them true (`trainer.augment`). Pictures of at least `reduce_from` pixels are decoded at a part of their size where
+    their views need no more; null decodes all of them whole.
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
     `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
     the run ends, counted over at least 1000; samples that are only skipped do not count.
@@ -116,6 +115,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decoder_short: tuple[int, ...] = ()
     decoder_longest: int | None = None
     flip_ratio: float = 0.0
+    crop_ratio: float = 0.0
     pack: Packing | None = None
     micro_batch: MicroBatches | None = None
     reduce_from: int | None = 1 << 20
@@ -178,7 +178,7 @@ def check_config(config: TrainConfig, place: str) -> None:
             raise SpecError(
                 f"{place}: {name} is {getattr(config, name)!r}, expected at least 1; give a larger number"
             )
-    for name in ("flip_ratio", "warmup_ratio", "max_bad_ratio"):
+    for name in ("flip_ratio", "crop_ratio", "warmup_ratio", "max_bad_ratio"):
         if not 0 <= getattr(config, name) <= 1:
             raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 to 1; it is a share")
     for name, meaning in (
@@ -193,9 +193,9 @@ def check_config(config: TrainConfig, place: str) -> None:
         raise SpecError(
             f"{place}: a learning rate is {wrong[0]!r}, expected a positive number; null freezes a part"
         )
-    if isinstance(config.model, str) and config.model != "tiny":
+    if isinstance(config.model, str) and config.model not in PRESETS:
         raise SpecError(
-            f"{place}: model is {config.model!r}, expected 'tiny' or a mapping; write the sizes out"
+            f"{place}: model is {config.model!r}, expected a preset or a mapping{nearest(config.model, PRESETS)}"
         )
     _check_layout(config, place)
     locate(config.shards)
@@ -273,62 +273,34 @@ def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:
 
 def model_config(config: TrainConfig, vocabulary: Mapping[str, int]) -> ModelConfig:
     """Return the model to build for a tokenizer's vocabulary (token -> id). Raises ModelError for unknown sizes."""
-    options: dict[str, Any] = {"preset": "tiny"} if config.model == "tiny" else dict(config.model)  # type: ignore[arg-type]
-    try:
-        if options.pop("preset", None) == "tiny":
-            detection = DetectionConfig.tiny(**options.pop("detection", {}))
-            superlink = SuperLinkConfig(**options.pop("superlink", {}))
-            if options:
-                raise TypeError(f"unknown key {next(iter(options))!r}; known: detection, superlink")
-            return tiny(vocabulary, detection=detection, superlink=superlink, seed=config.seed)
-        filled = {
-            "region": {},
-            "superlink": {},
-            "seed": config.seed,
-            **options,
-            "language": {**options.get("language", {}), "vocab_size": max(vocabulary.values()) + 1},
-            "token_ids": msgspec.to_builtins(TokenIds.of(vocabulary)),
-        }
-        return msgspec.convert(filled, ModelConfig)
-    except (TypeError, msgspec.ValidationError) as error:
-        raise ModelError(
-            f"model: {error}, expected the fields of ModelConfig; see trainer/model/config.py"
-        ) from error
+    options = {"preset": config.model} if isinstance(config.model, str) else config.model
+    return make_model(options, vocabulary, seed=config.seed)
 
 
 def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
     """Return how samples are encoded for a model: its tile, queries and tokens, and the run's choices."""
-    preset = (
-        "tiny"
-        if config.model == "tiny" or (isinstance(config.model, dict) and "preset" in config.model)
-        else ""
-    )
-    short, longest = _DECODER_SIZES[preset]
-    defaults = EncodeSettings(tile_side=model.vision.image_size, tokens_per_tile=model.vision.tokens_per_tile)
-    num_queries = dict.fromkeys(defaults.num_queries, 0)
-    readers: dict[str, tuple[str, ...]] = {}
-    # The first decoder that reads a token owns its queries; later ones must not change their number.
-    for name, options in reversed(model.decoders.items()):
-        decoder = find_decoder(name)
-        num_queries |= dict.fromkeys(decoder.tokens, _num_queries(name, options))
-        readers[decoder.family] = tuple(decoder.tokens)
+    readers = readers_of(model.decoders)
+    owners = token_owners(readers)
     return EncodeSettings(
-        tile_side=defaults.tile_side,
-        tokens_per_tile=defaults.tokens_per_tile,
+        tile_side=model.vision.image_size,
+        tokens_per_tile=model.vision.tokens_per_tile,
+        tile_mean=model.vision.image_mean,
+        tile_std=model.vision.image_std,
         max_tiles=config.max_tiles,
         max_length=config.max_length,
-        decoder_short=config.decoder_short or short,
-        decoder_longest=config.decoder_longest or longest,
+        decoder_short=config.decoder_short or model.decoder_short,
+        decoder_longest=config.decoder_longest or model.decoder_longest,
         flip_ratio=config.flip_ratio,
+        crop_ratio=config.crop_ratio,
         reduce_from=config.reduce_from,
-        num_queries=num_queries,
-        readers=readers,
+        num_queries=dict.fromkeys(ROUTING_TOKENS, 0) | {token: n for token, (_, n) in owners.items()},
+        readers={family: read for family, read, _ in readers},
+        picture_side={
+            find_decoder(name).family: options["picture_side"]
+            for name, options in model.decoders.items()
+            if "picture_side" in options
+        },
     )
-
-
-def _num_queries(name: str, options: Mapping[str, Any]) -> int:
-    found = options.get("num_queries", getattr(find_decoder(name), "num_queries", None))
-    return DetectionConfig.num_queries if found is None else int(found)
 
 
 def learning_rates(config: TrainConfig, parts: Mapping[str, object]) -> dict[str, float]:

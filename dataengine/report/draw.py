@@ -70,7 +70,7 @@ def draw_objects(
     picture = _regions(picture, regions, image, scale)
     for item in items:
         if item.mask is not None:
-            picture = _tint(picture, item.mask, color_of(item.label))
+            picture = tint(picture, item.mask, color_of(item.label))
     for item, text in zip(items, texts, strict=True):
         mark_box(picture, item.box, scale, color_of(item.label), text, dashed=False)
         if item.keypoints is not None:
@@ -90,7 +90,7 @@ def _regions(picture: Image.Image, regions: Sequence[Region], image: int, scale:
         if region.image == image:
             name = f"region{number}"
             if region.mask is not None:
-                picture = _tint(picture, region.mask, color_of(name))
+                picture = tint(picture, region.mask, color_of(name))
             mark_box(picture, region.box, scale, color_of(name), f"{name} ({region.kind})", dashed=True)
     return picture
 
@@ -100,7 +100,7 @@ def _targets(
 ) -> Image.Image:
     for item in targets.instances:
         if item.mask is not None:
-            picture = _tint(picture, item.mask, color_of(item.label))
+            picture = tint(picture, item.mask, color_of(item.label))
     for item in targets.instances:
         text = f"{item.label} (ignored)" if item.ignore else item.label
         mark_box(picture, item.box, scale, color_of(item.label), text, dashed=item.ignore)
@@ -125,7 +125,8 @@ def find_skeleton(spaces: Iterable[LabelSpace], names: Sequence[str]) -> list[tu
     return _skeleton(labels[known.index(max(known))], names) if any(known) else []
 
 
-def _tint(picture: Image.Image, rle: Rle, color: Color) -> Image.Image:
+def tint(picture: Image.Image, rle: Rle, color: Color) -> Image.Image:
+    """Return a picture, which may be scaled, with a mask's pixels in a color."""
     mask = Image.fromarray(mask_from_rle(rle) * 255).resize(picture.size, Image.Resampling.NEAREST)
     inside = np.asarray(mask, dtype=bool)
     pixels = np.asarray(picture, dtype=np.float32).copy()

@@ -16,6 +16,7 @@ from dataengine.request import (
     Boxed,
     Masked,
     Pointed,
+    Spot,
     find_pictures,
     read_box,
     read_points,
@@ -80,7 +81,7 @@ def test_points_that_are_none_are_told_at_once(text: str) -> None:
 def test_a_region_beyond_its_picture_is_set_aside(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((6, 9), np.uint8)).save(tmp_path / "other.png")
     Image.fromarray(np.zeros((6, 8), np.uint8)).save(tmp_path / "empty.png")
-    spots = {
+    spots: dict[str, list[Spot]] = {
         "region.outside": [Boxed((8, 0, 9, 3)), Pointed(((1, 6),))],
         "region.size": [Masked(tmp_path / "other.png")],
         "region.empty": [Masked(tmp_path / "empty.png")],

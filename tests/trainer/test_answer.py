@@ -24,9 +24,9 @@ from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import encode_settings
 from trainer.encode import Encoded, encode
-from trainer.evaluate import read_samples
 from trainer.model.config import tiny
 from trainer.model.visionllm import VisionLLM
+from trainer.samples import read_samples
 from trainer.settings import EncodeSettings
 from trainer.text import encode_text, end_tokens
 from trainer.tokenizer import train_tokenizer

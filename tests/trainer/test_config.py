@@ -9,7 +9,9 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from dataengine.errors import ModelError, PlanError, SpecError
 from trainer.config import (
@@ -23,7 +25,9 @@ from trainer.config import (
     recipe_of,
 )
 from trainer.model.visionllm import VisionLLM
+from trainer.settings import CLIP_MEAN
 from trainer.tokenizer import train_tokenizer
+from trainer.views import tile_view
 
 VOCABULARY = train_tokenizer(["find all"], 300).get_vocab()
 PARTS = list(
@@ -59,7 +63,7 @@ def test_a_file_becomes_a_run(tmp_path: Path) -> None:
         ("checkpoint_every: 0", "checkpoint_every is 0, expected at least 1"),
         ("num_workers: -1", "num_workers is -1, expected 0 or more"),
         ("threads: -1", "threads is -1, expected 0 or more"),
-        ("model: huge", "model is 'huge', expected 'tiny' or a mapping"),
+        ("model: huge", "model is 'huge', expected a preset or a mapping; known: base, small, tiny"),
         ("pack: {max_token: 3}", "unknown key 'max_token'; did you mean 'max_tokens'?"),
         ("pack: {max_tiles: 0}", "pack.max_tiles is 0, expected at least 1"),
         (
@@ -176,23 +180,89 @@ def test_the_model_and_the_encoding_agree_on_sizes() -> None:
     assert model.superlink.shared
 
 
-def test_the_first_decoder_that_reads_a_token_says_how_many_queries_follow_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Counting:
-        family, tokens, num_queries = "counting", ("[DET]", "[SEG]", "[POSE]"), 2
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountingOptions:
+    num_queries: int = 6
+    width: int = 512
 
-    module = types.ModuleType("counting_decoder")
-    module.Counting = Counting  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "counting_decoder", module)
-    config = make()
-    tiny = model_config(config, VOCABULARY)
-    model = dataclasses.replace(tiny, decoders={**tiny.decoders, "counting_decoder:Counting": {}})
+    @classmethod
+    def tiny(cls) -> CountingOptions:
+        return cls(num_queries=4, width=8)
 
-    settings = encode_settings(config, model)
 
-    assert [settings.num_queries[token] for token in ("[DET]", "[SEG]", "[POSE]", "[GEN]")] == [4, 4, 2, 0]
-    assert settings.readers["counting"] == ("[DET]", "[SEG]", "[POSE]")
+class Counting:
+    family, tokens, options = "counting", ("[DET]", "[POSE]"), CountingOptions
+
+
+class Plain:
+    family, tokens, num_queries = "plain", ("[GEN]",), 2
+
+
+@pytest.fixture
+def own_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put two decoders where a user's package would be."""
+    module = types.ModuleType("own")
+    module.__dict__.update(Counting=Counting, Plain=Plain)
+    monkeypatch.setitem(sys.modules, "own", module)
+
+
+@pytest.mark.usefixtures("own_decoders")
+def test_a_preset_takes_a_decoders_sizes_from_its_own_class() -> None:
+    names = ["detection", "own:Counting", "own:Plain"]
+    own = {"own:Counting": {"width": 16}, "own:Plain": {"depth": 3}, "detection": {"weights": {"cls": 9.0}}}
+
+    model = model_config(make(model={"preset": "tiny", "decoders": names, **own}), VOCABULARY)
+    settings = encode_settings(make(), model)
+
+    assert list(model.decoders) == names
+    assert model.decoders["own:Counting"] == {"num_queries": 4, "width": 16}
+    assert model.decoders["own:Plain"] == {"depth": 3}
+    # What a change does not name stays the preset's.
+    assert model.decoders["detection"]["weights"] == {
+        "cls": 9.0, "l1": 5.0, "giou": 2.0, "mask": 1.0, "dice": 1.0,
+    }  # fmt: skip
+    assert [settings.num_queries[token] for token in ("[DET]", "[SEG]", "[POSE]", "[GEN]", "[EDIT]")] == [
+        4, 4, 4, 2, 0,
+    ]  # fmt: skip
+    assert settings.readers["counting"] == ("[DET]", "[POSE]")
+
+
+@pytest.mark.usefixtures("own_decoders")
+def test_decoders_that_read_the_same_token_have_equally_many_queries() -> None:
+    names = ["detection", "own:Counting"]
+    model = model_config(
+        make(model={"preset": "tiny", "decoders": names, "own:Counting": {"num_queries": 2}}), VOCABULARY
+    )
+
+    with pytest.raises(
+        ModelError, match=r"'counting' reads \[DET\] with num_queries 2, expected 4, as 'detection'"
+    ):
+        encode_settings(make(), model)
+
+
+def test_a_models_tiles_are_normalised_as_its_image_encoder_wants(tmp_path: Path) -> None:
+    siglip = SiglipVisionConfig(
+        image_size=64,
+        patch_size=16,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+    )
+    SiglipVisionModel(siglip).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.5]}'
+    )
+
+    model = model_config(make(model={"preset": "tiny", "vision": {"pretrained": str(tmp_path)}}), VOCABULARY)
+    settings = encode_settings(make(), model)
+
+    # Two by two patches are a token.
+    assert (settings.tile_side, settings.tokens_per_tile) == (64, 4)
+    white = np.full((64, 64, 3), 255, np.uint8)
+    tile = tile_view(white, 64, 1, settings.tile_mean, settings.tile_std)[0]
+    assert tile[:, 0, 0].tolist() == [2.0, 1.0, 1.0]
+    assert encode_settings(make(), model_config(make(), VOCABULARY)).tile_mean == CLIP_MEAN
 
 
 def test_a_model_is_written_out_in_full() -> None:
@@ -216,14 +286,25 @@ def test_a_model_is_written_out_in_full() -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes",
+    ("sizes", "words"),
     [
-        {"preset": "tiny", "detector": {}},
-        {"preset": "tiny", "detection": {"quries": 3}},
-        {"vision": {}},
-        {"visoin": {}},
+        ({"preset": "tini"}, "unknown preset 'tini'; did you mean 'tiny'"),
+        ({"preset": "tiny", "detector": {}}, "model: unknown key 'detector'"),
+        ({"preset": "tiny", "decoders": [], "detection": {}}, "options for 'detection', which is not among"),
+        ({"preset": "tiny", "decoders": {"detection": {}}}, "expected a list of names beside a preset"),
+        ({"preset": "tiny", "detection": {"quries": 3}}, "detection: unknown key 'quries'"),
+        ({"preset": "tiny", "detection": {"num_queries": "4"}}, "detection: Expected `int`"),
+        (
+            {"preset": "tiny", "detection": {"weights": {"clss": 1.0}}},
+            "detection.weights: unknown key 'clss'",
+        ),
+        ({"preset": "tiny", "language": {"hiden_size": 3}}, "model.language: unknown key 'hiden_size'"),
+        ({"preset": "tiny", "language": {"vocab_size": 3}}, "vocab_size are the tokenizer's"),
+        ({"vision": {}}, "decoders is a mapping"),
+        ({"vision": "clip", "decoders": {}}, "vision and language are mappings"),
+        ({"visoin": {}, "decoders": {}}, "unknown key 'visoin', .*; did you mean 'vision'"),
     ],
 )
-def test_unknown_sizes_are_refused(sizes: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match="expected the fields of ModelConfig"):
+def test_wrong_sizes_are_named(sizes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelError, match=words):
         model_config(make(model=sizes), VOCABULARY)

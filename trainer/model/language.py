@@ -18,6 +18,7 @@ from dataengine.errors import ModelError
 from trainer.batch import IGNORED, Packed
 from trainer.losses import TextLoss, text_loss
 from trainer.model.config import LanguageConfig
+from trainer.model.pretrained import built_config
 
 # A head's logit for the token it looks at, above those of far ones, and the rotated pairs that carry it: only
 # the fastest turning ones tell neighbours apart.
@@ -41,9 +42,7 @@ class LanguageModel(nn.Module):
         self.model: PreTrainedModel = _build(config)
         self.width: int = self.model.config.hidden_size
         if config.gradient_checkpointing:
-            # The method was renamed within transformers 5.
-            renamed = getattr(self.model, "activation_checkpointing_enable", None)
-            (renamed or self.model.gradient_checkpointing_enable)()
+            recompute_activations(self.model)
 
     @property
     def embeddings(self) -> nn.Embedding:
@@ -137,20 +136,37 @@ class LanguageModel(nn.Module):
         return self.model.base_model(use_cache=False, **inputs).last_hidden_state
 
 
-def resize_vocabulary(model: PreTrainedModel, vocab_size: int) -> None:
-    """Grow the input and output embeddings to `vocab_size` rows; each new row is the mean of the old rows."""
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Let a model of transformers compute its activations anew in the backward pass instead of keeping them."""
+    # The method was renamed within transformers 5.
+    renamed = getattr(model, "activation_checkpointing_enable", None)
+    (renamed or model.gradient_checkpointing_enable)()
+
+
+def resize_vocabulary(model: PreTrainedModel, vocab_size: int, known: int | None = None) -> None:
+    """Grow the input and output embeddings to `vocab_size` rows; rows from `known` on, without it the new ones, become
+    the mean of those before.
+
+    Models may have more rows than their tokenizer has tokens: what was never trained there is no start for a token.
+    """
     old = model.get_input_embeddings().num_embeddings
-    if vocab_size <= old:
-        return
-    model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    if vocab_size > old:
+        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    known = old if known is None else min(known, old)
     with torch.no_grad():
         for table in {
             id(t): t for t in (model.get_input_embeddings(), model.get_output_embeddings())
         }.values():
-            table.weight[old:] = table.weight[:old].mean(0)
+            table.weight[known:vocab_size] = table.weight[:known].mean(0)
 
 
 def _build(config: LanguageConfig) -> PreTrainedModel:
+    if config.pretrained is None and config.architecture is not None:
+        model = AutoModelForCausalLM.from_config(
+            built_config(config.architecture), attn_implementation=config.attention
+        )
+        resize_vocabulary(model, config.vocab_size)
+        return model
     if config.pretrained is None:
         model = LlamaForCausalLM(
             LlamaConfig(
@@ -173,8 +189,11 @@ def _build(config: LanguageConfig) -> PreTrainedModel:
         )
         _look_back(model, config.look_back)
         return model
-    model = AutoModelForCausalLM.from_pretrained(config.pretrained, attn_implementation=config.attention)
-    resize_vocabulary(model, config.vocab_size)
+    # Weights are kept in full precision, whatever the folder's: autocast computes in less where it may.
+    model = AutoModelForCausalLM.from_pretrained(
+        config.pretrained, dtype=torch.float32, attn_implementation=config.attention
+    )
+    resize_vocabulary(model, config.vocab_size, config.known_tokens)
     return model
 
 

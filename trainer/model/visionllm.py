@@ -16,7 +16,7 @@ from torch import nn
 from dataengine.errors import ModelError, nearest
 from trainer.batch import Batch
 from trainer.model.config import ModelConfig
-from trainer.model.decoders import Decoder, find_decoder
+from trainer.model.decoders import Decoder, find_decoder, token_owners
 from trainer.model.language import LanguageModel, LanguageOutput
 from trainer.model.region import RegionEncoder
 from trainer.model.superlink import SuperLink, check_placeholders, gather_queries
@@ -112,6 +112,10 @@ class VisionLLM(nn.Module):
             for parameter in parameters:
                 parameter.requires_grad_(name in names)
         self.vision.freeze_unused()
+        for decoder in self.decoders.values():
+            # What a decoder itself keeps frozen, such as a pretrained autoencoder.
+            if hasattr(decoder, "freeze"):
+                decoder.freeze()
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Output:
         """Return the losses of a batch.
@@ -179,7 +183,7 @@ class VisionLLM(nn.Module):
         return self.decoders[family]
 
     def _language(self, batch: Batch, generator: torch.Generator | None) -> LanguageOutput:
-        count = None if batch.whole is None else batch.whole.counts_3[0]
+        count = None if batch.whole is None else batch.whole.counts_4[0]
         return self.language(
             self._embed(batch, generator), batch.attention_mask_BL, batch.labels_BL, batch.packed, count
         )
@@ -252,16 +256,14 @@ class VisionLLM(nn.Module):
 
 
 def _token_owners(config: ModelConfig, decoders: list[Decoder]) -> dict[int, str]:
-    owners: dict[int, str] = {}
-    for decoder in decoders:
-        for token in decoder.tokens:
-            if token not in config.token_ids.routing:
-                raise ModelError(
-                    f"model: decoder {decoder.family!r} reads {token!r}, which token_ids.routing does not list"
-                    f"{nearest(token, config.token_ids.routing)}"
-                )
-            owners.setdefault(config.token_ids.routing[token], decoder.family)
-    return owners
+    owners = token_owners((decoder.family, decoder.tokens, decoder.num_queries) for decoder in decoders)
+    for token, (family, _) in owners.items():
+        if token not in config.token_ids.routing:
+            raise ModelError(
+                f"model: decoder {family!r} reads {token!r}, which token_ids.routing does not list"
+                f"{nearest(token, config.token_ids.routing)}"
+            )
+    return {config.token_ids.routing[token]: family for token, (family, _) in owners.items()}
 
 
 def _by_sample(batch: Batch, where_BL: torch.Tensor) -> list[int]:
