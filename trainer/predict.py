@@ -116,20 +116,20 @@ def predict(
             for request, one, before in zip(part, asked, old, strict=True):
                 found = next(new) if before is None else before
                 if isinstance(found, Answer):
-                    found = _write(out_dir, request, one, found, min_score)
+                    found = write(out_dir, request, one, found, min_score)
                 progress(1, request.name)
                 yield found
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A request that was read: its question, or why there is none, and its key."""
 
     question: Question | Refused
     key: str
 
 
-def _read(request: Request, common: str) -> _Asked:
+def _read(request: Request, common: str) -> Asked:
     """Read the files of a request."""
     digest = xxhash.xxh3_128((common + repr((request.name, request.text, request.spots))).encode())
     try:
@@ -145,8 +145,8 @@ def _read(request: Request, common: str) -> _Asked:
             height, width = pictures[number].shape[:2]
             regions.append(region_on(spot, number, width, height))
     except Quarantine as error:
-        return _Asked(Refused(id=request.name, reason=error.reason, detail=error.detail), "")
-    return _Asked(
+        return Asked(Refused(id=request.name, reason=error.reason, detail=error.detail), "")
+    return Asked(
         Question(
             id=request.name,
             turns=(Turn("user", request.text),),
@@ -175,7 +175,7 @@ def _digest_of(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _written(out_dir: Path | None, asked: _Asked) -> Prediction | None:
+def _written(out_dir: Path | None, asked: Asked) -> Prediction | None:
     """Return the answer to a question where it was written before, whole."""
     if out_dir is None or isinstance(asked.question, Refused):
         return None
@@ -193,8 +193,8 @@ def _old(out_dir: Path, name: str) -> Prediction | None:
         return None  # nothing of ours; it is written anew
 
 
-def _write(
-    out_dir: Path | None, request: Request, asked: _Asked, answer: Answer, min_score: float
+def write(
+    out_dir: Path | None, request: Request, asked: Asked, answer: Answer, min_score: float
 ) -> Prediction:
     """Return an answer as it is written, after that."""
     assert isinstance(asked.question, Question)
