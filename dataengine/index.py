@@ -16,13 +16,14 @@ from dataengine.annotation import LabelSpace
 from dataengine.cache import Cache, Whole
 from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
-from dataengine.pool import Pool
+from dataengine.pool import Pool, Span
 from dataengine.ranges import Extents, Ranges
 from dataengine.store import Store, StoreSettings, Url
 from dataengine.task import Family
 
 INDEX, SHARDS = "index.parquet", "shards.json"
 VERSION = 1
+DIGITS = 32  # of a digest
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -143,31 +144,32 @@ def _way_back(directory: Path | Url) -> str:
     return f"run 'dataengine shard' again with the manifests, or without them 'dataengine shard {directory} --index'"
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a sample's bytes lie, and the xxh3-128 of its JSON; `file` is the name of the tar."""
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where a sample's bytes lie: `spans` of its JSON, then of its pictures in order, in the tar of this name.
+
+    `digest` is the xxh3-128 of its JSON.
+    """
 
     file: str
-    json_offset: int
-    json_size: int
-    image_offsets: list[int]
-    image_sizes: list[int]
+    spans: list[Span]
     digest: str
 
 
 class Places(msgspec.Struct, frozen=True, eq=False):
-    """The columns that `Place` is made of, as arrays: picking a value from an Arrow column costs many times more.
+    """The columns that `Place` is made of, as views: picking a value from an Arrow column costs many times more.
 
-    The pictures of row i are those from first_image[i] up to first_image[i + 1].
+    The pictures of row i are those from first_image[i] up to first_image[i + 1]; its digest are the `DIGITS` characters
+    from i * DIGITS on.
     """
 
     files: list[str]
-    shard: npt.NDArray[np.int32]
-    json_offset: npt.NDArray[np.int64]
-    json_size: npt.NDArray[np.int32]
-    first_image: npt.NDArray[np.int32]
-    image_offset: npt.NDArray[np.int64]
-    image_size: npt.NDArray[np.int64]
-    digest: Any
+    shard: memoryview
+    json_offset: memoryview
+    json_size: memoryview
+    first_image: memoryview
+    image_offset: memoryview
+    image_size: memoryview
+    digests: memoryview
 
 
 class Index:
@@ -219,34 +221,45 @@ class Index:
 
     @cached_property
     def _places(self) -> Places:
+        def view(values: pa.Array) -> memoryview:
+            return memoryview(values.to_numpy())
+
         def column(name: str) -> Any:
             return self.table.column(name).combine_chunks()
 
         shard, offsets, sizes = column("shard"), column("image_offsets"), column("image_sizes")
+        try:
+            digests = column("digest").cast(pa.binary(DIGITS))
+        except pa.ArrowInvalid as error:
+            raise ShardError(
+                f"{self.directory / INDEX}: digest: {error}; {_way_back(self.directory)}"
+            ) from error
         return Places(
             files=[f"{name}.tar" for name in shard.dictionary.to_pylist()],
-            shard=shard.indices.to_numpy(),
-            json_offset=column("json_offset").to_numpy(),
-            json_size=column("json_size").to_numpy(),
-            first_image=offsets.offsets.to_numpy(),
-            image_offset=offsets.values.to_numpy(),
-            image_size=sizes.values.to_numpy(),
-            digest=column("digest"),
+            shard=view(shard.indices),
+            json_offset=view(column("json_offset")),
+            json_size=view(column("json_size")),
+            first_image=view(offsets.offsets),
+            image_offset=view(offsets.values),
+            image_size=view(sizes.values),
+            digests=memoryview(digests.buffers()[1] or b"")[digests.offset * DIGITS :],
         )
 
     @cached_property
     def _extents(self) -> dict[str, Extents]:
         columns = self._places
-        starts, ends = columns.json_offset.copy(), columns.json_offset + columns.json_size
-        first = columns.first_image[:-1]
-        shown = np.diff(columns.first_image) > 0
+        json_offset, first_image = np.asarray(columns.json_offset), np.asarray(columns.first_image)
+        image_offset, shard = np.asarray(columns.image_offset), np.asarray(columns.shard)
+        starts, ends = json_offset.copy(), json_offset + np.asarray(columns.json_size)
+        first = first_image[:-1]
+        shown = np.diff(first_image) > 0
         if shown.any():
-            lowest = np.minimum.reduceat(columns.image_offset, first[shown])
-            highest = np.maximum.reduceat(columns.image_offset + columns.image_size, first[shown])
+            lowest = np.minimum.reduceat(image_offset, first[shown])
+            highest = np.maximum.reduceat(image_offset + np.asarray(columns.image_size), first[shown])
             starts[shown] = np.minimum(starts[shown], lowest)
             ends[shown] = np.maximum(ends[shown], highest)
-        order = np.lexsort((starts, columns.shard))
-        bounds = np.searchsorted(columns.shard[order], np.arange(len(columns.files) + 1))
+        order = np.lexsort((starts, shard))
+        bounds = np.searchsorted(shard[order], np.arange(len(columns.files) + 1))
         return {
             file: (starts[order[bounds[i] : bounds[i + 1]]], ends[order[bounds[i] : bounds[i + 1]]])
             for i, file in enumerate(columns.files)
@@ -268,28 +281,13 @@ class Index:
 
     def place(self, number: int) -> Place:
         """Return where one row's bytes lie: what reading a sample needs, and nothing else."""
-        return self.places(np.array([number]))[0]
-
-    def places(self, numbers: npt.NDArray[np.int64]) -> list[Place]:
-        """Return where the bytes of some rows lie, in the order of `numbers`; many at once cost a fraction of each."""
         columns = self._places
-        first = columns.first_image[numbers]
-        counts = columns.first_image[numbers + 1] - first
-        ends = np.cumsum(counts)
-        pictures = np.repeat(first - (ends - counts), counts) + np.arange(len(numbers) and ends[-1])
-        offsets, sizes = columns.image_offset[pictures].tolist(), columns.image_size[pictures].tolist()
-        return [
-            Place(columns.files[shard], start, size, offsets[low:high], sizes[low:high], digest)
-            for shard, start, size, low, high, digest in zip(
-                columns.shard[numbers].tolist(),
-                columns.json_offset[numbers].tolist(),
-                columns.json_size[numbers].tolist(),
-                (ends - counts).tolist(),
-                ends.tolist(),
-                columns.digest.take(pa.array(numbers)).to_pylist(),
-                strict=True,
-            )
-        ]
+        spans = [(columns.json_offset[number], columns.json_size[number])]
+        for picture in range(columns.first_image[number], columns.first_image[number + 1]):
+            # A sample has few: a loop costs half of what slices or a comprehension do.
+            spans.append((columns.image_offset[picture], columns.image_size[picture]))  # noqa: PERF401
+        digest = columns.digests[number * DIGITS : (number + 1) * DIGITS]
+        return Place(columns.files[columns.shard[number]], spans, str(digest, "ascii"))
 
     def unsure(self, number: int) -> tuple[str, ...] | None:
         """Return the classes that may be there though one row's sample does not name them; None where nobody knows."""

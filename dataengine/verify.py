@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import pyarrow.compute as pc
 import xxhash
 
@@ -61,8 +60,7 @@ def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str
 def _stale_rows(path: Path, index: Index, rows: list[int]) -> list[str]:
     """Say how many rows of the index do not lead to their samples in a tar that is whole, and name the first."""
     with path.open("rb") as file:
-        places = index.places(np.array(rows, np.int64))
-        lost = [number for number, place in zip(rows, places, strict=True) if not _leads(file, place)]
+        lost = [number for number in rows if not _leads(file, index.place(number))]
     if not lost:
         return []
     return [
@@ -72,8 +70,9 @@ def _stale_rows(path: Path, index: Index, rows: list[int]) -> list[str]:
 
 
 def _leads(file: BinaryIO, place: Place) -> bool:
-    file.seek(place.json_offset)
-    return xxhash.xxh3_128_hexdigest(file.read(place.json_size)) == place.digest
+    offset, size = place.spans[0]
+    file.seek(offset)
+    return xxhash.xxh3_128_hexdigest(file.read(size)) == place.digest
 
 
 def _twice(index: Index, column: str) -> list[str]:

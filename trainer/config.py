@@ -83,8 +83,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
-    Pictures of at least `reduce_from` pixels are decoded at a part of their size where their views need no more; null
-    decodes all of them whole.
+    `flip_ratio` and `crop_ratio` are the shares of training samples that are mirrored and cropped, where that leaves
+    them true (`trainer.augment`). Pictures of at least `reduce_from` pixels are decoded at a part of their size where
+    their views need no more; null decodes all of them whole.
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
     `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
     the run ends, counted over at least 1000; samples that are only skipped do not count.
@@ -114,6 +115,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decoder_short: tuple[int, ...] = ()
     decoder_longest: int | None = None
     flip_ratio: float = 0.0
+    crop_ratio: float = 0.0
     pack: Packing | None = None
     micro_batch: MicroBatches | None = None
     reduce_from: int | None = 1 << 20
@@ -176,7 +178,7 @@ def check_config(config: TrainConfig, place: str) -> None:
             raise SpecError(
                 f"{place}: {name} is {getattr(config, name)!r}, expected at least 1; give a larger number"
             )
-    for name in ("flip_ratio", "warmup_ratio", "max_bad_ratio"):
+    for name in ("flip_ratio", "crop_ratio", "warmup_ratio", "max_bad_ratio"):
         if not 0 <= getattr(config, name) <= 1:
             raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 to 1; it is a share")
     for name, meaning in (
@@ -289,6 +291,7 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
         decoder_short=config.decoder_short or model.decoder_short,
         decoder_longest=config.decoder_longest or model.decoder_longest,
         flip_ratio=config.flip_ratio,
+        crop_ratio=config.crop_ratio,
         reduce_from=config.reduce_from,
         num_queries=dict.fromkeys(ROUTING_TOKENS, 0) | {token: n for token, (_, n) in owners.items()},
         readers={family: read for family, read, _ in readers},

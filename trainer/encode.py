@@ -17,7 +17,7 @@ from dataengine import tokens
 from dataengine.errors import ModelError, Skip
 from dataengine.images import REDUCTIONS, show
 from dataengine.sample import Sample, measure_of
-from trainer import views
+from trainer import augment, views
 from trainer.batch import ObjectTargets
 from trainer.settings import DETECTION, POSE, TEXT, EncodeSettings, family_of, tiles_per_image
 from trainer.shorten import fit
@@ -73,11 +73,13 @@ class Encoded:
 class Measured:
     """A sample with all that can be said of it without looking at a picture: `fill` makes it an `Encoded`.
 
-    `sample` is mirrored (pictures excepted) and shortened already. `tiles_per_image` are those of its input pictures,
-    `decoder_size` (width, height) that of the decoder picture before padding, None where no decoder looks at one.
+    `sample` is cropped to `window`, mirrored (pictures excepted) and shortened already. `tiles_per_image` are those of
+    its input pictures, `decoder_size` (width, height) that of the decoder picture before padding, None where no decoder
+    looks at one.
     """
 
     sample: Sample
+    window: augment.Window | None
     mirrored: bool
     family: str
     text: Text
@@ -148,8 +150,8 @@ def needed(measured: Measured, number: int, settings: EncodeSettings) -> tuple[i
     image = measured.sample.images[number]
     if settings.reduce_from is None or image.width * image.height < settings.reduce_from:
         return None
-    if image.role != "input":
-        return None
+    if image.role != "input" or measured.window is not None:
+        return None  # a window is in pixels of the whole picture
     columns, rows = choose_grid(image.width, image.height, settings.tile_side, settings.max_tiles)
     height, width = rows * settings.tile_side, columns * settings.tile_side
     if measured.decoder_size is not None and number == measured.sample.object_image:
@@ -165,10 +167,19 @@ def measure(
     Raises Skip as `encode` does.
     """
     _check_text(sample)
+    window = None
+    if (
+        rng is not None
+        and settings.crop_ratio
+        and rng.random() < settings.crop_ratio
+        and augment.can_crop(sample)
+    ):
+        window = augment.draw_window(sample, rng, settings.crop_least)
+        sample = augment.crop(sample, window)
     mirrored = rng is not None and rng.random() < settings.flip_ratio
-    mirrored = mirrored and views.can_flip(sample, settings.flip_never)
+    mirrored = mirrored and augment.can_flip(sample, settings.flip_never)
     if mirrored:
-        sample, _ = views.flip(sample, [])
+        sample, _ = augment.flip(sample, [])
     sample, text, shortened = fit(sample, tokenizer, settings)
     # A model without the family's decoder still learns when to route, from the text.
     family = family_of(sample) if family_of(sample) in settings.readers else TEXT
@@ -179,6 +190,7 @@ def measure(
         decoder_size = views.decoder_size(shown.width, shown.height, short, settings.decoder_longest)
     return Measured(
         sample=sample,
+        window=window,
         mirrored=mirrored,
         family=family,
         text=text,
@@ -195,9 +207,12 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
     ModelError where pictures or targets contradict the sample.
     """
     sample, text, family = measured.sample, measured.text, measured.family
+    images = list(images)
+    if measured.window is not None and len(images) > sample.object_image:
+        images[sample.object_image] = augment.cut(images[sample.object_image], measured.window)
     _check_pictures(sample, images)
     if measured.mirrored:
-        images = [views.mirror(image) for image in images]
+        images = [augment.mirror(image) for image in images]
     inputs = _input_images(sample)
     # Where no decoder answers, queries still stand after the tokens of those that could: the text must look the same.
     read = settings.readers.get(family) or tuple(itertools.chain(*settings.readers.values()))

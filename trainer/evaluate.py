@@ -34,7 +34,8 @@ from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import encode_settings
 from trainer.encode import Encoded, encode_files
-from trainer.metrics import Found, Scene, average_precision, pointed_precision
+from trainer.metrics.masks import answer_scores
+from trainer.metrics.objects import Found, Scene, average_precision, precision_at_50
 from trainer.model.decoders.detection import ObjectPredictions
 from trainer.model.visionllm import VisionLLM
 from trainer.settings import DETECTION, TEXT, EncodeSettings
@@ -273,7 +274,7 @@ def _report(account: _Account) -> dict[str, Any]:
         if all(item.mask is not None for scene in account.listed for item in scene.truth):
             masks = average_precision(account.listed, "segm") or {}
             report |= {f"mask_{name}": value for name, value in masks.items()}
-    return report | (pointed_precision(account.pointed) or {})
+    return report | (precision_at_50(account.pointed) or {}) | (answer_scores(account.pointed) or {})
 
 
 def evaluate_run(

@@ -37,7 +37,8 @@ class EncodeSettings:
     `tile_mean` and `tile_std` normalise the tiles: those of the image encoder's training.
     `num_queries` are the placeholders after each routing token, `readers` the tokens that each family's decoder reads.
     `decoder_short` are sides of which one is drawn in training (the last one otherwise), in pixels; `max_length`
-    counts tokens after pictures and queries are expanded. Mirroring needs a random generator and `flip_ratio` > 0.
+    counts tokens after pictures and queries are expanded. Mirroring needs a random generator and `flip_ratio` > 0, as a
+    crop to at least `crop_least` of each side does `crop_ratio`.
     Pictures of at least `reduce_from` pixels may be decoded at a part of their size (see `needed`); None: none is.
     """
 
@@ -50,6 +51,8 @@ class EncodeSettings:
     decoder_short: tuple[int, ...] = (800,)
     decoder_longest: int = 1333
     flip_ratio: float = 0.0
+    crop_ratio: float = 0.0
+    crop_least: float = 0.6
     reduce_from: int | None = None
     flip_never: frozenset[str] = frozenset({"ocr", "text_detection", "text_spotting"})
     num_queries: Mapping[str, int] = field(default_factory=_default_queries)

@@ -1,40 +1,28 @@
 """Two views of one picture: tiles for the image encoder, one scaled picture for a decoder, and what is drawn on them.
 
-Whatever changes the geometry (so far: a horizontal flip) is applied to the sample as a whole before any view is made,
-so that tiles, decoder picture, regions, targets and text cannot tell different stories.
+Whatever changes the geometry is applied to the sample as a whole before any view is made (see `trainer.augment`).
 
 Shape suffixes: T tiles, S tile side, H W pixels, R regions, n objects.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from dataengine.annotation import Box, Keypoint, Rle, Turn
-from dataengine.geometry import mask_from_rle, rle_from_mask
-from dataengine.sample import InstanceTargets, KeypointTargets, Mark, Region, Sample, TargetInstance
+from dataengine.annotation import Rle
+from dataengine.geometry import mask_from_rle
+from dataengine.sample import Region
 from trainer.settings import CLIP_MEAN, CLIP_STD
 from trainer.tiling import choose_grid
 
 Pixels = npt.NDArray[np.uint8]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-_LETTER = "[A-Za-z]"
-# "is right here" names no side.
-_SIDE = re.compile(
-    rf"(?<!{_LETTER})(?!(?<=\bis )right (?:here|there|now)\b)(left|right)"
-    rf"(?=(?:most|ward|wards|hand|handed|side)?(?!{_LETTER}))",
-    re.IGNORECASE,
-)
-_FIXED_DIRECTION = re.compile(r"\b(?:(?:counter|anti)?-?clockwise|o'?clock|east|west)\w*\b", re.IGNORECASE)
 
 
 def tile_view(
@@ -148,132 +136,3 @@ def _overlap(size: int, side: int) -> npt.NDArray[np.float64]:
     cell, pixel = np.arange(side)[:, None] * (size / side), np.arange(size)[None]
     shared = np.minimum(cell + size / side, pixel + 1) - np.maximum(cell, pixel)
     return np.clip(shared, 0, None) * (side / size)
-
-
-def swap_sides(text: str) -> str:
-    """Exchange the words left and right, and what is made of them (leftmost, right-hand), keeping their case.
-
-    "bright", "upright" and "lefty" hold no such word.
-    """
-
-    def other(match: re.Match[str]) -> str:
-        word = match.group()
-        swapped = "right" if word.lower() == "left" else "left"
-        return swapped.upper() if word.isupper() else swapped.title() if word[0].isupper() else swapped
-
-    return _SIDE.sub(other, text)
-
-
-def can_flip(sample: Sample, never: frozenset[str]) -> bool:
-    """Say whether a sample stays true when it is mirrored and its text swaps left and right.
-
-    Not where the answer is text or a picture (letters, clocks and driving sides do not mirror), nor for tasks in
-    `never`, keypoints whose mirror partners are unknown, directions that swapping two words does not turn, or
-    languages other than English.
-    """
-    if sample.task in never or sample.prompt.question[:2] not in ("", "en"):
-        return False
-    if any(_FIXED_DIRECTION.search(turn.text) for turn in sample.conversation):
-        return False
-    match sample.targets:
-        case InstanceTargets():
-            return True
-        case KeypointTargets(names=names, flip_pairs=pairs):
-            paired = {index for pair in pairs for index in pair}
-            return all(index in paired or swap_sides(name) == name for index, name in enumerate(names))
-        case _:
-            return False
-
-
-def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]]:
-    """Mirror a sample: its pictures, regions, marks, targets and text.
-
-    Keypoints exchange with their mirror partners, so their names stay; everywhere else left and right swap in the
-    conversation, in the routes and in the labels alike.
-    """
-    mirrored = [mirror(image) for image in images]
-    if sample.marks:
-        turned = tuple(_flip_mark(mark, sample.images[mark.image].width) for mark in sample.marks)
-        sample = msgspec.structs.replace(sample, marks=turned)
-    regions = tuple(
-        msgspec.structs.replace(
-            region,
-            box=_flip_box(region.box, sample.images[region.image].width),
-            mask=None if region.mask is None else _flip_mask(region.mask),
-        )
-        for region in sample.regions
-    )
-    width = sample.images[sample.object_image].width
-    match sample.targets:
-        case KeypointTargets() as targets:
-            order = list(range(len(targets.names)))
-            for one, other in targets.flip_pairs:
-                order[one], order[other] = other, one
-            kept = tuple(_flip_instance(item, width, order) for item in targets.instances)
-            moved = msgspec.structs.replace(targets, instances=kept)
-            return msgspec.structs.replace(sample, regions=regions, targets=moved), mirrored
-        case InstanceTargets() as targets:
-            instances = tuple(
-                msgspec.structs.replace(_flip_instance(item, width, []), label=swap_sides(item.label))
-                for item in targets.instances
-            )
-            negatives = tuple(swap_sides(name) for name in targets.negatives)
-            moved_objects = msgspec.structs.replace(
-                targets,
-                instances=instances,
-                negatives=negatives,
-                void=None if targets.void is None else _flip_mask(targets.void),
-            )
-            return (
-                msgspec.structs.replace(
-                    sample,
-                    regions=regions,
-                    targets=moved_objects,
-                    conversation=tuple(
-                        Turn(turn.role, swap_sides(turn.text)) for turn in sample.conversation
-                    ),
-                    routes=tuple(
-                        msgspec.structs.replace(route, name=swap_sides(route.name)) for route in sample.routes
-                    ),
-                ),
-                mirrored,
-            )
-        case other:
-            raise TypeError(
-                f"{sample.id}: {type(other).__name__} cannot be mirrored, expected objects or keypoints"
-            )
-
-
-def mirror(image: Pixels) -> Pixels:
-    """Return a picture mirrored left to right."""
-    return np.ascontiguousarray(image[:, ::-1])
-
-
-def _flip_box(box: Box, width: int) -> Box:
-    return (width - box[2], box[1], width - box[0], box[3])
-
-
-def _flip_mask(mask: Rle) -> Rle:
-    return rle_from_mask(mask_from_rle(mask)[:, ::-1])
-
-
-def _flip_mark(mark: Mark, width: int) -> Mark:
-    return msgspec.structs.replace(
-        mark,
-        box=_flip_box(mark.box, width),
-        mask=None if mark.mask is None else _flip_mask(mark.mask),
-        points=tuple((width - 1 - x, y) for x, y in mark.points),  # a pixel's place is its index
-    )
-
-
-def _flip_instance(item: TargetInstance, width: int, order: list[int]) -> TargetInstance:
-    keypoints: tuple[Keypoint, ...] | None = None
-    if item.keypoints is not None:
-        points = [(width - x, y, v) if v else (x, y, v) for x, y, v in item.keypoints]
-        keypoints = tuple(points[index] for index in order) if order else tuple(points)
-    return msgspec.structs.replace(
-        item,
-        box=_flip_box(item.box, width),
-        mask=None if item.mask is None else _flip_mask(item.mask),
-        keypoints=keypoints,
-    )

@@ -68,7 +68,7 @@ def test_each_task_gets_its_measures_and_a_file(
     assert set(tasks["toy/detection"]) == always | {
         f"{kind}_{name}" for kind in ("box", "mask") for name in ("ap", "ap50", "ap75")
     }
-    assert set(tasks["toy/grounding"]) == always | {"precision_at_50", "mean_mask_iou"}
+    assert set(tasks["toy/grounding"]) == always | {"precision_at_50", "mean_iou", "cumulative_iou"}
     assert all(task["text_loss"] > 0 for task in tasks.values())
 
 
@@ -180,7 +180,7 @@ def damaged(tiny: Any, folder: Path) -> Path:
     (row, *_) = index.rows_by_source["tiny/detection/val"].tolist()
     place = index.place(row)
     content = bytearray((folder / place.file).read_bytes())
-    content[place.image_offsets[0] + 9] ^= 1
+    content[place.spans[1][0] + 9] ^= 1
     (folder / place.file).write_bytes(content)
     return folder
 

@@ -19,8 +19,9 @@ from dataengine.shard import shard
 from trainer.checkpoint import load_model
 from trainer.config import encode_settings, make_config, model_config
 from trainer.evaluate import evaluate, read_samples
+from trainer.log import METRICS
 from trainer.model.visionllm import VisionLLM
-from trainer.train import METRICS, train
+from trainer.train import train
 
 pytestmark = pytest.mark.slow
 

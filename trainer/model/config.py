@@ -162,15 +162,15 @@ class MatchCosts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionConfig:
-    """The object decoder: Grounding DINO with injected class vectors, and a mask head.
+class GroundingConfig:
+    """Grounding DINO with injected class vectors: what detection and pose have in common.
 
     `pretrained` (folder or hub id of a Grounding DINO checkpoint) overrides every size and the backbone; else
     `backbone` is "conv" (a small plain one) or "swin". `num_queries` are super-link queries per routing
-    token, `num_objects` the decoder's object queries. `calibrated` divides class logits by sqrt(d_model) and
-    adds a learned bias that starts at the prior .01, which random weights need and pretrained ones do not
-    have. `denoising` is the number of positive denoising queries (as many negative ones come with them; 0:
-    none).
+    token, `num_objects` the decoder's object queries, `max_groups` the most classes of a sample. `calibrated` divides
+    class logits by sqrt(d_model) and adds a learned bias that starts at the prior .01, which random weights need and
+    pretrained ones do not have. `denoising` is the number of positive denoising queries (as many negative ones come
+    with them; 0: none).
     """
 
     pretrained: str | None = None
@@ -193,11 +193,37 @@ class DetectionConfig:
     drop_path: float = 0.1
     calibrated: bool = False
     link_width: int = 256
-    mask_width: int = 256
-    mask_points: int = 12544
     denoising: int = 100
     label_noise: float = 0.5
     box_noise: float = 1.0
+
+
+# Sizes of a GroundingConfig that train on two processor cores.
+_TINY_GROUNDING: dict[str, Any] = {
+    "backbone": "conv",
+    "backbone_width": 32,
+    "d_model": 64,
+    "ffn_dim": 128,
+    "num_heads": 4,
+    "num_levels": 3,
+    "num_points": 2,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "num_objects": 40,
+    "dropout": 0.0,
+    "drop_path": 0.0,
+    "calibrated": True,
+    "link_width": 64,
+    "denoising": 10,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionConfig(GroundingConfig):
+    """The object decoder: Grounding DINO and a mask head."""
+
+    mask_width: int = 256
+    mask_points: int = 12544
     costs: MatchCosts = field(default_factory=MatchCosts)
     weights: LossWeights = field(default_factory=LossWeights)
 
@@ -205,23 +231,9 @@ class DetectionConfig:
     def tiny(cls, **changes: Any) -> DetectionConfig:
         """Return sizes that train on two processor cores."""
         sizes: dict[str, Any] = {
-            "backbone": "conv",
-            "backbone_width": 32,
-            "d_model": 64,
-            "ffn_dim": 128,
-            "num_heads": 4,
-            "num_levels": 3,
-            "num_points": 2,
-            "encoder_layers": 2,
-            "decoder_layers": 3,
-            "num_objects": 40,
-            "dropout": 0.0,
-            "drop_path": 0.0,
-            "calibrated": True,
-            "link_width": 64,
+            **_TINY_GROUNDING,
             "mask_width": 32,
             "mask_points": 112,
-            "denoising": 10,
             # The paper's are 2, 5 and 5. From random weights boxes are learnt long before names, and mask losses
             # that are many times the others keep both waiting.
             "weights": LossWeights(cls=4.0, mask=1.0, dice=1.0),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import pytest
 from dataengine.errors import ShardError, StoreError
 from dataengine.store import Store, StoreSettings, Url
 from tests.dataengine.conftest import COMMIT
-from tests.dataengine.remote.conftest import Trick
+from tests.dataengine.remote.conftest import Asked, Trick
 
 if TYPE_CHECKING:
     from tests.dataengine.conftest import Web
@@ -221,8 +220,8 @@ def test_many_threads_read_at_once(bucket: Bucket) -> None:
     assert store.stats.requests == 20
 
 
-def _read_elsewhere(store: Store, out: Any) -> None:
-    out.put((store.read("a.tar", 300, 500), store.stats.requests))
+def _read_elsewhere(out: Any, store: Store) -> None:
+    out.send((store.read("a.tar", 300, 500), store.stats.requests))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -230,15 +229,9 @@ def _read_elsewhere(store: Store, out: Any) -> None:
 def test_another_process_opens_the_store_anew(bucket: Bucket, method: str) -> None:
     store, _ = store_of(bucket)
     store.read("a.tar", 0, 100)
-    context: Any = multiprocessing.get_context(method)
-    out = context.SimpleQueue()
 
-    process = context.Process(target=_read_elsewhere, args=(store, out))
-    process.start()
-    found = out.get()
-    process.join(20)
+    found = Asked.of(method, _read_elsewhere, store).answer()
 
-    assert process.exitcode == 0
     assert found == (DATA[300:500], 1)
     assert store.read("a.tar", 0, 100) == DATA[:100]
     assert store.stats.requests == 2

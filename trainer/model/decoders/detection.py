@@ -17,13 +17,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from dataengine import tokens
-from dataengine.errors import ModelError
 from trainer import losses
-from trainer.batch import Batch, ObjectTargets
+from trainer.batch import Batch
 from trainer.model.config import DetectionConfig
 from trainer.model.decoders import DecoderLosses
 from trainer.model.decoders.denoise import make_denoising
 from trainer.model.decoders.grounding import GroundingTransformer
+from trainer.model.decoders.inputs import by_sample, check_groups, check_targets, decoder_view, inside
 from trainer.model.decoders.masks import MaskHead
 from trainer.model.decoders.match import pad_targets
 from trainer.model.decoders.objective import objective
@@ -72,14 +72,9 @@ class DetectionDecoder(nn.Module):
         """Return the losses: classification, L1, GIoU, mask cross entropy and dice, summed over all decoder
         layers, the encoder's proposals ("_enc") and the denoising queries ("_dn").
         """
-        images_B3HW, pixel_mask_BHW = _decoder_view(batch)
-        if len(batch.targets) != len(batch.sample_ids):
-            raise ModelError(
-                f"{batch.sample_ids[0]}: batch has {len(batch.targets)} targets for {len(batch.sample_ids)} samples; "
-                "collate one ObjectTargets a sample"
-            )
+        images_B3HW, pixel_mask_BHW = decoder_view(batch)
         vectors_BMD, group_mask_BM = self._group_vectors(hidden_GNC, batch)
-        _check_labels(batch.targets, group_mask_BM, batch.sample_ids)
+        check_targets(batch, group_mask_BM)
         targets = pad_targets(batch.targets)
         denoising = make_denoising(
             targets,
@@ -108,15 +103,16 @@ class DetectionDecoder(nn.Module):
         self, hidden_GNC: torch.Tensor, batch: Batch, *, top_k: int = 100, with_masks: bool = True
     ) -> list[ObjectPredictions]:
         """Return the `top_k` best pairs of query and group of each sample."""
-        images_B3HW, pixel_mask_BHW = _decoder_view(batch)
+        images_B3HW, pixel_mask_BHW = decoder_view(batch)
         vectors_BMD, group_mask_BM = self._group_vectors(hidden_GNC, batch)
         output = self.transformer(images_B3HW, pixel_mask_BHW, vectors_BMD, group_mask_BM)
         feature_BDhw = self.mask_head.features(output) if with_masks else None
-        inside_B2 = torch.stack([pixel_mask_BHW[:, :, 0].sum(1), pixel_mask_BHW[:, 0].sum(1)], 1).tolist()
         num_groups_B = group_mask_BM.sum(1).tolist()
         results = []
-        for b, (inside, num_groups) in enumerate(zip(inside_B2, num_groups_B, strict=True)):
-            height, width = batch.original_sizes[b] if batch.original_sizes else inside
+        for b, (size, num_groups) in enumerate(
+            zip(inside(pixel_mask_BHW).tolist(), num_groups_B, strict=True)
+        ):
+            height, width = batch.original_sizes[b] if batch.original_sizes else size
             score_QM = output.logits[-1][b, :, :num_groups].float().sigmoid()
             scores_K, index_K = score_QM.flatten().topk(min(top_k, score_QM.numel()))
             query_K = torch.div(index_K, num_groups, rounding_mode="floor")
@@ -126,47 +122,15 @@ class DetectionDecoder(nn.Module):
             if feature_BDhw is not None:
                 embedding_KD = self.mask_head.embed(output.queries[-1][b, query_K])
                 logits_Khw = torch.einsum("kd,dhw->khw", embedding_KD, feature_BDhw[b]).float()
-                masks_KHW = _to_original(logits_Khw, images_B3HW.shape[-2:], inside, (height, width))
+                masks_KHW = _to_original(logits_Khw, images_B3HW.shape[-2:], size, (height, width))
             results.append(ObjectPredictions(boxes_K4, scores_K, index_K % num_groups, masks_KHW))
         return results
 
     def _group_vectors(self, hidden_GNC: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Project the groups and lay them out by sample: [B, M, D] and which of them exist [B, M]."""
         sample_G = batch.groups_G2[:, 0]
-        num_groups_B = torch.bincount(sample_G, minlength=len(batch.sample_ids))
-        for sample_id, count in zip(batch.sample_ids, num_groups_B.tolist(), strict=True):
-            if not 1 <= count <= self.config.max_groups:
-                raise ModelError(
-                    f"{sample_id}: {count} routing tokens for the detection decoder, expected 1 to "
-                    f"{self.config.max_groups}; split the class list"
-                )
-        first_B = num_groups_B.cumsum(0) - num_groups_B
-        place_G = torch.arange(sample_G.shape[0], device=sample_G.device) - first_B[sample_G]
-        vectors_GD = self.projection(hidden_GNC)
-        most = int(num_groups_B.max())
-        vectors_BMD = vectors_GD.new_zeros((len(batch.sample_ids), most, vectors_GD.shape[1]))
-        vectors_BMD = vectors_BMD.index_put((sample_G, place_G), vectors_GD)
-        return vectors_BMD, torch.arange(most, device=sample_G.device)[None] < num_groups_B[:, None]
-
-
-def _decoder_view(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    if batch.images_B3HW is None or batch.pixel_mask_BHW is None:
-        raise ModelError(
-            f"{batch.sample_ids[0]}: batch has no decoder images, the detection decoder needs them; "
-            "collate images_B3HW and pixel_mask_BHW"
-        )
-    return batch.images_B3HW, batch.pixel_mask_BHW.bool()
-
-
-def _check_labels(
-    targets: tuple[ObjectTargets, ...], group_mask_BM: torch.Tensor, ids: tuple[str, ...]
-) -> None:
-    for target, count, sample_id in zip(targets, group_mask_BM.sum(1).tolist(), ids, strict=True):
-        if len(target.labels_n) and not 0 <= int(target.labels_n.min()) <= int(target.labels_n.max()) < count:
-            raise ModelError(
-                f"{sample_id}: target labels are {target.labels_n.unique().tolist()!r}, expected positions among its "
-                f"{count} routing tokens; check how labels are mapped to routes"
-            )
+        check_groups(batch, sample_G, self.config.max_groups, "the detection decoder")
+        return by_sample(self.projection(hidden_GNC), sample_G, len(batch.sample_ids))
 
 
 def _to_original(
