@@ -33,11 +33,11 @@ class KeypointTargets:
 class PictureTargets:
     """The pictures to make, one a sample, for the generation and editing decoders.
 
-    `wanted_B3SS` float32 in [-1, 1]; `given_B3SS`, of the same form, are the pictures to be edited, None where pictures
-    are made from text alone. `captions` describe the wanted ones.
+    `wanted_B3SS` float32 in [-1, 1], None where they are only asked for; `given_B3SS`, of the same form, are the
+    pictures to be edited, None where pictures are made from text alone. `captions` describe the wanted ones.
     """
 
-    wanted_B3SS: torch.Tensor
+    wanted_B3SS: torch.Tensor | None
     given_B3SS: torch.Tensor | None
     captions: tuple[str, ...]
 
@@ -66,12 +66,14 @@ class ObjectTargets:
 class Whole:
     """What a batch that is one of several has to know of all of them, so that their losses add up to that of one.
 
-    `counts_3` float32 are the labelled tokens, boxes and masks of all, which sums are divided by (see `counts`).
-    `region_noise_RP` is the chance by which points of this batch's regions are drawn; None where it has none.
+    `counts_4` float32 are the labelled tokens, boxes, masks and pictures to make of all, which sums are divided by
+    (see `counts`). `region_noise_RP` is the chance by which points of this batch's regions are drawn; None where it has
+    none. `seed` is what each picture to make draws its chance from, the same for all batches of the whole.
     """
 
-    counts_3: torch.Tensor
+    counts_4: torch.Tensor
     region_noise_RP: torch.Tensor | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +151,10 @@ class Batch:
 
 
 def counts(batch: Batch) -> torch.Tensor:
-    """Return the labelled tokens, boxes and masks of a batch, int64 [3]: what its sums of losses are divided by."""
+    """Return the labelled tokens, boxes, masks and pictures to make of a batch, int64 [4]: what its sums of losses are
+    divided by."""
     labelled = batch.labels_BL[:, 1:] != IGNORED
+    num_pictures = 0 if batch.pictures is None else len(batch.pictures.captions)
     return torch.stack(
         [
             labelled.sum(),
@@ -159,5 +163,6 @@ def counts(batch: Batch) -> torch.Tensor:
                 (target.has_mask_n.sum() for target in batch.targets),
                 labelled.new_zeros((), dtype=torch.int64),
             ),
+            labelled.new_tensor(num_pictures, dtype=torch.int64),
         ]
     )

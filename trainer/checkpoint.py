@@ -100,7 +100,7 @@ def newest(directory: Path) -> Checkpoint | None:
     return open_checkpoint(found[-1]) if found else None
 
 
-def find(directory: Path) -> Checkpoint:
+def find_checkpoint(directory: Path) -> Checkpoint:
     """Return a checkpoint, or the newest one of a training run. Raises ModelError where there is none."""
     found = newest(directory / "checkpoints") if not (directory / RECORD).exists() else None
     return found or open_checkpoint(directory)
@@ -145,7 +145,7 @@ def load_model(
     `directory` is a checkpoint, or a training run, of which the newest is taken. Adapters of the language model are
     added to the weights that they stand beside, unless `merge` is false. Raises ModelError.
     """
-    checkpoint = find(directory)
+    checkpoint = find_checkpoint(directory)
     config = read(ModelConfig, checkpoint.record.model, str(checkpoint.directory))
     model = VisionLLM(without_folders(config))
     restore_weights(checkpoint, model)

@@ -19,7 +19,7 @@ from dataengine.store import StoreSettings, locate
 from dataengine.strict import convert, load_struct
 from dataengine.tokens import ROUTING_TOKENS
 from trainer.model.config import PRESETS, ModelConfig, make_model
-from trainer.model.decoders import readers_of, token_owners
+from trainer.model.decoders import find_decoder, readers_of, token_owners
 from trainer.settings import EncodeSettings
 
 Stage = Literal["1a", "1b", "2", "3", "joint"]
@@ -313,6 +313,11 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
         reduce_from=config.reduce_from,
         num_queries=dict.fromkeys(ROUTING_TOKENS, 0) | {token: n for token, (_, n) in owners.items()},
         readers={family: read for family, read, _ in readers},
+        picture_side={
+            find_decoder(name).family: options["picture_side"]
+            for name, options in model.decoders.items()
+            if "picture_side" in options
+        },
     )
 
 

@@ -21,6 +21,10 @@ def _default_queries() -> dict[str, int]:
     return {token: 64 if token in (tokens.GEN, tokens.EDIT) else 4 for token in tokens.ROUTING_TOKENS}
 
 
+def _default_sides() -> dict[str, int]:
+    return {GENERATION: 512, EDITING: 256}
+
+
 def _default_readers() -> dict[str, tuple[str, ...]]:
     return {
         DETECTION: (tokens.DET, tokens.GRD, tokens.SEG),
@@ -35,7 +39,8 @@ class EncodeSettings:
     """What the model fixes (sizes, queries) and what a run chooses (lengths, augmentation).
 
     `tile_mean` and `tile_std` normalise the tiles: those of the image encoder's training.
-    `num_queries` are the placeholders after each routing token, `readers` the tokens that each family's decoder reads.
+    `num_queries` are the placeholders after each routing token, `readers` the tokens that each family's decoder reads,
+    `picture_side` the pixels of a side of the pictures that a family makes.
     `decoder_short` are sides of which one is drawn in training (the last one otherwise), in pixels; `max_length`
     counts tokens after pictures and queries are expanded. Mirroring needs a random generator and `flip_ratio` > 0, as a
     crop to at least `crop_least` of each side does `crop_ratio`.
@@ -57,6 +62,7 @@ class EncodeSettings:
     flip_never: frozenset[str] = frozenset({"ocr", "text_detection", "text_spotting"})
     num_queries: Mapping[str, int] = field(default_factory=_default_queries)
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=_default_readers)
+    picture_side: Mapping[str, int] = field(default_factory=_default_sides)
 
 
 def family_of(sample: Sample) -> str:

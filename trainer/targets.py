@@ -1,6 +1,6 @@
-"""What a decoder must find, on its own picture.
+"""What a decoder must find, on its own picture, or what picture it must make.
 
-Shape suffixes: n m objects, H W decoder picture.
+Shape suffixes: n m objects, H W decoder picture, S side of a square picture.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ import torch
 
 from dataengine.annotation import Box
 from dataengine.errors import ModelError
-from dataengine.sample import InstanceTargets, KeypointTargets, Sample, TargetInstance
+from dataengine.sample import ImageTargets, InstanceTargets, KeypointTargets, Sample, TargetInstance
 from trainer import views
-from trainer.batch import ObjectTargets
+from trainer.batch import ObjectTargets, PictureTargets
+from trainer.settings import EDITING, GENERATION, EncodeSettings
+from trainer.views import Frame, Pixels
+
+# How the picture that a family makes is brought to a square: text-to-image keeps all of it, editing
+# its middle, of both pictures alike.
+FRAMES: dict[str, Frame] = {GENERATION: "pad", EDITING: "crop"}
 
 
 def object_targets(sample: Sample, names: list[str], image_3HW: torch.Tensor | None) -> ObjectTargets:
@@ -52,6 +58,28 @@ def object_targets(sample: Sample, names: list[str], image_3HW: torch.Tensor | N
         has_mask_n=masks_nHW.flatten(1).any(1).to(torch.bool),
         ignore_m4=_boxes([item.box for item in instances if item.ignore], shown.width, shown.height),
         void_HW=None if void is None else views.object_masks([void], width, height)[0],
+    )
+
+
+def shown_pictures(sample: Sample, family: str) -> tuple[int, ...]:
+    """Return the pictures that a family's decoder is shown, by position: the one to make, and where it edits, the last
+    input, which is the one to be edited.
+    """
+    assert isinstance(sample.targets, ImageTargets)
+    return (sample.targets.image, sample.object_image) if family == EDITING else (sample.targets.image,)
+
+
+def picture_targets(
+    sample: Sample, images: Sequence[Pixels], family: str, settings: EncodeSettings
+) -> PictureTargets:
+    """Return the picture to make, the one to edit, and the caption of a sample, as a batch of one."""
+    assert isinstance(sample.targets, ImageTargets)
+    side, frame = settings.picture_side[family], FRAMES[family]
+    wanted, *given = (
+        views.framed(images[place], side, frame)[None] for place in shown_pictures(sample, family)
+    )
+    return PictureTargets(
+        wanted_B3SS=wanted, given_B3SS=given[0] if given else None, captions=(sample.targets.caption,)
     )
 
 

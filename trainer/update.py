@@ -14,6 +14,7 @@ from trainer.batch import Whole, counts
 from trainer.config import TrainConfig
 from trainer.data import PartData
 from trainer.losses import mean_count
+from trainer.model.decoders.chance import draw_seed
 from trainer.model.region import region_noise
 from trainer.model.visionllm import Output, VisionLLM
 
@@ -78,12 +79,15 @@ def _whole(
     if not part.cut:
         return None
     numbers = [batch.region_numbers_R for batch in part.batches]
-    counted = sum((counts(batch) for batch in part.counted), torch.zeros(3, dtype=torch.int64))
+    counted = sum((counts(batch) for batch in part.counted), torch.zeros(4, dtype=torch.int64))
     num_regions = max(int(numbers_R.max()) + 1 if len(numbers_R) else 0 for numbers_R in numbers)
     num_pixels = model.config.vision.image_size**2
+    # Drawn in the order in which a batch that is the whole part would draw.
+    generator = _generator(config, noise, step)
     return Whole(
-        counts_3=mean_count(counted.to(device)),
-        region_noise_RP=region_noise(num_regions, num_pixels, _generator(config, noise, step)),
+        counts_4=mean_count(counted.to(device)),
+        region_noise_RP=region_noise(num_regions, num_pixels, generator),
+        seed=draw_seed(generator),
     )
 
 

@@ -8,6 +8,7 @@ Shape suffixes: T tiles, S tile side, H W pixels, R regions, n objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from trainer.settings import CLIP_MEAN, CLIP_STD
 from trainer.tiling import choose_grid
 
 Pixels = npt.NDArray[np.uint8]
+Frame = Literal["pad", "crop"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -61,6 +63,24 @@ def decoder_view(image: Pixels, size: tuple[int, int]) -> torch.Tensor:
     """Return an RGB picture scaled to a `decoder_size` (width, height), float [3, H, W], ImageNet-normalised."""
     width, height = size
     return _normalise(_resize(_planes(image), height, width, "bilinear"), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def framed_size(width: int, height: int, side: int, frame: Frame) -> tuple[int, int]:
+    """Return (width, height) of a picture scaled for a square: "pad" lets all of it in, "crop" fills the square."""
+    scale = side / (max if frame == "pad" else min)(width, height)
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def framed(image: Pixels, side: int, frame: Frame) -> torch.Tensor:
+    """Return an RGB picture as a square, float [3, S, S] in [-1, 1]: padded with white on both sides, or its middle.
+
+    Pictures of the same ratio, large or small, are cut alike.
+    """
+    width, height = framed_size(image.shape[1], image.shape[0], side, frame)
+    picture = _resize(_planes(image), height, width, "bicubic")
+    left, top = (side - width) // 2, (side - height) // 2
+    picture = F.pad(picture, (left, side - width - left, top, side - height - top), value=255)
+    return picture.to(torch.float32) / 127.5 - 1
 
 
 def object_masks(masks: Sequence[Rle], width: int, height: int) -> torch.Tensor:

@@ -22,8 +22,8 @@ from trainer.batch import Batch, counts
 from trainer.config import MicroBatches, Packing, TrainConfig, encode_settings, make_config, model_config
 from trainer.data import ShardReader, StepData, batches, open_shards
 from trainer.encode import encode, measure
-from trainer.evaluate import read_samples
 from trainer.model.visionllm import VisionLLM
+from trainer.samples import read_samples
 from trainer.tokenizer import bank_texts, train_tokenizer
 from trainer.update import update
 

@@ -472,7 +472,7 @@ def test_a_run_and_its_measures_are_the_same_from_a_url(
             num_workers=2,
         )
         train(config, tmp_path / name)
-        measures = evaluate_run(tmp_path / name, locate(shards), tmp_path / name)
+        measures = evaluate_run(tmp_path / name, locate(shards), tmp_path / name, max_new_tokens=16)
         found.append(([line["loss"] for line in lines(tmp_path / name)], measures))
     memory.rm("/set", recursive=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from dataengine import tokens
 from dataengine.errors import ModelError, nearest
@@ -53,6 +53,10 @@ class TokenIds:
             routing={token: vocabulary[token] for token in tokens.ROUTING_TOKENS},
             emb=emb,
         )
+
+    def placeholders(self, count: int) -> tuple[int, ...]:
+        """Return the ids that stand for `count` queries: up to eight have one each, more repeat the first (A.4)."""
+        return self.emb[:count] if count <= len(self.emb) else self.emb[:1] * count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +272,101 @@ class DetectionConfig(GroundingConfig):
             "weights": cls.tiny().weights,
         }
         return cls(**{**sizes, **changes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """What the two decoders that make pictures have in common: latent diffusion conditioned by super-link queries.
+
+    The defaults here are those of Stable Diffusion 1.5; each decoder adds its own.
+
+    `pretrained` is a folder or hub id of a pipeline of diffusers (subfolders vae, unet, scheduler, text_encoder,
+    tokenizer); it overrides `num_tokens`, `width`, `patch` and all that begins with `unet_` or `noise_`. Autoencoder
+    and text encoder stay frozen, the UNet too unless `train_unet`. Without `pretrained`, the UNet has random weights,
+    latents are squares of `patch` x `patch` pixels, and there is no text encoder: a random one would teach nothing.
+
+    `picture_side` is the side of the pictures in pixels. The mapper turns `num_queries` hidden states into `num_tokens`
+    vectors of `width`, with `num_heads` and `ffn_dim`. `noise_prediction` says what the UNet foretells, and
+    `noise_to_the_end` that nothing is left of a picture at the last timestep (Lin et al. 2024), which "epsilon" cannot
+    learn. `caption_weight` is the factor of the caption loss.
+
+    Training replaces the condition by the empty caption's in the shares of samples `drop_text` (the condition alone),
+    `drop_picture` (the given picture alone) and `drop_both`. `sampling_steps`, `guidance` and `picture_guidance` are
+    defaults of `predict`.
+    """
+
+    picture_side: int
+    train_unet: bool
+    drop_text: float
+    drop_picture: float
+    drop_both: float
+    pretrained: str | None = None
+    num_queries: int = 64
+    num_tokens: int = 77
+    width: int = 768
+    num_heads: int = 8
+    ffn_dim: int = 3072
+    patch: int = 8
+    unet_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    unet_layers: int = 2
+    unet_heads: int = 8
+    unet_norm_groups: int = 32
+    noise_steps: int = 1000
+    noise_prediction: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+    noise_to_the_end: bool = False
+    caption_weight: float = 0.1
+    gradient_checkpointing: bool = False
+    sampling_steps: int = 50
+    guidance: float = 7.5
+    picture_guidance: float = 1.5
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> Self:
+        """Return sizes that train on two processor cores."""
+        sizes: dict[str, Any] = {
+            "picture_side": 64,
+            "train_unet": True,
+            "num_tokens": 16,
+            "width": 64,
+            "num_heads": 4,
+            "ffn_dim": 128,
+            "patch": 4,
+            "unet_channels": (64, 128),
+            "unet_layers": 1,
+            "unet_heads": 4,
+            "unet_norm_groups": 8,
+            # Squares of pixels are large flat areas: what is left of them at the last timestep of the usual schedule
+            # tells their colour.
+            "noise_prediction": "v_prediction",
+            "noise_to_the_end": True,
+            "sampling_steps": 20,
+            "guidance": 3.0,
+        }
+        return cls(**{**sizes, **changes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationConfig(DiffusionConfig):
+    """The text-to-image decoder. The paper's code says .1 for `drop_text` and drops twice as many."""
+
+    picture_side: int = 512
+    train_unet: bool = False
+    drop_text: float = 0.1
+    drop_picture: float = 0.0
+    drop_both: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditingConfig(DiffusionConfig):
+    """The editing decoder; shares are InstructPix2Pix's (Brooks et al. 2023, section 3.2.1), a twentieth each. The
+    paper's code has the same: the .05 that it states is dropped twice for the text and twice for the picture.
+    """
+
+    picture_side: int = 256
+    train_unet: bool = True
+    drop_text: float = 0.05
+    drop_picture: float = 0.05
+    drop_both: float = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,14 @@ Shape suffixes: B sequences, L text positions, C width, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from dataengine.errors import ModelError
 from trainer.batch import IGNORED, Packed
@@ -83,6 +85,40 @@ class LanguageModel(nn.Module):
         return LanguageOutput(
             hidden_BLC, text_loss(logits, next_BL[scored], sample[scored], num_samples, count)
         )
+
+    @property
+    def max_positions(self) -> int:
+        """Return how many positions a sequence can have."""
+        return self.model.config.max_position_embeddings
+
+    def new_cache(self) -> DynamicCache:
+        """Return an empty cache of keys and values, of the kind that each layer's attention needs."""
+        return DynamicCache(config=self.model.config)
+
+    def extend(
+        self,
+        embeds_BWC: torch.Tensor,
+        position_BW: torch.Tensor,
+        attention_mask_BL: torch.Tensor | None,
+        cache: DynamicCache,
+    ) -> torch.Tensor:
+        """Return the last hidden states of W more positions, which are added to the cache, [B, W, C].
+
+        `attention_mask_BL` says which positions exist, those of the cache and the new ones; without it, all do.
+        """
+        return self.model.base_model(
+            inputs_embeds=embeds_BWC,
+            position_ids=position_BW,
+            attention_mask=attention_mask_BL,
+            use_cache=True,
+            **{self._cache_name: cache},
+        ).last_hidden_state
+
+    @cached_property
+    def _cache_name(self) -> str:
+        # The argument was renamed within transformers 5.
+        known = inspect.signature(self.model.base_model.forward).parameters
+        return "cache" if "cache" in known else "past_key_values"
 
     @property
     def _wants_one_row(self) -> bool:

@@ -17,7 +17,11 @@ from dataengine.errors import ModelError, nearest
 from trainer.batch import Batch
 from trainer.model.options import overlay, plain, read
 
-DECODERS = {"detection": "trainer.model.decoders.detection:DetectionDecoder"}
+DECODERS = {
+    "detection": "trainer.model.decoders.detection:DetectionDecoder",
+    "generation": "trainer.model.decoders.diffusion:GenerationDecoder",
+    "editing": "trainer.model.decoders.diffusion:EditingDecoder",
+}
 
 
 @dataclass(frozen=True)
