@@ -104,6 +104,19 @@ class RegionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters (Hu et al. 2021) of the linear layers named `targets`: W x + alpha / rank * B A x.
+
+    The defaults are those of the paper's code.
+    """
+
+    rank: int = 32
+    alpha: float = 64.0
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
     """The language model: Llama's of random weights and the sizes given, or with `pretrained` (a local folder or hub
     id) any causal one of transformers, whose sizes are its own; `make_model` writes them as `architecture`.
@@ -114,7 +127,7 @@ class LanguageConfig:
     `look_back` gives heads of random weights a start: head k of the first layer attends about
     `look_back[k]` tokens back. `gradient_checkpointing` recomputes activations in the backward pass.
     `attention` is transformers' `attn_implementation` (sdpa, flash_attention_2, ...); without it, transformers
-    chooses.
+    chooses. With `lora`, adapters stand beside the linear layers; they are a part of their own ("lora").
     """
 
     vocab_size: int
@@ -129,6 +142,7 @@ class LanguageConfig:
     look_back: tuple[int, ...] = ()
     gradient_checkpointing: bool = False
     attention: str | None = None
+    lora: LoraConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
