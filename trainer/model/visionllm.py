@@ -161,7 +161,7 @@ class VisionLLM(nn.Module):
         return self.decoders[batch.family]
 
     def _language(self, batch: Batch, generator: torch.Generator | None) -> LanguageOutput:
-        count = None if batch.whole is None else batch.whole.counts_3[0]
+        count = None if batch.whole is None else batch.whole.counts_5[0]
         return self.language(
             self._embed(batch, generator), batch.attention_mask_BL, batch.labels_BL, batch.packed, count
         )
@@ -234,7 +234,9 @@ class VisionLLM(nn.Module):
 
 
 def _token_owners(config: ModelConfig, decoders: list[Decoder]) -> dict[int, str]:
+    """Return the family whose queries follow each routing token (by id): the first decoder that reads it."""
     owners: dict[int, str] = {}
+    first: dict[str, Decoder] = {}
     for decoder in decoders:
         for token in decoder.tokens:
             if token not in config.token_ids.routing:
@@ -243,6 +245,13 @@ def _token_owners(config: ModelConfig, decoders: list[Decoder]) -> dict[int, str
                     f"{nearest(token, config.token_ids.routing)}"
                 )
             owners.setdefault(config.token_ids.routing[token], decoder.family)
+            other = first.setdefault(token, decoder)
+            if other.num_queries != decoder.num_queries:
+                raise ModelError(
+                    f"model: decoders {other.family!r} and {decoder.family!r} read {token!r} with"
+                    f" {other.num_queries} and {decoder.num_queries} queries, expected one number; give both the same"
+                    " num_queries"
+                )
     return owners
 
 

@@ -16,7 +16,10 @@ import torch
 from dataengine.errors import ModelError, nearest
 from trainer.batch import Batch
 
-DECODERS = {"detection": "trainer.model.decoders.detection:DetectionDecoder"}
+DECODERS = {
+    "detection": "trainer.model.decoders.detection:DetectionDecoder",
+    "pose": "trainer.model.decoders.pose:PoseDecoder",
+}
 
 
 @dataclass(frozen=True)

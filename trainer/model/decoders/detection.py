@@ -93,7 +93,7 @@ class DetectionDecoder(nn.Module):
             self.mask_head,
             self.config,
             generator,
-            None if batch.whole is None else batch.whole.counts_3[1:],
+            None if batch.whole is None else batch.whole.counts_5[1:3],
         )
 
     @torch.no_grad()
