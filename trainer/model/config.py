@@ -370,6 +370,40 @@ class EditingConfig(DiffusionConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoseWeights:
+    """Factors of the pose losses, and of the matching costs of the same names."""
+
+    cls: float = 2.0
+    l1: float = 5.0
+    giou: float = 2.0
+    keypoints: float = 10.0
+    oks: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseConfig(GroundingConfig):
+    """The pose decoder: Grounding DINO of which only the first `box_layers` decoder layers see boxes alone.
+
+    Then the best `num_instances` boxes go on, each with a box for every keypoint that the sample asks for, at most
+    `max_keypoints`.
+    """
+
+    max_groups: int = 100
+    dropout: float = 0.0
+    max_keypoints: int = 68
+    num_instances: int = 50
+    box_layers: int = 2
+    costs: PoseWeights = field(default_factory=PoseWeights)
+    weights: PoseWeights = field(default_factory=PoseWeights)
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> PoseConfig:
+        """Return sizes that train on two processor cores."""
+        sizes: dict[str, Any] = {**_TINY_GROUNDING, "num_instances": 10, "box_layers": 1}
+        return cls(**{**sizes, **changes})
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The whole model. `decoders` maps a name of `trainer.model.decoders.DECODERS`, or `package.module:Class`
     for a decoder of one's own, to that decoder's options (for "detection": the fields of DetectionConfig).

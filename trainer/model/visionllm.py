@@ -186,7 +186,7 @@ class VisionLLM(nn.Module):
         return self.decoders[family]
 
     def _language(self, batch: Batch, generator: torch.Generator | None) -> LanguageOutput:
-        count = None if batch.whole is None else batch.whole.counts_4[0]
+        count = None if batch.whole is None else batch.whole.counts_5[0]
         return self.language(
             self._embed(batch, generator), batch.attention_mask_BL, batch.labels_BL, batch.packed, count
         )
