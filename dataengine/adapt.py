@@ -93,8 +93,13 @@ def follow_log(plan: Plan, decisions: tuple[Decision, ...], place: str) -> Plan:
 class Adapter:
     """The mixture of a run that may change: holds the plan, asks for decisions and logs them."""
 
-    def __init__(self, settings: Adapt, plan: Plan, log: Path, memory: Memory) -> None:
-        if settings.replay is not None and Path(settings.replay).resolve() == log.resolve():
+    def __init__(self, settings: Adapt, plan: Plan, log: Path | None, memory: Memory) -> None:
+        """Go on from `memory`; without a `log`, another rank writes it."""
+        if (
+            log is not None
+            and settings.replay is not None
+            and Path(settings.replay).resolve() == log.resolve()
+        ):
             raise PlanError(
                 f"adapt: replay {settings.replay!r} is the log of this run, which begins anew, expected another file; "
                 "copy it, and replay the copy"
@@ -109,7 +114,9 @@ class Adapter:
             self._choose = cast(Chooser, load_function(settings.function, "adapt"))
         self._family_of = {source.task: source.family for source in plan.sources}
         self._decisions, self._losses = list(memory.decisions), dict(memory.losses)
-        self.plan = follow_log(plan, memory.decisions, str(log))
+        self.plan = follow_log(plan, memory.decisions, str(log or self._place))
+        if log is None:
+            return
         # What a killed run decided after its last checkpoint is decided again.
         write_atomic(log, b"".join(msgspec.json.encode(one) + b"\n" for one in memory.decisions))
 
@@ -134,11 +141,12 @@ class Adapter:
         decision = self._replay(step) if self._choose is None else self._ask(step)
         if decision is None:
             return False
-        # On disk before any step is read by it.
-        with self._log.open("ab") as file:
-            file.write(msgspec.json.encode(decision) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if self._log is not None:
+            # On disk before any step is read by it.
+            with self._log.open("ab") as file:
+                file.write(msgspec.json.encode(decision) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
         self._decisions.append(decision)
         return True
 

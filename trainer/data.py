@@ -353,7 +353,11 @@ class _Part:
             ]
             return
         own = _own(part, loading.rank, loading.world)
-        self.micro = [MicroBatch(number=0, rows=[[place] for place in range(len(own))], packed=False)]
+        self.cut = loading.world > 1
+        # Its number seeds its noise, which must be another on each rank.
+        self.micro = [
+            MicroBatch(number=loading.rank, rows=[[place] for place in range(len(own))], packed=False)
+        ]
         self.loaded = [[self._start(loading.load, position) for position in own]]
 
     def go_on(self) -> None:
@@ -424,7 +428,7 @@ class _Part:
             [len(row) for row in kept if row] if micro.packed else None,
         )
         if not self.loading.lays_out:
-            return batch
+            return replace(batch, number=micro.number)
         regions = [
             torch.arange(len(found.region_tile_R)) + self.first_region[k] for row in kept for k, found in row
         ]
