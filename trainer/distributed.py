@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from dataengine.errors import ModelError
 from trainer.batch import REGIONS, TILES, Batch
 from trainer.data import PartData
+from trainer.model.decoders import DecoderLosses
 from trainer.model.visionllm import VisionLLM
 
 T = TypeVar("T")
@@ -77,32 +78,27 @@ def joined(device: str) -> Iterator[Ranks]:
 
     `device` is the configuration's. Raises ModelError where this machine has none.
     """
-    if dist.is_initialized():
-        yield _ranks(find_device(device, _local_rank()))
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks(device=find_device(device, None))
         return
-    found = find_device(device, _local_rank())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo")
+    found = find_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if found.type == "cuda":
+        torch.cuda.set_device(found)
+    ours = not dist.is_initialized()
+    if ours:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo")
+    groups = [dist.new_group(backend="gloo") for _ in range(2)]
     try:
-        yield _ranks(found)
+        yield Ranks(
+            device=found,
+            rank=dist.get_rank(),
+            world=dist.get_world_size(),
+            control=groups[0],
+            saving=groups[1],
+        )
     finally:
-        dist.destroy_process_group()
-
-
-def _ranks(device: torch.device) -> Ranks:
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    world = dist.get_world_size()
-    if world == 1:
-        return Ranks(device=device)
-    control, saving = (dist.new_group(backend="gloo") for _ in range(2))
-    return Ranks(device=device, rank=dist.get_rank(), world=world, control=control, saving=saving)
-
-
-def _local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0"))
+        for group in (None,) if ours else groups:
+            dist.destroy_process_group(group)
 
 
 def find_device(name: str, local_rank: int | None) -> torch.device:
@@ -134,12 +130,9 @@ def share_model(model: VisionLLM, ranks: Ranks, parallel: str, precision: str) -
     if ranks.world == 1:
         return model.to(ranks.device)
     if parallel == "ddp":
-        return DistributedDataParallel(
-            model.to(ranks.device), find_unused_parameters=True, broadcast_buffers=False
-        )
+        return DistributedDataParallel(model.to(ranks.device), find_unused_parameters=True)
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
-    whole = MixedPrecisionPolicy()
-    half = whole
+    full = half = MixedPrecisionPolicy()
     if precision == "bf16":
         half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for block in (*blocks(model.vision), *blocks(model.language)):
@@ -149,8 +142,14 @@ def share_model(model: VisionLLM, ranks: Ranks, parallel: str, precision: str) -
         fully_shard(model.language.embeddings, mesh=mesh, mp_policy=half)
         fully_shard(model.language.head, mesh=mesh, mp_policy=half, reshard_after_forward=False)
     for decoder in model.decoders.values():
-        fully_shard(decoder, mesh=mesh, mp_policy=whole, reshard_after_forward=False)
-    return fully_shard(model, mesh=mesh, mp_policy=whole, reshard_after_forward=False)
+        decoder.register_forward_hook(_without_views)
+        fully_shard(decoder, mesh=mesh, mp_policy=full, reshard_after_forward=False)
+    return fully_shard(model, mesh=mesh, mp_policy=full, reshard_after_forward=False)
+
+
+def _without_views(_: nn.Module, __: Any, found: DecoderLosses) -> DecoderLosses:
+    """Return the losses as tensors of their own: what hangs on a view would be lost with a change of its base."""
+    return replace(found, terms={name: value.clone() for name, value in found.terms.items()})
 
 
 def prepare_layers(model: VisionLLM, recompute: Sequence[str], backend: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dataengine.cli.output import (
     print_json,
     progress,
 )
-from dataengine.errors import SpecError
+from dataengine.errors import SpecError, UsageError
 
 
 @click.command("train")
@@ -33,6 +34,10 @@ from dataengine.errors import SpecError
 @click.option("--seed", type=int)
 @click.option("--lr", type=float, help="One learning rate for all that learns.")
 @click.option("--device", help="cpu, cuda or auto.")
+@click.option(
+    "--ray-workers", type=click.IntRange(1), help="Train in so many processes that Ray Train starts."
+)
+@click.option("--address", help="With --ray-workers, a Ray cluster: HOST:PORT, or auto.")
 @cache_dir_option
 @cache_bytes_option
 @json_option
@@ -42,10 +47,19 @@ def command(
     config: Path | None,
     cache_dir: str | None,
     cache_bytes: int | None,
+    ray_workers: int | None,
+    address: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train on SHARDS (or their URL) into OUT. A run that was stopped goes on where it was, bit for bit on a CPU."""
+    """Train on SHARDS (or their URL) into OUT. A run that was stopped goes on where it was, bit for bit on a CPU.
+
+    Several processes, one a GPU: `torchrun --nproc-per-node 8 -m dataengine train ...`, or --ray-workers 8.
+    """
+    if address is not None and ray_workers is None:
+        raise UsageError(
+            "--address: names a Ray cluster, expected --ray-workers with it; add that, or leave it out"
+        )
     fields: dict[str, Any] = yaml12.load(config) if config is not None else {}
     if cache := given(cache_dir=cache_dir, cache_bytes=cache_bytes):
         store = fields.get("store", {})
@@ -57,9 +71,17 @@ def command(
     fields.setdefault("steps", 1000)
     fields.setdefault("global_batch", 8)
     # The trainer is found by name: the engine must not import torch.
-    trainer, settings = (importlib.import_module(f"trainer.{name}") for name in ("train", "config"))
-    with progress("train", "steps") as update:
-        result = trainer.train(settings.make_config(fields, str(config or "train")), out, progress=update)
+    settings = importlib.import_module("trainer.config")
+    made = settings.make_config(fields, str(config or "train"))
+    if ray_workers is not None:
+        cluster = importlib.import_module("trainer.cluster")
+        result = cluster.train_on_ray(made, out, workers=ray_workers, address=address)
+    elif os.environ.get("RANK", "0") == "0":
+        with progress("train", "steps") as update:
+            result = importlib.import_module("trainer.train").train(made, out, progress=update)
+    else:
+        importlib.import_module("trainer.train").train(made, out)
+        return  # another process tells
     summary = {
         "step": result.step,
         "stopped": result.stopped,
