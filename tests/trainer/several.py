@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,15 @@ TINIER = {
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A run: changes of `toy_run`, positions that are `broken`, whether samples are of all kinds (see `kinds`), the
-    sample whose picture is `poison`, and a position that `rank` 1 reads before it gets a SIGTERM."""
+    sample whose picture is `poison`, a position at which rank 1 gets a SIGTERM, and one that nobody ever gets."""
 
     name: str
     changes: dict[str, Any]
     broken: tuple[int, ...] = ()
     kinds: bool = False
     poison: str | None = None
-    terminated_at: int | None = None
+    terminated_at: int = -1
+    stalled_at: int = -1
 
 
 def kinds() -> list[tuple[Sample, list[bytes]]]:
@@ -64,14 +66,17 @@ def kinds() -> list[tuple[Sample, list[bytes]]]:
 
 
 @dataclass
-class TerminatedReader(ToyReader):
-    """A toy during whose reading somebody ends this process."""
+class TroubledReader(ToyReader):
+    """A toy during whose reading something befalls this process."""
 
-    at: int = -1
+    terminated_at: int = -1
+    stalled_at: int = -1
 
     def describe(self, position: int) -> Sample:
-        if position == self.at and os.environ.get("RANK") == "1":
+        if position == self.terminated_at and os.environ.get("RANK") == "1":
             os.kill(os.getpid(), signal.SIGTERM)
+        if position == self.stalled_at:
+            time.sleep(600)
         return super().describe(position)
 
 
@@ -79,11 +84,12 @@ def run(job: Job, out: Path, shards: Path) -> Result:
     """Do one run, in as many processes as there are."""
     config = msgspec.convert(msgspec.to_builtins(toy_run()) | {"model": TINIER} | job.changes, TrainConfig)
     collate = vars(data)["collate"]
-    reader: Any = TerminatedReader(
+    reader: Any = TroubledReader(
         global_batch=config.global_batch,
         broken=frozenset(job.broken),
         samples=kinds() if job.kinds else (),
-        at=-1 if job.terminated_at is None else job.terminated_at,
+        terminated_at=job.terminated_at,
+        stalled_at=job.stalled_at,
     )
     if config.shards == "two":
         config, reader = msgspec.structs.replace(config, shards=str(shards)), None
