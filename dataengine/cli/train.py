@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dataengine.cli.output import (
     print_json,
     progress,
 )
-from dataengine.errors import SpecError
+from dataengine.errors import SpecError, UsageError
 
 
 @click.command("train")
@@ -41,6 +42,10 @@ from dataengine.errors import SpecError
 @click.option("--seed", type=int)
 @click.option("--lr", type=float, help="One learning rate for all that learns.")
 @click.option("--device", help="cpu, cuda or auto.")
+@click.option(
+    "--ray-workers", type=click.IntRange(1), help="Train in so many processes that Ray Train starts."
+)
+@click.option("--address", help="With --ray-workers, a Ray cluster: HOST:PORT, or auto.")
 @cache_dir_option
 @cache_bytes_option
 @json_option
@@ -50,12 +55,21 @@ def command(
     configs: tuple[str, ...],
     cache_dir: str | None,
     cache_bytes: int | None,
+    ray_workers: int | None,
+    address: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train on SHARDS (or their URL) into OUT. A run that was stopped goes on where it was, bit for bit on a CPU."""
+    """Train on SHARDS (or their URL) into OUT. A run that was stopped goes on where it was, bit for bit on a CPU.
+
+    Several processes, one a GPU: `torchrun --nproc-per-node 8 -m dataengine train ...`, or --ray-workers 8.
+    """
+    if address is not None and ray_workers is None:
+        raise UsageError(
+            "--address: names a Ray cluster, expected --ray-workers with it; add that, or leave it out"
+        )
     # The trainer is found by name: the engine must not import torch.
-    trainer, settings = (importlib.import_module(f"trainer.{name}") for name in ("train", "config"))
+    settings = importlib.import_module("trainer.config")
     fields: dict[str, Any] = {}
     for config in configs:
         fields |= yaml12.load(Path(config)) if Path(config).exists() else settings.stage_fields(config)
@@ -69,8 +83,16 @@ def command(
     fields["shards"] = shards
     fields.setdefault("steps", 1000)
     fields.setdefault("global_batch", 8)
-    with progress("train", "steps") as update:
-        result = trainer.train(settings.make_config(fields, place), out, progress=update)
+    made = settings.make_config(fields, place)
+    if ray_workers is not None:
+        cluster = importlib.import_module("trainer.cluster")
+        result = cluster.train_on_ray(made, out, workers=ray_workers, address=address)
+    elif os.environ.get("RANK", "0") == "0":
+        with progress("train", "steps") as update:
+            result = importlib.import_module("trainer.train").train(made, out, progress=update)
+    else:
+        importlib.import_module("trainer.train").train(made, out)
+        return  # another process tells
     summary = {
         "step": result.step,
         "stopped": result.stopped,
