@@ -30,7 +30,6 @@ from transformers import PreTrainedTokenizerFast
 
 from dataengine.adapt import Memory
 from dataengine.errors import ModelError
-from dataengine.files import digest_file
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
@@ -223,11 +222,12 @@ def _files(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
     return files
 
 
-def weights_digest(checkpoint: Checkpoint) -> str:
-    """Return a digest of what a checkpoint holds: of its files of tensors, by name."""
+def weights_digest(model: nn.Module) -> str:
+    """Return a digest of a model's parameters and buffers, wherever and however they were saved."""
     digest = xxhash.xxh3_128()
-    for path in sorted(checkpoint.directory.glob("*.safetensors")):
-        digest.update(f"{path.name} {digest_file(path)}\n".encode())
+    for name, value in sorted(weights_of(model).items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
