@@ -91,16 +91,21 @@ def follow_log(plan: Plan, decisions: tuple[Decision, ...], place: str) -> Plan:
 
 
 class Adapter:
-    """The mixture of a run that may change: holds the plan, asks for decisions and logs them."""
+    """The mixture of a run that may change: holds the plan, asks for decisions and logs them.
 
-    def __init__(self, settings: Adapt, plan: Plan, log: Path, memory: Memory) -> None:
+    Of the processes of a run one writes the log, the others do not `keep_log`.
+    """
+
+    def __init__(
+        self, settings: Adapt, plan: Plan, log: Path, memory: Memory, *, keep_log: bool = True
+    ) -> None:
         if settings.replay is not None and Path(settings.replay).resolve() == log.resolve():
             raise PlanError(
                 f"adapt: replay {settings.replay!r} is the log of this run, which begins anew, expected another file; "
                 "copy it, and replay the copy"
             )
         self._settings = settings
-        self._log = log
+        self._log = log if keep_log else None
         self._place = f"adapt {settings.function or settings.replay}"
         replayed = read_log(Path(settings.replay)) if settings.replay is not None else ()
         self._replayed = {decision.step: decision for decision in replayed}
@@ -110,8 +115,9 @@ class Adapter:
         self._family_of = {source.task: source.family for source in plan.sources}
         self._decisions, self._losses = list(memory.decisions), dict(memory.losses)
         self.plan = follow_log(plan, memory.decisions, str(log))
-        # What a killed run decided after its last checkpoint is decided again.
-        write_atomic(log, b"".join(msgspec.json.encode(one) + b"\n" for one in memory.decisions))
+        if keep_log:
+            # What a killed run decided after its last checkpoint is decided again.
+            write_atomic(log, b"".join(msgspec.json.encode(one) + b"\n" for one in memory.decisions))
 
     @property
     def memory(self) -> Memory:
@@ -134,11 +140,12 @@ class Adapter:
         decision = self._replay(step) if self._choose is None else self._ask(step)
         if decision is None:
             return False
-        # On disk before any step is read by it.
-        with self._log.open("ab") as file:
-            file.write(msgspec.json.encode(decision) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if self._log is not None:
+            # On disk before any step is read by it.
+            with self._log.open("ab") as file:
+                file.write(msgspec.json.encode(decision) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
         self._decisions.append(decision)
         return True
 

@@ -38,11 +38,11 @@ class KeypointTargets:
 class PictureTargets:
     """The pictures to make, one a sample, for the generation and editing decoders.
 
-    `wanted_B3SS` float32 in [-1, 1]; `given_B3SS`, of the same form, are the pictures to be edited, None where pictures
-    are made from text alone. `captions` describe the wanted ones.
+    `wanted_B3SS` float32 in [-1, 1], None where they are only asked for; `given_B3SS`, of the same form, are the
+    pictures to be edited, None where pictures are made from text alone. `captions` describe the wanted ones.
     """
 
-    wanted_B3SS: torch.Tensor
+    wanted_B3SS: torch.Tensor | None
     given_B3SS: torch.Tensor | None
     captions: tuple[str, ...]
 
@@ -72,11 +72,13 @@ class Whole:
     """What a batch that is one of several has to know of all of them, so that their losses add up to that of one.
 
     `counts_5` float32 are those of all, which sums are divided by (see `counts`). `region_noise_RP` is the chance by
-    which points of this batch's regions are drawn; None where it has none.
+    which points of this batch's regions are drawn; None where it has none. `seed` is what each picture to make draws
+    its chance from, the same for all batches of the whole.
     """
 
     counts_5: torch.Tensor
     region_noise_RP: torch.Tensor | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,10 +18,10 @@ from dataengine.errors import ModelError, Skip
 from dataengine.images import REDUCTIONS, show
 from dataengine.sample import Sample, measure_of
 from trainer import augment, views
-from trainer.batch import ObjectTargets
-from trainer.settings import DETECTION, POSE, TEXT, EncodeSettings, family_of, tiles_per_image
+from trainer.batch import ObjectTargets, PictureTargets
+from trainer.settings import DETECTION, EDITING, POSE, TEXT, EncodeSettings, family_of, tiles_per_image
 from trainer.shorten import fit
-from trainer.targets import object_targets
+from trainer.targets import FRAMES, object_targets, picture_targets, shown_pictures
 from trainer.text import Text
 from trainer.tiling import choose_grid
 from trainer.views import Pixels
@@ -48,7 +48,8 @@ class Encoded:
 
     `groups` are positions in L of the routing tokens that the family's decoder reads, `tokens` these tokens, `names`
     what each asks for. `region_tile_R` points into this sample's tiles. `image_3HW` is None where no decoder looks at a
-    picture; masks lie on it. `shortened` counts what length control took away ("classes", "rounds"), by kind.
+    picture; masks lie on it. `picture` is None where no decoder makes one. `shortened` counts what length control took
+    away ("classes", "rounds"), by kind.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Encoded:
     image_3HW: torch.Tensor | None
     original_size: tuple[int, int]
     targets: ObjectTargets
+    picture: PictureTargets | None
     shortened: dict[str, int]
 
 
@@ -108,8 +110,9 @@ def encode(
     """Turn a sample and its decoded RGB pictures (all of them, in its order) into tensors.
 
     `rng` draws the augmentation; None means none. Raises Skip `text.too_long` where no shorter truthful text exists,
-    `text.reserved` where a turn holds a token that only the model may use, and ModelError where pictures or targets
-    contradict the sample.
+    `text.reserved` where a turn holds a token that only the model may use, `picture.several` where more than one
+    picture is to be made, `picture.no_input` where one is to be edited that is not there, and ModelError where pictures
+    or targets contradict the sample.
     """
     return fill(measure(sample, tokenizer, settings, rng), images, settings)
 
@@ -150,13 +153,20 @@ def needed(measured: Measured, number: int, settings: EncodeSettings) -> tuple[i
     image = measured.sample.images[number]
     if settings.reduce_from is None or image.width * image.height < settings.reduce_from:
         return None
-    if image.role != "input" or measured.window is not None:
+    if measured.window is not None:
         return None  # a window is in pixels of the whole picture
-    columns, rows = choose_grid(image.width, image.height, settings.tile_side, settings.max_tiles)
-    height, width = rows * settings.tile_side, columns * settings.tile_side
+    sizes = []
+    if image.role == "input":
+        columns, rows = choose_grid(image.width, image.height, settings.tile_side, settings.max_tiles)
+        sizes.append((columns * settings.tile_side, rows * settings.tile_side))
     if measured.decoder_size is not None and number == measured.sample.object_image:
-        height, width = max(height, measured.decoder_size[1]), max(width, measured.decoder_size[0])
-    return height, width
+        sizes.append(measured.decoder_size)
+    if measured.family in FRAMES and number in shown_pictures(measured.sample, measured.family):
+        side = settings.picture_side[measured.family]
+        sizes.append(views.framed_size(image.width, image.height, side, FRAMES[measured.family]))
+    if not sizes:
+        return None
+    return max(height for _, height in sizes), max(width for width, _ in sizes)
 
 
 def measure(
@@ -166,7 +176,7 @@ def measure(
 
     Raises Skip as `encode` does.
     """
-    _check_text(sample)
+    check_text(sample)
     window = None
     if (
         rng is not None
@@ -183,6 +193,8 @@ def measure(
     sample, text, shortened = fit(sample, tokenizer, settings)
     # A model without the family's decoder still learns when to route, from the text.
     family = family_of(sample) if family_of(sample) in settings.readers else TEXT
+    if family in FRAMES:
+        _check_asked(sample, family, settings)
     decoder_size = None
     if family in (DETECTION, POSE):
         short = rng.choice(settings.decoder_short) if rng is not None else settings.decoder_short[-1]
@@ -217,7 +229,10 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
     # Where no decoder answers, queries still stand after the tokens of those that could: the text must look the same.
     read = settings.readers.get(family) or tuple(itertools.chain(*settings.readers.values()))
     groups = [k for k, route in enumerate(sample.routes) if route.token in read]
-    tiles = [views.tile_view(images[index], settings.tile_side, settings.max_tiles) for index in inputs]
+    normalise = settings.tile_mean, settings.tile_std
+    tiles = [
+        views.tile_view(images[index], settings.tile_side, settings.max_tiles, *normalise) for index in inputs
+    ]
     last_tile = dict(
         zip(inputs, (end - 1 for end in itertools.accumulate(measured.tiles_per_image)), strict=True)
     )
@@ -249,6 +264,7 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
         image_3HW=image_3HW,
         original_size=original_size,
         targets=object_targets(sample, [sample.routes[k] for k in groups], image_3HW),
+        picture=picture_targets(sample, images, family, settings) if family in FRAMES else None,
         shortened=measured.shortened,
     )
 
@@ -268,11 +284,20 @@ def _check_pictures(sample: Sample, images: Sequence[Pixels]) -> None:
             )
 
 
-def _check_text(sample: Sample) -> None:
+def check_text(sample: Sample) -> None:
+    """Raise Skip `text.reserved` where a turn holds a token that only the model may use."""
     for turn in sample.conversation:
         strange = [token for token in tokens.special_tokens(turn.text) if token not in _ALLOWED]
         if strange:
             raise Skip("text.reserved", f"a turn holds {strange[0]!r}")
+
+
+def _check_asked(sample: Sample, family: str, settings: EncodeSettings) -> None:
+    asked = [route.token for route in sample.routes if route.token in settings.readers[family]]
+    if len(asked) != 1:
+        raise Skip("picture.several", f"{len(asked)} routing tokens ask for a picture, one has a target")
+    if family == EDITING and not _input_images(sample):
+        raise Skip("picture.no_input", "no picture is there to be edited")
 
 
 def _input_images(sample: Sample) -> list[int]:

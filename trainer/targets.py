@@ -1,6 +1,7 @@
-"""What a decoder must find, on its own picture.
+"""What a decoder must find, on its own picture, or what picture it must make.
 
-Shape suffixes: n m objects, H W decoder picture, K predicted objects, J keypoints that are asked for.
+Shape suffixes: n m objects, H W decoder picture, K predicted objects, J keypoints that are asked for, S side of a
+square picture.
 """
 
 from __future__ import annotations
@@ -12,9 +13,15 @@ import torch
 from dataengine import tokens
 from dataengine.annotation import Box
 from dataengine.errors import ModelError, nearest
-from dataengine.sample import InstanceTargets, KeypointTargets, Route, Sample, TargetInstance
+from dataengine.sample import ImageTargets, InstanceTargets, KeypointTargets, Route, Sample, TargetInstance
 from trainer import batch, views
-from trainer.batch import ObjectTargets
+from trainer.batch import ObjectTargets, PictureTargets
+from trainer.settings import EDITING, GENERATION, EncodeSettings
+from trainer.views import Frame, Pixels
+
+# How the picture that a family makes is brought to a square: text-to-image keeps all of it, editing
+# its middle, of both pictures alike.
+FRAMES: dict[str, Frame] = {GENERATION: "pad", EDITING: "crop"}
 
 # The OKS constant of a keypoint whose dataset states none (UniPose's).
 UNKNOWN_SIGMA = 0.025
@@ -110,6 +117,28 @@ def to_dataset_order(
     result = keypoints_KJ3.new_zeros((keypoints_KJ3.shape[0], len(dataset_names), 3))
     result[:, [places[name] for name in names]] = keypoints_KJ3
     return result
+
+
+def shown_pictures(sample: Sample, family: str) -> tuple[int, ...]:
+    """Return the pictures that a family's decoder is shown, by position: the one to make, and where it edits, the last
+    input, which is the one to be edited.
+    """
+    assert isinstance(sample.targets, ImageTargets)
+    return (sample.targets.image, sample.object_image) if family == EDITING else (sample.targets.image,)
+
+
+def picture_targets(
+    sample: Sample, images: Sequence[Pixels], family: str, settings: EncodeSettings
+) -> PictureTargets:
+    """Return the picture to make, the one to edit, and the caption of a sample, as a batch of one."""
+    assert isinstance(sample.targets, ImageTargets)
+    side, frame = settings.picture_side[family], FRAMES[family]
+    wanted, *given = (
+        views.framed(images[place], side, frame)[None] for place in shown_pictures(sample, family)
+    )
+    return PictureTargets(
+        wanted_B3SS=wanted, given_B3SS=given[0] if given else None, captions=(sample.targets.caption,)
+    )
 
 
 def _boxes(boxes: Sequence[Box], width: int, height: int) -> torch.Tensor:

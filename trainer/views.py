@@ -8,6 +8,7 @@ Shape suffixes: T tiles, S tile side, H W pixels, R regions, n objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,23 @@ from torch.nn import functional as F
 from dataengine.annotation import Rle
 from dataengine.geometry import mask_from_rle
 from dataengine.sample import Region
+from trainer.settings import CLIP_MEAN, CLIP_STD
 from trainer.tiling import choose_grid
 
 Pixels = npt.NDArray[np.uint8]
+Frame = Literal["pad", "crop"]
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def tile_view(image: Pixels, side: int, max_tiles: int) -> torch.Tensor:
-    """Return the tiles of an RGB picture, float [T, 3, S, S], CLIP-normalised, row by row, the thumbnail last.
+def tile_view(
+    image: Pixels,
+    side: int,
+    max_tiles: int,
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    std: tuple[float, float, float] = CLIP_STD,
+) -> torch.Tensor:
+    """Return the tiles of an RGB picture, float [T, 3, S, S], normalised, row by row, the thumbnail last.
 
     The aspect ratio is not kept: the picture is squashed to the chosen grid (section A.2's dynamic tiling).
     """
@@ -37,7 +45,7 @@ def tile_view(image: Pixels, side: int, max_tiles: int) -> torch.Tensor:
     tiles = whole.view(3, rows, side, columns, side).permute(1, 3, 0, 2, 4).reshape(-1, 3, side, side)
     if len(tiles) > 1:
         tiles = torch.cat([tiles, _resize(picture, side, side, "bicubic")[None]])
-    return _normalise(tiles, CLIP_MEAN, CLIP_STD)
+    return _normalise(tiles, mean, std)
 
 
 def squash(image: Pixels, side: int) -> torch.Tensor:
@@ -55,6 +63,24 @@ def decoder_view(image: Pixels, size: tuple[int, int]) -> torch.Tensor:
     """Return an RGB picture scaled to a `decoder_size` (width, height), float [3, H, W], ImageNet-normalised."""
     width, height = size
     return _normalise(_resize(_planes(image), height, width, "bilinear"), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def framed_size(width: int, height: int, side: int, frame: Frame) -> tuple[int, int]:
+    """Return (width, height) of a picture scaled for a square: "pad" lets all of it in, "crop" fills the square."""
+    scale = side / (max if frame == "pad" else min)(width, height)
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def framed(image: Pixels, side: int, frame: Frame) -> torch.Tensor:
+    """Return an RGB picture as a square, float [3, S, S] in [-1, 1]: padded with white on both sides, or its middle.
+
+    Pictures of the same ratio, large or small, are cut alike.
+    """
+    width, height = framed_size(image.shape[1], image.shape[0], side, frame)
+    picture = _resize(_planes(image), height, width, "bicubic")
+    left, top = (side - width) // 2, (side - height) // 2
+    picture = F.pad(picture, (left, side - width - left, top, side - height - top), value=255)
+    return picture.to(torch.float32) / 127.5 - 1
 
 
 def object_masks(masks: Sequence[Rle], width: int, height: int) -> torch.Tensor:

@@ -8,12 +8,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from dataengine.errors import ModelError
 from trainer import checkpoint as checkpoints
 from trainer.checkpoint import find_all, load_model, newest, open_checkpoint
+from trainer.model.config import make_model
+from trainer.model.visionllm import VisionLLM
+
+TINY: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+}
 
 
 @pytest.fixture
@@ -43,6 +54,29 @@ def test_the_model_comes_back_from_run_or_checkpoint(straight: Path) -> None:
     assert not model.training
     assert len(tokenizer) == model.config.language.vocab_size
     assert config.steps == 6
+
+
+def test_a_checkpoint_needs_no_folder_that_its_weights_came_from(straight: Path, tmp_path: Path) -> None:
+    _, tokenizer, _ = load_model(straight)
+    vision = tmp_path / "vision"
+    CLIPVisionModel(CLIPVisionConfig(**TINY, image_size=28, patch_size=14)).save_pretrained(vision)
+    language = tmp_path / "language"
+    LlamaForCausalLM(LlamaConfig(**TINY, vocab_size=100, num_key_value_heads=2)).save_pretrained(language)
+    folders = {
+        "vision": {"pretrained": str(vision), "pixel_shuffle": 1},
+        "language": {"pretrained": str(language)},
+    }
+    model = VisionLLM(make_model({"preset": "tiny", "decoders": [], **folders}, tokenizer.get_vocab()))
+    record = newest(straight / "checkpoints").record  # type: ignore[union-attr]
+    record = msgspec.structs.replace(record, model=model.config.to_dict())
+    optimizer = torch.optim.AdamW(model.parameters())
+    checkpoints.save(tmp_path / "run/checkpoints", record, model, optimizer, tokenizer, keep=1)
+
+    shutil.rmtree(vision)
+    shutil.rmtree(language)
+    again, _, _ = load_model(tmp_path / "run")
+
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
 def test_an_unfinished_checkpoint_is_not_found(copy: Path) -> None:

@@ -37,7 +37,7 @@ from dataengine.sample import (
 )
 from trainer.batch import IGNORED
 from trainer.encode import encode, encode_files, measure, needed
-from trainer.settings import EncodeSettings, family_of
+from trainer.settings import CLIP_MEAN, CLIP_STD, EncodeSettings, family_of
 from trainer.shorten import without_classes
 from trainer.text import render
 from trainer.tiling import choose_grid
@@ -262,6 +262,18 @@ def test_two_pictures_have_their_own_tiles() -> None:
     assert encoded.tiles_per_image == (3, 4)
     assert told(sample)[0].startswith("<s>USER: <im_patch>x12 then <im_patch>x16 ")
     assert encoded.tiles_T3SS[:3].max() < encoded.tiles_T3SS[3:].min()
+
+
+def test_tiles_are_normalised_as_the_settings_say() -> None:
+    sample = make_sample("<image> then", "Yes.", images=(SMALL,))
+    settings = replaced(tile_mean=(0.0, 0.0, 0.0), tile_std=(0.5, 1.0, 1.0))
+
+    usual, other = (encode(sample, pixels(sample), TOKENIZER, some, None) for some in (SETTINGS, settings))
+
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    plain = usual.tiles_T3SS * std + mean
+    torch.testing.assert_close(other.tiles_T3SS[:, 0], plain[:, 0] * 2)
+    torch.testing.assert_close(other.tiles_T3SS[:, 1:], plain[:, 1:])
 
 
 def test_text_alone_has_no_tiles_and_no_decoder_picture() -> None:

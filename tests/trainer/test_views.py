@@ -18,6 +18,7 @@ from dataengine.sample import (
     Region,
 )
 from trainer import views
+from trainer.settings import CLIP_MEAN, CLIP_STD
 
 
 def gradient(width: int, height: int) -> views.Pixels:
@@ -27,7 +28,7 @@ def gradient(width: int, height: int) -> views.Pixels:
 
 
 def pixels_of(tiles: torch.Tensor) -> torch.Tensor:
-    mean, std = torch.tensor(views.CLIP_MEAN).view(3, 1, 1), torch.tensor(views.CLIP_STD).view(3, 1, 1)
+    mean, std = torch.tensor(CLIP_MEAN).view(3, 1, 1), torch.tensor(CLIP_STD).view(3, 1, 1)
     return (tiles * std + mean) * 255
 
 
@@ -57,7 +58,7 @@ def test_one_tile_needs_no_thumbnail_and_is_the_whole_picture() -> None:
 def test_tiles_have_the_statistics_of_clip() -> None:
     tile = views.tile_view(np.full((28, 28, 3), 255, np.uint8), 28, 1)[0]
 
-    expected = (1 - torch.tensor(views.CLIP_MEAN)) / torch.tensor(views.CLIP_STD)
+    expected = (1 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
     assert torch.allclose(tile.mean((1, 2)), expected, atol=1e-5)
 
 

@@ -18,13 +18,14 @@ from torch import nn
 from dataengine import tokens
 from trainer import losses
 from trainer.batch import Batch
-from trainer.model.config import PoseConfig, read_options
+from trainer.model.config import PoseConfig
 from trainer.model.decoders import DecoderLosses
 from trainer.model.decoders.denoise import make_denoising
 from trainer.model.decoders.inputs import by_sample, check_groups, check_targets, decoder_view, inside
 from trainer.model.decoders.match import pad_targets
 from trainer.model.decoders.pose_objective import pad_poses, pose_objective
 from trainer.model.decoders.pose_transformer import PoseTransformer
+from trainer.model.options import read
 from trainer.model.superlink import PerceptionProjection
 
 
@@ -58,6 +59,7 @@ class PoseDecoder(nn.Module):
 
     family = "pose"
     tokens = (tokens.DET, tokens.POSE)
+    options = PoseConfig
 
     def __init__(self, config: PoseConfig, language_width: int) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class PoseDecoder(nn.Module):
     @classmethod
     def build(cls, options: Mapping[str, Any], language_width: int) -> PoseDecoder:
         """Build from the fields of PoseConfig; raises ModelError for unknown or ill-typed ones."""
-        return cls(read_options(cls.family, options, PoseConfig), language_width)
+        return cls(read(PoseConfig, options, "pose"), language_width)
 
     def forward(self, hidden_GNC: torch.Tensor, batch: Batch, generator: torch.Generator) -> DecoderLosses:
         """Return the losses: classification, L1 and GIoU, summed over all decoder layers, the encoder's proposals
