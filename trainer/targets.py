@@ -1,7 +1,7 @@
 """What a decoder must find, on its own picture, or what picture it must make.
 
-Shape suffixes: n m objects, H W decoder picture, K predicted objects, J keypoints that are asked for, S side of a
-square picture.
+Shape suffixes: n m objects, H W decoder picture, S side of a square picture, K predicted objects, J keypoints that are
+asked for.
 """
 
 from __future__ import annotations
@@ -71,6 +71,28 @@ def object_targets(sample: Sample, routes: Sequence[Route], image_3HW: torch.Ten
     )
 
 
+def shown_pictures(sample: Sample, family: str) -> tuple[int, ...]:
+    """Return the pictures that a family's decoder is shown, by position: the one to make, and where it edits, the last
+    input, which is the one to be edited.
+    """
+    assert isinstance(sample.targets, ImageTargets)
+    return (sample.targets.image, sample.object_image) if family == EDITING else (sample.targets.image,)
+
+
+def picture_targets(
+    sample: Sample, images: Sequence[Pixels], family: str, settings: EncodeSettings
+) -> PictureTargets:
+    """Return the picture to make, the one to edit, and the caption of a sample, as a batch of one."""
+    assert isinstance(sample.targets, ImageTargets)
+    side, frame = settings.picture_side[family], FRAMES[family]
+    wanted, *given = (
+        views.framed(images[place], side, frame)[None] for place in shown_pictures(sample, family)
+    )
+    return PictureTargets(
+        wanted_B3SS=wanted, given_B3SS=given[0] if given else None, captions=(sample.targets.caption,)
+    )
+
+
 def _keypoints(
     sample: Sample, wanted: Sequence[TargetInstance], asked: Sequence[str]
 ) -> batch.KeypointTargets | None:
@@ -117,28 +139,6 @@ def to_dataset_order(
     result = keypoints_KJ3.new_zeros((keypoints_KJ3.shape[0], len(dataset_names), 3))
     result[:, [places[name] for name in names]] = keypoints_KJ3
     return result
-
-
-def shown_pictures(sample: Sample, family: str) -> tuple[int, ...]:
-    """Return the pictures that a family's decoder is shown, by position: the one to make, and where it edits, the last
-    input, which is the one to be edited.
-    """
-    assert isinstance(sample.targets, ImageTargets)
-    return (sample.targets.image, sample.object_image) if family == EDITING else (sample.targets.image,)
-
-
-def picture_targets(
-    sample: Sample, images: Sequence[Pixels], family: str, settings: EncodeSettings
-) -> PictureTargets:
-    """Return the picture to make, the one to edit, and the caption of a sample, as a batch of one."""
-    assert isinstance(sample.targets, ImageTargets)
-    side, frame = settings.picture_side[family], FRAMES[family]
-    wanted, *given = (
-        views.framed(images[place], side, frame)[None] for place in shown_pictures(sample, family)
-    )
-    return PictureTargets(
-        wanted_B3SS=wanted, given_B3SS=given[0] if given else None, captions=(sample.targets.caption,)
-    )
 
 
 def _boxes(boxes: Sequence[Box], width: int, height: int) -> torch.Tensor:

@@ -73,7 +73,7 @@ class PoseDecoder(nn.Module):
     @classmethod
     def build(cls, options: Mapping[str, Any], language_width: int) -> PoseDecoder:
         """Build from the fields of PoseConfig; raises ModelError for unknown or ill-typed ones."""
-        return cls(read(PoseConfig, options, "pose"), language_width)
+        return cls(read(PoseConfig, options, cls.family), language_width)
 
     def forward(self, hidden_GNC: torch.Tensor, batch: Batch, generator: torch.Generator) -> DecoderLosses:
         """Return the losses: classification, L1 and GIoU, summed over all decoder layers, the encoder's proposals

@@ -513,7 +513,7 @@ def test_defect_17_the_mapper_learns_at_its_decoders_rate_in_every_stage(
     mapper = {id(parameter) for parameter in decoder.mapper.parameters()}
 
     for stage, expected in ((name, rates.get("decoders")) for name, rates in STAGES.items()):
-        config = TrainConfig(shards="none", steps=1, global_batch=1, stage=stage)
+        config = TrainConfig(shards="none", steps=1, global_batch=1, stage=stage)  # type: ignore[arg-type]
         rates = learning_rates(config, model.parts())
         model.train_only(set(rates))
         groups = _optimizer(config, model, rates).param_groups
