@@ -373,9 +373,8 @@ def painting() -> tuple[Any, Any, EncodeSettings]:
     """A model of random weights that makes and edits pictures."""
     config = tiny(TOKENIZER.get_vocab(), generation=GenerationConfig.tiny(), editing=EditingConfig.tiny())
     model = VisionLLM(config).eval()
-    num_queries = {
-        token: decoder.num_queries for decoder in model.decoders.values() for token in decoder.tokens
-    }
+    decoders: list[Any] = list(model.decoders.values())
+    num_queries = {token: decoder.num_queries for decoder in decoders for token in decoder.tokens}
     settings = EncodeSettings(
         tile_side=112,
         tokens_per_tile=16,
