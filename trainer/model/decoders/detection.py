@@ -100,7 +100,7 @@ class DetectionDecoder(nn.Module):
             self.mask_head,
             self.config,
             generator,
-            None if batch.whole is None else batch.whole.counts_4[1:3],
+            None if batch.whole is None else batch.whole.counts_5[1:3],
         )
 
     @torch.no_grad()
