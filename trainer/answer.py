@@ -21,13 +21,14 @@ from dataengine.errors import Skip
 from dataengine.images import Pixels
 from dataengine.sample import Region, Route, Sample, SampleImage, SampleLicense, SampleOrigin, TextTargets
 from trainer import views
-from trainer.batch import IGNORED
+from trainer.batch import IGNORED, PictureTargets
 from trainer.collate import collate
 from trainer.encode import Encoded, Measured, check_text, fill
 from trainer.generate import Ending, Generated, Limits, generate
 from trainer.model.visionllm import VisionLLM
 from trainer.naming import names
 from trainer.settings import DETECTION, EDITING, GENERATION, POSE, TEXT, EncodeSettings, tiles_per_image
+from trainer.targets import FRAMES
 from trainer.text import encode_text, end_tokens
 
 # Families whose decoder looks at the question's last picture, and families that make a picture of each group.
@@ -372,7 +373,18 @@ def _decoder_view(draft: _Draft, family: str, places: tuple[int, ...], settings:
         tokens=tuple(draft.groups[place].token for place in places),
         image_3HW=image_3HW,
         original_size=size,
+        picture=_to_make(draft.question, family, settings),
     )
+
+
+def _to_make(question: Question, family: str, settings: EncodeSettings) -> PictureTargets | None:
+    """Return what a decoder that makes pictures is shown: the last picture of a question, where it edits."""
+    if family not in FRAMES:
+        return None
+    given_13SS = None
+    if family == EDITING:
+        given_13SS = views.framed(question.pictures[-1], settings.picture_side[family], FRAMES[family])[None]
+    return PictureTargets(wanted_B3SS=None, given_B3SS=given_13SS, captions=("",))
 
 
 def _chance(seed: int, question_id: str) -> torch.Generator:

@@ -23,6 +23,7 @@ from trainer.predictions import (
     Forced,
     FoundObject,
     Free,
+    Line,
     Look,
     Prediction,
     Segment,
@@ -277,7 +278,7 @@ def test_keypoints_follow_the_tokens_of_the_answer(make_sample: MakeSample) -> N
 
 def test_what_was_not_measured_and_not_evaluated_is_told(make_sample: MakeSample) -> None:
     sample = msgspec.structs.replace(make_sample(1, "vqa")[0], task="text_to_image")
-    lines = [
+    lines: list[Line] = [
         predicted(sample, Forced(text_loss=1.0, exact=True, noise_loss=0.4)),
         Unusable(number=1, id="x", reason="image.corrupt"),
         Unusable(number=2, id="y", reason="image.corrupt"),
