@@ -192,7 +192,10 @@ def templates(bank: PromptBank) -> str:
 
 def command_line() -> str:
     """Return the help of every verb."""
-    intro = "Exit codes: 0 fine, 1 findings, 2 usage or unreadable input, 3 a budget broken.\n"
+    codes = (
+        "0 fine, 1 findings, 2 usage or unreadable input, 3 a budget broken, or a split without any sample"
+    )
+    intro = f"Exit codes: {codes}.\n"
     parts = [f"# Command line\n\n{_NOTE}{intro}"]
     for verb in VERBS:
         command = group.get_command(click.Context(group), verb)

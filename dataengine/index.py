@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from dataengine.annotation import LabelSpace
 from dataengine.cache import Cache, Whole
+from dataengine.columns import as_numpy
 from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
 from dataengine.pool import Pool, Span
@@ -185,9 +186,9 @@ class Index:
         self.set = load_set(directory, self.store)
         try:
             self.table = (
-                pq.read_table(directory / INDEX, memory_map=True)
+                pq.ParquetFile(directory / INDEX, memory_map=True).read()
                 if self.store is None
-                else pq.read_table(pa.BufferReader(in_arrow(self.store.read_whole(INDEX))))
+                else pq.ParquetFile(pa.BufferReader(in_arrow(self.store.read_whole(INDEX)))).read()
             )
         except FileNotFoundError as error:
             raise ShardError(f"{directory / INDEX}: no such file; {_way_back(directory)}") from error
@@ -213,7 +214,7 @@ class Index:
     def rows_by_source(self) -> dict[str, npt.NDArray[np.int64]]:
         """Return the row numbers of each source, ascending."""
         column = self.table.column("source").combine_chunks()
-        codes = column.indices.to_numpy()
+        codes = as_numpy(column.indices)
         order = np.argsort(codes, kind="stable")
         names = column.dictionary.to_pylist()
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
@@ -222,18 +223,20 @@ class Index:
     @cached_property
     def _places(self) -> Places:
         def view(values: pa.Array) -> memoryview:
-            return memoryview(values.to_numpy())
+            return as_numpy(values).data
 
         def column(name: str) -> Any:
             return self.table.column(name).combine_chunks()
 
         shard, offsets, sizes = column("shard"), column("image_offsets"), column("image_sizes")
-        try:
-            digests = column("digest").cast(pa.binary(DIGITS))
-        except pa.ArrowInvalid as error:
+        digests = column("digest")
+        _, ends, text = digests.buffers()
+        bounds = np.frombuffer(ends or b"", np.int32)[digests.offset :][: len(digests) + 1]
+        if (np.diff(bounds) != DIGITS).any():
             raise ShardError(
-                f"{self.directory / INDEX}: digest: {error}; {_way_back(self.directory)}"
-            ) from error
+                f"{self.directory / INDEX}: has digests that are none, expected {DIGITS} characters each;"
+                f" {_way_back(self.directory)}"
+            )
         return Places(
             files=[f"{name}.tar" for name in shard.dictionary.to_pylist()],
             shard=view(shard.indices),
@@ -242,7 +245,7 @@ class Index:
             first_image=view(offsets.offsets),
             image_offset=view(offsets.values),
             image_size=view(sizes.values),
-            digests=memoryview(digests.buffers()[1] or b"")[digests.offset * DIGITS :],
+            digests=memoryview(text or b"")[bounds[0] if len(bounds) else 0 :],
         )
 
     @cached_property

@@ -141,6 +141,7 @@ def _convert(pipeline: Pipeline, out: Path, roots: dict[str, Path], bar: Bar) ->
                         roots[stage.root],
                         out / "manifests",
                         limit=stage.limit,
+                        allow_empty=stage.allow_empty,
                         seed=pipeline.seed,
                         workers=pipeline.workers,
                         progress=update,

@@ -21,14 +21,13 @@ from dataengine.errors import Skip
 from dataengine.images import Pixels
 from dataengine.sample import Region, Route, Sample, SampleImage, SampleLicense, SampleOrigin, TextTargets
 from trainer import views
-from trainer.batch import IGNORED, PictureTargets
+from trainer.batch import IGNORED
 from trainer.collate import collate
 from trainer.encode import Encoded, Measured, check_text, fill
 from trainer.generate import Ending, Generated, Limits, generate
 from trainer.model.visionllm import VisionLLM
 from trainer.naming import names
 from trainer.settings import DETECTION, EDITING, GENERATION, POSE, TEXT, EncodeSettings, tiles_per_image
-from trainer.targets import FRAMES
 from trainer.text import encode_text, end_tokens
 
 # Families whose decoder looks at the question's last picture, and families that make a picture of each group.
@@ -61,7 +60,8 @@ class Group:
 class Result:
     """What a family's decoder `found` for some groups of an answer, on original pixels (see its `predict`).
 
-    `groups` are places among the answer's groups; labels and keypoints of `found` count them in this order.
+    `groups` are places among the answer's groups. Labels of `found` count them in this order, those of poses the [DET]
+    tokens among them alone, and their keypoints the [POSE] tokens.
     """
 
     family: str
@@ -117,7 +117,7 @@ def answer(
     model: VisionLLM,
     tokenizer: PreTrainedTokenizerFast,
     settings: EncodeSettings,
-    questions: Iterable[Question],
+    questions: Iterable[Question | Refused],
     **choices: Any,
 ) -> list[Answer | Refused]:
     """Return the answer to each question, in their order; `choices` are the fields of `Choices`.
@@ -131,14 +131,19 @@ def answers(
     model: VisionLLM,
     tokenizer: PreTrainedTokenizerFast,
     settings: EncodeSettings,
-    questions: Iterable[Question],
+    questions: Iterable[Question | Refused],
     choices: Choices,
 ) -> Iterator[Answer | Refused]:
-    """Yield what `answer` returns, a batch after the other; questions are taken as they are needed."""
+    """Yield what `answer` returns, a batch after the other; questions are taken as they are needed.
+
+    One that was refused before comes back in its place.
+    """
     model.eval()
     waiting = iter(questions)
     while part := list(itertools.islice(waiting, choices.batch_size)):
-        coded = [encode_question(question, tokenizer, settings) for question in part]
+        coded = [
+            one if isinstance(one, Refused) else encode_question(one, tokenizer, settings) for one in part
+        ]
         drafts = [_Draft(*pair) for pair in zip(part, coded, strict=True) if isinstance(pair[1], Encoded)]
         if drafts:
             _speak(model, tokenizer, settings, drafts, choices)
@@ -373,18 +378,7 @@ def _decoder_view(draft: _Draft, family: str, places: tuple[int, ...], settings:
         tokens=tuple(draft.groups[place].token for place in places),
         image_3HW=image_3HW,
         original_size=size,
-        picture=_to_make(draft.question, family, settings),
     )
-
-
-def _to_make(question: Question, family: str, settings: EncodeSettings) -> PictureTargets | None:
-    """Return what a decoder that makes pictures is shown: the last picture of a question, where it edits."""
-    if family not in FRAMES:
-        return None
-    given_13SS = None
-    if family == EDITING:
-        given_13SS = views.framed(question.pictures[-1], settings.picture_side[family], FRAMES[family])[None]
-    return PictureTargets(wanted_B3SS=None, given_B3SS=given_13SS, captions=("",))
 
 
 def _chance(seed: int, question_id: str) -> torch.Generator:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from dataengine import yaml12
 from dataengine.adapt import Adapt, check_adapt
 from dataengine.errors import ModelError, SpecError, nearest
 from dataengine.mix import Recipe
@@ -22,26 +24,35 @@ from trainer.settings import EncodeSettings
 
 Stage = Literal["1a", "1b", "2", "3", "joint"]
 
-# Learning rate by part of the model (`VisionLLM.parts`); a part that is not named is frozen. "decoders" are all
-# decoders but their picture backbones, which are "backbones". The paper gives no rate for the projector in 1a; it
-# learns with the region encoder. Backbones learn at a tenth of their decoder's rate, as in the paper's code.
-STAGES: dict[Stage, dict[str, float]] = {
-    "1a": {"projector": 1e-3, "region": 1e-3},
-    "1b": {"projector": 2.5e-5, "region": 2.5e-5, "language": 2.5e-5, "embeddings": 2.5e-5},
-    "2": {
-        "projector": 1e-5,
-        "region": 1e-5,
-        "embeddings": 1e-5,
-        "superlink": 1e-4,
-        "decoders": 1e-4,
-        "backbones": 1e-5,
-    },
-    "3": {"superlink": 1e-4, "decoders": 1e-4, "backbones": 1e-5},
-    # Everything at once, from random weights: not one of the paper's stages, but its one-stage ablation's freeze map.
-    "joint": dict.fromkeys(
-        ("vision", "projector", "region", "language", "embeddings", "superlink", "decoders", "backbones"),
-        1e-3,
-    ),
+_STAGES = resources.files("trainer") / "stages"
+
+
+def stage_fields(name: str) -> dict[str, Any]:
+    """Return the fields of a training run in one of our files, by its name (trainer/stages/<name>.yaml).
+
+    Its learning rates are left out: they are those of its `stage`, and `lr` may take their place. Raises SpecError
+    where there is no file of that name.
+    """
+    return {key: value for key, value in _stage_file(name).items() if key != "learning_rates"}
+
+
+def stage_names() -> list[str]:
+    """Return the names of our files of settings."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _STAGES.iterdir())
+
+
+def _stage_file(name: str) -> dict[str, Any]:
+    if name not in stage_names():
+        raise SpecError(f"{name}: no such file, and none of ours is called so{nearest(name, stage_names())}")
+    with resources.as_file(_STAGES / f"{name}.yaml") as path:
+        return yaml12.load(path)
+
+
+# Learning rate by part of the model (`VisionLLM.parts`) in each stage; a part that is not named is frozen. "decoders"
+# are all decoders but their picture backbones, which are "backbones".
+STAGES: dict[str, dict[str, float]] = {
+    file["stage"]: {part: rate for part, rate in file["learning_rates"].items() if rate is not None}
+    for file in map(_stage_file, stage_names())
 }
 
 
@@ -75,8 +86,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `model` is a preset ("tiny", "small", "base"), or a mapping `{preset: tiny, decoders: [detection, pose],
     pose: {...}, superlink: {...}}`, or the fields of `trainer.model.config.ModelConfig` (see `make_model`).
-    `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
-    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
+    `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `init_from` is a
+    run or a checkpoint of one, whose weights and tokenizer this run starts with, and nothing else. `mixture` holds the
+    fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
     "accumulate". `adapt` changes it on the way: `{function: my.module:choose, every: 100}`, see `dataengine.adapt`.
     `render: each_epoch` words samples anew in each pass over their source; `render_options` are the
     fields of `dataengine.render.RenderOptions`.
@@ -102,6 +114,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     render_options: dict[str, Any] = {}
     model: str | dict[str, Any] = "tiny"
     tokenizer: str | None = None
+    init_from: str | None = None
     stage: Stage = "joint"
     lr: float | None = None
     learning_rates: dict[str, float | None] = {}
@@ -144,6 +157,7 @@ FREE_TO_CHANGE = frozenset(
         "checkpoint_every",
         "keep",
         "tokenizer",
+        "init_from",
     }
 )
 
@@ -196,6 +210,10 @@ def check_config(config: TrainConfig, place: str) -> None:
     if isinstance(config.model, str) and config.model not in PRESETS:
         raise SpecError(
             f"{place}: model is {config.model!r}, expected a preset or a mapping{nearest(config.model, PRESETS)}"
+        )
+    if config.init_from is not None and config.tokenizer is not None:
+        raise SpecError(
+            f"{place}: tokenizer stands beside init_from, which brings its run's, expected one; remove tokenizer"
         )
     _check_layout(config, place)
     locate(config.shards)
@@ -308,7 +326,7 @@ def learning_rates(config: TrainConfig, parts: Mapping[str, object]) -> dict[str
 
     Raises ModelError for a name that is no part (and neither "decoders" nor "backbones").
     """
-    unknown = sorted(set(config.learning_rates) - set(parts) - {"decoders", "backbones"})
+    unknown = sorted(set(config.learning_rates) - set(parts) - {"decoders", "backbones", "lora"})
     if unknown:
         raise ModelError(f"learning_rates: no part is called {unknown[0]!r}{nearest(unknown[0], parts)}")
     preset: dict[str, float | None] = dict(STAGES[config.stage])

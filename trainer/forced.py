@@ -60,7 +60,7 @@ LabelMap = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], tuple[Place, ..
 
 
 def decoding_of(sample: Sample) -> dict[str, dict[str, Any]]:
-    """Return the settings with which decoders answer a sample, by family (visionllmv2, A.6).
+    """Return the settings with which decoders answer a sample, by family.
 
     Masks are made where the truth has some; one object is enough where one answer is asked for.
     """

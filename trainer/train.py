@@ -38,6 +38,7 @@ from trainer.config import (
     render_of,
 )
 from trainer.data import Reader, ShardReader, StepData, batches, open_shards
+from trainer.inherit import inherit
 from trainer.log import (
     CONFIG,
     METRICS,
@@ -53,7 +54,7 @@ from trainer.model.visionllm import Output, VisionLLM
 from trainer.tokenizer import bank_texts, load_tokenizer, train_tokenizer
 from trainer.update import update
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, INHERITED = "checkpoints", "init_from.json"
 
 Progress = Callable[[int, str], None]
 
@@ -82,12 +83,12 @@ def train(
     """Train until `config.steps`, from the newest checkpoint in `out_dir` if there is one.
 
     Writes `checkpoints/`, `metrics.jsonl` (a line every `log_every` steps), `served.jsonl` (a line a step: the ids of
-    the samples that it was made of, and of those left out, with the reason) and, where the mixture may change,
-    `mixture.jsonl` (a line a decision). SIGTERM ends the current step, saves and returns. Without a `reader`, samples
-    come from `config.shards`. Raises ModelError where the run cannot go on as it began, and BudgetBroken where more
-    samples are bad than `max_bad_ratio` allows.
+    the samples that it was made of, and of those left out, with the reason), where the mixture may change,
+    `mixture.jsonl` (a line a decision), and with `init_from`, `init_from.json` (which modules were taken over). SIGTERM
+    ends the current step, saves and returns. Without a `reader`, samples come from `config.shards`. Raises ModelError
+    where the run cannot go on as it began, and BudgetBroken where more samples are bad than `max_bad_ratio` allows.
     """
-    run = _begin(config, make_folder(out_dir), reader)
+    run = _begin(config, make_folder(out_dir), reader, progress)
     with (
         _stop_on_sigterm() as stop,
         computing_threads(config, run.device),
@@ -139,7 +140,7 @@ class _Done:
     grad_norm: float
 
 
-def _begin(config: TrainConfig, out_dir: Path, reader: Reader | None) -> _Run:
+def _begin(config: TrainConfig, out_dir: Path, reader: Reader | None, progress: Progress) -> _Run:
     """Build everything, and bring it to where the newest checkpoint stands."""
     device = _device(config.device)
     reader = reader or open_shards(locate(config.shards), recipe_of(config), render_of(config), config.store)
@@ -161,6 +162,10 @@ def _begin(config: TrainConfig, out_dir: Path, reader: Reader | None) -> _Run:
     )
     if found is not None:
         _go_on(run, found)
+    elif config.init_from is not None:
+        inherited = inherit(model, Path(config.init_from))
+        (out_dir / INHERITED).write_bytes(msgspec.json.encode(inherited))
+        progress(0, str(inherited))
     for name in (METRICS, SERVED):
         forget_after(out_dir / name, run.step)
     (out_dir / CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
@@ -261,9 +266,14 @@ def _device(name: str) -> torch.device:
 
 
 def _tokenizer(config: TrainConfig, found: Checkpoint | None) -> PreTrainedTokenizerFast:
-    """Return the checkpoint's tokenizer, so that no edit of a prompt bank changes an id in the middle of a run."""
+    """Return the checkpoint's tokenizer, so that no edit of a prompt bank changes an id in the middle of a run, or that
+    of the run whose weights this one starts with."""
     if found is not None:
         return load_tokenizer(found.directory / checkpoints.TOKENIZER)
+    if config.init_from is not None:
+        return load_tokenizer(
+            checkpoints.find_checkpoint(Path(config.init_from)).directory / checkpoints.TOKENIZER
+        )
     return load_tokenizer(config.tokenizer) if config.tokenizer else train_tokenizer(bank_texts())
 
 

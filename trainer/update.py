@@ -79,13 +79,13 @@ def _whole(
     if not part.cut:
         return None
     numbers = [batch.region_numbers_R for batch in part.batches]
-    counted = sum((counts(batch) for batch in part.counted), torch.zeros(4, dtype=torch.int64))
+    counted = sum((counts(batch) for batch in part.counted), torch.zeros(5, dtype=torch.int64))
     num_regions = max(int(numbers_R.max()) + 1 if len(numbers_R) else 0 for numbers_R in numbers)
     num_pixels = model.config.vision.image_size**2
     # Drawn in the order in which a batch that is the whole part would draw.
     generator = _generator(config, noise, step)
     return Whole(
-        counts_4=mean_count(counted.to(device)),
+        counts_5=mean_count(counted.to(device)),
         region_noise_RP=region_noise(num_regions, num_pixels, generator),
         seed=draw_seed(generator),
     )

@@ -24,12 +24,20 @@ from dataengine.errors import SpecError
 @click.command("train")
 @click.argument("shards", metavar="SHARDS")
 @click.option("--out", required=True, type=LOCAL, help="Checkpoints, metrics and served samples.")
-@click.option("--config", type=LOCAL, help="A YAML file of settings; the options here win.")
+@click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="FILE|NAME",
+    help="A YAML file of settings, or one of ours: stage1a, stage1b, stage2, stage3, joint. Of several, the last that"
+    " says something wins; the options here win over all.",
+)
 @click.option("--steps", type=click.IntRange(1), help="Steps in all.")
 @click.option("--global-batch", type=click.IntRange(1), help="Samples a step, over all ranks.")
 @click.option(
     "--stage", type=click.Choice(["1a", "1b", "2", "3", "joint"]), help="What learns, and how fast."
 )
+@click.option("--init-from", help="A run, or a checkpoint of one, whose weights this one starts with.")
 @click.option("--seed", type=int)
 @click.option("--lr", type=float, help="One learning rate for all that learns.")
 @click.option("--device", help="cpu, cuda or auto.")
@@ -39,27 +47,30 @@ from dataengine.errors import SpecError
 def command(
     shards: str,
     out: Path,
-    config: Path | None,
+    configs: tuple[str, ...],
     cache_dir: str | None,
     cache_bytes: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Train on SHARDS (or their URL) into OUT. A run that was stopped goes on where it was, bit for bit on a CPU."""
-    fields: dict[str, Any] = yaml12.load(config) if config is not None else {}
+    # The trainer is found by name: the engine must not import torch.
+    trainer, settings = (importlib.import_module(f"trainer.{name}") for name in ("train", "config"))
+    fields: dict[str, Any] = {}
+    for config in configs:
+        fields |= yaml12.load(Path(config)) if Path(config).exists() else settings.stage_fields(config)
+    place = ", ".join(configs) or "train"
     if cache := given(cache_dir=cache_dir, cache_bytes=cache_bytes):
         store = fields.get("store", {})
         if not isinstance(store, dict):
-            raise SpecError(f"{config}: store is {store!r}, expected a mapping; the options here add to it")
+            raise SpecError(f"{place}: store is {store!r}, expected a mapping; the options here add to it")
         fields["store"] = {**store, **cache}
     fields |= given(**options)
     fields["shards"] = shards
     fields.setdefault("steps", 1000)
     fields.setdefault("global_batch", 8)
-    # The trainer is found by name: the engine must not import torch.
-    trainer, settings = (importlib.import_module(f"trainer.{name}") for name in ("train", "config"))
     with progress("train", "steps") as update:
-        result = trainer.train(settings.make_config(fields, str(config or "train")), out, progress=update)
+        result = trainer.train(settings.make_config(fields, place), out, progress=update)
     summary = {
         "step": result.step,
         "stopped": result.stopped,

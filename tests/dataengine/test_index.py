@@ -99,7 +99,7 @@ def test_a_digest_that_is_none_is_one_line(shards: Path) -> None:
     index = Index(shards)
 
     with pytest.raises(
-        ShardError, match=r"index\.parquet: digest: .* run 'dataengine shard' again"
+        ShardError, match=r"index\.parquet: has digests that are none, .* run 'dataengine shard' again"
     ) as caught:
         index.place(0)
 

@@ -6,13 +6,16 @@ import dataclasses
 import math
 import sys
 import types
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
+from dataengine import yaml12
 from dataengine.errors import ModelError, PlanError, SpecError
 from trainer.config import (
     STAGES,
@@ -23,6 +26,8 @@ from trainer.config import (
     model_config,
     rate_factor,
     recipe_of,
+    stage_fields,
+    stage_names,
 )
 from trainer.model.visionllm import VisionLLM
 from trainer.settings import CLIP_MEAN
@@ -33,6 +38,9 @@ VOCABULARY = train_tokenizer(["find all"], 300).get_vocab()
 PARTS = list(
     VisionLLM(model_config(make_config({"shards": "s", "steps": 1, "global_batch": 1}), VOCABULARY)).parts()
 )
+
+
+LORA: dict[str, Any] = {"preset": "tiny", "language": {"lora": {"rank": 2}}}
 
 
 def make(**changes: Any) -> Any:
@@ -104,28 +112,107 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None
         load_config(path)
 
 
-@pytest.mark.parametrize(
-    ("stage", "expected"),
-    [
-        ("1a", {"projector": 1e-3, "region": 1e-3}),
-        ("1b", {"projector": 2.5e-5, "region": 2.5e-5, "language": 2.5e-5, "embeddings": 2.5e-5}),
-        (
-            "2",
-            {
-                "projector": 1e-5,
-                "region": 1e-5,
-                "embeddings": 1e-5,
-                "superlink": 1e-4,
-                "decoders.detection": 1e-4,
-                "decoders.detection.backbone": 1e-5,
-            },
-        ),
-        ("3", {"superlink": 1e-4, "decoders.detection": 1e-4, "decoders.detection.backbone": 1e-5}),
-        ("joint", dict.fromkeys(PARTS, 1e-3)),
-    ],
-)
-def test_a_stage_trains_the_parts_of_the_paper(stage: str, expected: dict[str, float]) -> None:
-    assert learning_rates(make(stage=stage), dict.fromkeys(PARTS)) == expected
+# Tables A13 and A.11 of the paper, as far as they go: who learns in which stage, and how fast.
+TABLE: dict[str, dict[str, Any]] = {
+    "1a": {"rates": {"region": 1e-3, "projector": 1e-3}, "batch": 2048, "tiles": 1},
+    "1b": {
+        "rates": {"region": 2.5e-5, "projector": 2.5e-5, "language": 2.5e-5, "embeddings": 2.5e-5, "lora": 2.5e-5},
+        "batch": 1024,
+        "tiles": 4,
+    },
+    "2": {
+        "rates": {
+            "region": 1e-5, "projector": 1e-5, "embeddings": 1e-5, "lora": 1e-5,
+            "superlink": 1e-4,
+            "decoders.detection": 1e-4, "decoders.detection.backbone": 1e-5,
+        },
+        "batch": 256,
+        "tiles": 4,
+    },
+    "3": {
+        "rates": {"superlink": 1e-4, "decoders.detection": 1e-4, "decoders.detection.backbone": 1e-5},
+        "batch": 256,
+        "tiles": 4,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", TABLE)
+def test_a_stage_is_the_papers(stage: str) -> None:
+    expected = TABLE[stage]
+    config = make(**{**stage_fields(f"stage{stage}"), "model": "tiny"})
+
+    assert config.stage == stage
+    assert learning_rates(config, dict.fromkeys([*PARTS, "lora"])) == expected["rates"]
+    assert (config.global_batch, config.max_tiles) == (expected["batch"], expected["tiles"])
+    assert (config.warmup_ratio, config.weight_decay, config.precision) == (0.03, 0.0, "bf16")
+    assert (recipe_of(config).policy, recipe_of(config).mode) == ("proportional", "unmixed")
+
+
+@pytest.mark.parametrize("stage", [*TABLE, "joint"])
+def test_a_stage_freezes_what_it_gives_no_rate(stage: str) -> None:
+    model = VisionLLM(model_config(make(model=LORA), VOCABULARY))
+    rates = learning_rates(make(stage=stage), model.parts())
+
+    model.train_only(set(rates))
+
+    learning = {name for name, some in model.parts().items() if any(p.requires_grad for p in some)}
+    expected = set(model.parts()) if stage == "joint" else set(TABLE[stage]["rates"])
+    assert learning == expected
+
+
+def test_a_file_of_ours_says_what_each_part_learns_at() -> None:
+    """The rates that people read in a file are those of its stage."""
+    for name in stage_names():
+        file = yaml12.load(Path(str(resources.files("trainer"))) / "stages" / f"{name}.yaml")
+
+        assert set(file["learning_rates"]) == {
+            *(part for part in PARTS if "." not in part),
+            "lora",
+            "decoders",
+            "backbones",
+        }
+        assert make(**file).stage == file["stage"]
+
+
+def test_a_file_that_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(
+        SpecError, match="stag2: no such file, and none of ours is called so; did you mean 'stage2'"
+    ):
+        stage_fields("stag2")
+
+
+class Mapper(torch.nn.Module):
+    """A decoder whose names hold those of other parts: a published trainer chose rates by such words."""
+
+    family, tokens, num_queries = "mapping", ("[GEN]",), 2
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.llm2sd_mapper = torch.nn.Linear(width, 4)
+        self.backbone_of_region_encoder = torch.nn.Linear(4, 4)
+
+    @classmethod
+    def build(cls, options: dict[str, Any], language_width: int) -> Mapper:
+        return cls(language_width)
+
+
+def test_defect_17_a_module_learns_at_its_own_parts_rate_whatever_it_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = types.ModuleType("own")
+    module.__dict__["Mapper"] = Mapper
+    monkeypatch.setitem(sys.modules, "own", module)
+    config = make(stage="2", model={"preset": "tiny", "decoders": ["own:Mapper"], **LORA})
+    model = VisionLLM(model_config(config, VOCABULARY))
+
+    groups = {id(p): name for name, some in model.parts().items() for p in some}
+    rates = learning_rates(config, model.parts())
+
+    mapper = model.decoders["mapping"]
+    assert {groups[id(p)] for p in mapper.parameters()} == {"decoders.mapping"}
+    assert rates["decoders.mapping"] == 1e-4
+    assert sum(len(some) for some in model.parts().values()) == len(list(model.parameters()))
 
 
 def test_a_step_holds_one_family_or_a_part_of_each() -> None:
@@ -299,6 +386,10 @@ def test_a_model_is_written_out_in_full() -> None:
             "detection.weights: unknown key 'clss'",
         ),
         ({"preset": "tiny", "language": {"hiden_size": 3}}, "model.language: unknown key 'hiden_size'"),
+        (
+            {"preset": "tiny", "language": {"lora": {"rnk": 3}}},
+            "model.language.lora: unknown key 'rnk', .*; did you mean 'rank'",
+        ),
         ({"preset": "tiny", "language": {"vocab_size": 3}}, "vocab_size are the tokenizer's"),
         ({"vision": {}}, "decoders is a mapping"),
         ({"vision": "clip", "decoders": {}}, "vision and language are mappings"),

@@ -104,6 +104,19 @@ class RegionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Low-rank adapters (Hu et al. 2021) of the linear layers named `targets`: W x + alpha / rank * B A x.
+
+    The defaults are those of the paper's code.
+    """
+
+    rank: int = 32
+    alpha: float = 64.0
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
     """The language model: Llama's of random weights and the sizes given, or with `pretrained` (a local folder or hub
     id) any causal one of transformers, whose sizes are its own; `make_model` writes them as `architecture`.
@@ -114,7 +127,7 @@ class LanguageConfig:
     `look_back` gives heads of random weights a start: head k of the first layer attends about
     `look_back[k]` tokens back. `gradient_checkpointing` recomputes activations in the backward pass.
     `attention` is transformers' `attn_implementation` (sdpa, flash_attention_2, ...); without it, transformers
-    chooses.
+    chooses. With `lora`, adapters stand beside the linear layers; they are a part of their own ("lora").
     """
 
     vocab_size: int
@@ -129,6 +142,7 @@ class LanguageConfig:
     look_back: tuple[int, ...] = ()
     gradient_checkpointing: bool = False
     attention: str | None = None
+    lora: LoraConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,6 +367,40 @@ class EditingConfig(DiffusionConfig):
     drop_text: float = 0.05
     drop_picture: float = 0.05
     drop_both: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseWeights:
+    """Factors of the pose losses, and of the matching costs of the same names."""
+
+    cls: float = 2.0
+    l1: float = 5.0
+    giou: float = 2.0
+    keypoints: float = 10.0
+    oks: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseConfig(GroundingConfig):
+    """The pose decoder: Grounding DINO of which only the first `box_layers` decoder layers see boxes alone.
+
+    Then the best `num_instances` boxes go on, each with a box for every keypoint that the sample asks for, at most
+    `max_keypoints`.
+    """
+
+    max_groups: int = 100
+    dropout: float = 0.0
+    max_keypoints: int = 68
+    num_instances: int = 50
+    box_layers: int = 2
+    costs: PoseWeights = field(default_factory=PoseWeights)
+    weights: PoseWeights = field(default_factory=PoseWeights)
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> PoseConfig:
+        """Return sizes that train on two processor cores."""
+        sizes: dict[str, Any] = {**_TINY_GROUNDING, "num_instances": 10, "box_layers": 1}
+        return cls(**{**sizes, **changes})
 
 
 @dataclass(frozen=True, kw_only=True)

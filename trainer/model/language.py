@@ -18,6 +18,7 @@ from dataengine.errors import ModelError
 from trainer.batch import IGNORED, Packed
 from trainer.losses import TextLoss, text_loss
 from trainer.model.config import LanguageConfig
+from trainer.model.lora import add_lora
 from trainer.model.pretrained import built_config
 
 # A head's logit for the token it looks at, above those of far ones, and the rotated pairs that carry it: only
@@ -40,6 +41,8 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.model: PreTrainedModel = _build(config)
+        if config.lora is not None:
+            add_lora(self.model, config.lora)
         self.width: int = self.model.config.hidden_size
         if config.gradient_checkpointing:
             recompute_activations(self.model)

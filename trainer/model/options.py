@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -47,5 +47,7 @@ def _check_keys(kind: type, options: Mapping[str, Any], place: str) -> None:
             f"{place}: unknown key {unknown[0]!r}, expected the fields of {kind.__name__}{nearest(unknown[0], known)}"
         )
     for name, hint in get_type_hints(kind).items():
-        if is_dataclass(hint) and isinstance(options.get(name), Mapping):
-            _check_keys(hint, options[name], f"{place}.{name}")
+        # An optional part is a union with None.
+        for part in get_args(hint) or (hint,):
+            if is_dataclass(part) and isinstance(options.get(name), Mapping):
+                _check_keys(part, options[name], f"{place}.{name}")

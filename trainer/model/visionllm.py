@@ -18,6 +18,7 @@ from trainer.batch import Batch
 from trainer.model.config import ModelConfig
 from trainer.model.decoders import Decoder, find_decoder, token_owners
 from trainer.model.language import LanguageModel, LanguageOutput
+from trainer.model.lora import lora_parameters
 from trainer.model.region import RegionEncoder
 from trainer.model.superlink import SuperLink, check_placeholders, gather_queries
 from trainer.model.vision import VisionEncoder
@@ -73,9 +74,10 @@ class VisionLLM(nn.Module):
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return every parameter once, under the name of the part that it belongs to.
 
-        The parts: "vision", "projector", "region", "language" (the body), "embeddings" (input and output),
-        "superlink" and `decoders.<family>`, of which the picture backbone is `decoders.<family>.backbone`
-        where a decoder has one. Stages freeze parts and give them learning rates by these names.
+        The parts: "vision", "projector", "region", "lora" (where there is one), "language" (the body), "embeddings"
+        (input and output), "superlink" and `decoders.<family>`, of which the picture backbone is
+        `decoders.<family>.backbone` where a decoder has one. Stages freeze parts and give them learning rates by these
+        names.
         """
         embeddings = [*self.language.embeddings.parameters(), *self.language.head.parameters()]
         named: list[tuple[str, list[nn.Parameter]]] = [
@@ -83,6 +85,7 @@ class VisionLLM(nn.Module):
             ("vision", list(self.vision.encoder.parameters())),
             ("region", list(self.region.parameters())),
             ("embeddings", embeddings),
+            ("lora", lora_parameters(self.language)),
             ("language", list(self.language.parameters())),
             ("superlink", list(self.superlink.parameters())),
         ]
@@ -96,7 +99,7 @@ class VisionLLM(nn.Module):
         for name, parameters in named:
             result[name] = [p for p in dict.fromkeys(parameters) if id(p) not in seen]
             seen.update(id(p) for p in parameters)
-        return result
+        return {name: parameters for name, parameters in result.items() if parameters or name != "lora"}
 
     def train_only(self, names: set[str]) -> None:
         """Let only the named parts be trained (see `parts`); raises ModelError for an unknown name.
@@ -183,7 +186,7 @@ class VisionLLM(nn.Module):
         return self.decoders[family]
 
     def _language(self, batch: Batch, generator: torch.Generator | None) -> LanguageOutput:
-        count = None if batch.whole is None else batch.whole.counts_4[0]
+        count = None if batch.whole is None else batch.whole.counts_5[0]
         return self.language(
             self._embed(batch, generator), batch.attention_mask_BL, batch.labels_BL, batch.packed, count
         )

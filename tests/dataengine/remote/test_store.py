@@ -195,6 +195,19 @@ def test_a_server_that_nobody_answers_at_is_one_line(bucket: Bucket, monkeypatch
     assert len(waits) == 2
 
 
+def test_an_error_shows_no_login_that_the_provider_shows() -> None:
+    pytest.importorskip("aiohttp", reason="needs aiohttp, which fsspec reads http:// with")
+    url = Url("http://me:secret@127.0.0.1:9/set?signature=secret")
+
+    with pytest.raises(
+        StoreError, match=r"http://127.0.0.1:9/set/a.tar: .* the connection broke \("
+    ) as caught:
+        Store(url, StoreSettings(retries=0)).read_whole("a.tar")
+
+    assert "secret" not in str(caught.value)
+    assert "signature" not in str(caught.value)
+
+
 def test_without_a_login_the_error_says_so(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     store, waits = store_of(bucket)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -100,7 +100,7 @@ class DetectionDecoder(nn.Module):
             self.mask_head,
             self.config,
             generator,
-            None if batch.whole is None else batch.whole.counts_4[1:3],
+            None if batch.whole is None else batch.whole.counts_5[1:3],
         )
 
     @torch.no_grad()
@@ -110,15 +110,23 @@ class DetectionDecoder(nn.Module):
         batch: Batch,
         *,
         top_k: int = 100,
+        min_score: float = 0.0,
         with_masks: bool = True,
         label_map: bool = False,
     ) -> list[ObjectPredictions]:
-        """Return the `top_k` best pairs of query and group of each sample, and its label map where asked."""
+        """Return the `top_k` best pairs of query and group of each sample, without those below `min_score`, and its
+        label map where asked.
+
+        Of a [GRD] token, which asks for something that is there, the best one is kept whatever its score.
+        """
         images_B3HW, pixel_mask_BHW = decoder_view(batch)
         vectors_BMD, group_mask_BM = self._group_vectors(hidden_GNC, batch)
         output = self.transformer(images_B3HW, pixel_mask_BHW, vectors_BMD, group_mask_BM)
         feature_BDhw = self.mask_head.features(output) if with_masks or label_map else None
         num_groups_B = group_mask_BM.sum(1).tolist()
+        group_tokens: list[list[str]] = [[] for _ in batch.sample_ids]
+        for sample, token in zip(batch.groups_G2[:, 0].tolist(), batch.group_tokens, strict=True):
+            group_tokens[sample].append(token)
         results = []
         for b, (size, num_groups) in enumerate(
             zip(inside(pixel_mask_BHW).tolist(), num_groups_B, strict=True)
@@ -126,6 +134,8 @@ class DetectionDecoder(nn.Module):
             height, width = batch.original_sizes[b] if batch.original_sizes else size
             score_QM = output.logits[-1][b, :, :num_groups].float().sigmoid()
             scores_K, index_K = score_QM.flatten().topk(min(top_k, score_QM.numel()))
+            kept_K = (scores_K >= min_score) | _best_of_grounded(index_K % num_groups, group_tokens[b])
+            scores_K, index_K = scores_K[kept_K], index_K[kept_K]
             query_K = torch.div(index_K, num_groups, rounding_mode="floor")
             scale_4 = scores_K.new_tensor([width, height, width, height])
             boxes_K4 = losses.to_xyxy(output.boxes[-1][b, query_K].float()).clamp(0, 1) * scale_4
@@ -149,6 +159,16 @@ class DetectionDecoder(nn.Module):
         return by_sample(self.projection(hidden_GNC), sample_G, len(batch.sample_ids))
 
 
+def _best_of_grounded(labels_K: torch.Tensor, group_tokens: list[str]) -> torch.Tensor:
+    """Return which of some predictions, best first, is the first of its [GRD] token, bool [K]."""
+    first_K = torch.zeros_like(labels_K, dtype=torch.bool)
+    for label, token in enumerate(group_tokens):
+        places = (labels_K == label).nonzero()
+        if token == tokens.GRD and len(places):
+            first_K[places[0]] = True
+    return first_K
+
+
 def _label_map(
     score_QM: torch.Tensor,
     mask_Qhw: torch.Tensor,
@@ -157,7 +177,7 @@ def _label_map(
     original: tuple[int, int] | list[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the group of each pixel of the original picture and how much speaks for it: over all queries, the sum of
-    its probability times that of the query's mask (visionllmv2, A.6).
+    its probability times that of the query's mask.
 
     The sum is taken at stride 4 and then resized, a few groups at a time: all of them on a large picture, or all
     queries, would not fit into memory.
@@ -176,8 +196,14 @@ def _label_map(
 def _to_original(
     logits_Khw: torch.Tensor, padded: torch.Size, inside: list[int], original: tuple[int, int] | list[int]
 ) -> torch.Tensor:
-    """Resize mask logits as `_resized` does, threshold at .5."""
-    return _resized(logits_Khw, padded, inside, original) > 0
+    """Resize mask logits as `_resized` does, threshold at .5.
+
+    One mask after the other: the logits of a hundred on a large photograph are gigabytes.
+    """
+    masks_KHW = torch.zeros((len(logits_Khw), *original), dtype=torch.bool, device=logits_Khw.device)
+    for mask_HW, logits_hw in zip(masks_KHW, logits_Khw, strict=True):
+        mask_HW[:] = _resized(logits_hw[None], padded, inside, original)[0] > 0
+    return masks_KHW
 
 
 def _resized(

@@ -333,7 +333,7 @@ def test_the_empty_caption_is_what_is_seen_instead(pipelines: Callable[[bool], s
 def test_parts_of_a_batch_add_up_to_it() -> None:
     decoder = generation()
     batch = batch_of(4)
-    whole = Whole(counts_4=counts(batch).float(), seed=draw_seed(torch.Generator().manual_seed(0)))
+    whole = Whole(counts_5=counts(batch).float(), seed=draw_seed(torch.Generator().manual_seed(0)))
 
     together = losses(decoder, hidden(4), batch)["noise"]
     parts = [
@@ -513,7 +513,7 @@ def test_defect_17_the_mapper_learns_at_its_decoders_rate_in_every_stage(
     mapper = {id(parameter) for parameter in decoder.mapper.parameters()}
 
     for stage, expected in ((name, rates.get("decoders")) for name, rates in STAGES.items()):
-        config = TrainConfig(shards="none", steps=1, global_batch=1, stage=stage)
+        config = TrainConfig(shards="none", steps=1, global_batch=1, stage=stage)  # type: ignore[arg-type]
         rates = learning_rates(config, model.parts())
         model.train_only(set(rates))
         groups = _optimizer(config, model, rates).param_groups
