@@ -18,7 +18,7 @@ from dataengine import images, manifest
 from dataengine.annotation import Turn
 from dataengine.errors import BudgetBroken, Damage, SourceError
 from dataengine.index import Index
-from dataengine.sample import ImageTargets, InstanceTargets, Mark, Route, Sample
+from dataengine.sample import ImageTargets, InstanceTargets, KeypointTargets, Mark, Route, Sample
 from dataengine.shard import shard
 from trainer import generate as generation
 from trainer.batch import Batch
@@ -199,6 +199,67 @@ def test_a_picture_is_edited_when_the_model_says_so(
     assert free["psnr"] > 0
     (line,) = read(tmp_path / PREDICTIONS).lines
     assert isinstance(line, Prediction) and line.look is not None and line.look.free is not None
+
+
+def posed(sample: Sample) -> Sample:
+    """Return the toy sample as one that asks for two keypoints of its objects' three."""
+    assert isinstance(sample.targets, InstanceTargets)
+    names = [route.name for route in sample.routes]
+    return msgspec.structs.replace(
+        sample,
+        task="keypoints",
+        conversation=(
+            Turn("user", f"<image>\nFind {', '.join(names)}. Mark left, right."),
+            Turn(
+                "assistant",
+                f"Here: {', '.join(f'{name}[DET]' for name in names)}. Points: left[POSE], right[POSE].",
+            ),
+        ),
+        routes=(
+            *(Route(token="[DET]", kind="category", name=name) for name in names),
+            *(Route(token="[POSE]", kind="keypoint", name=name) for name in ("left", "right")),
+        ),
+        targets=KeypointTargets(
+            names=("right", "middle", "left"),
+            instances=tuple(
+                msgspec.structs.replace(
+                    item,
+                    mask=None,
+                    keypoints=((item.box[2], item.box[1], 2), (0.0, 0.0, 0), (*item.box[:2], 2)),
+                )
+                for item in sample.targets.instances
+            ),
+        ),
+    )
+
+
+def test_poses_are_measured_by_names(
+    loaded: tuple[Any, Any, Any],
+    make_sample: MakeSample,
+    make_run: Callable[..., TrainConfig],
+    tmp_path: Path,
+) -> None:
+    _, tokenizer, _ = loaded
+    model = VisionLLM(
+        make_model({"preset": "tiny", "decoders": ["detection", "pose"]}, tokenizer.get_vocab(), seed=0)
+    )
+    settings = encode_settings(make_run(), model.config)
+    toys = [make_sample(n, "detection") for n in (1, 2)]
+    samples = [(posed(sample), pictures) for sample, pictures in toys]
+
+    found = evaluate(model, tokenizer, settings, samples, tmp_path, max_new_tokens=3)["tasks"][
+        "toy/keypoints"
+    ]
+
+    assert found["headline"] == "keypoint_ap"
+    assert {"keypoint_ap", "keypoint_ap50", "pck_at_20", "box_ap"} <= set(found["free"]) & set(
+        found["forced"]
+    )
+    (line, _) = read(tmp_path / PREDICTIONS).lines
+    assert isinstance(line, Prediction) and line.forced.found
+    first = line.forced.found[0]
+    assert first.token < 3 and [token for token, _, _ in first.points or ()] == [3, 4]
+    assert set(View(line, FORCED).found[0].keypoints or {}) == {"left", "right"}
 
 
 def test_a_class_list_beyond_the_decoders_limit_is_asked_in_parts(
