@@ -91,21 +91,21 @@ def follow_log(plan: Plan, decisions: tuple[Decision, ...], place: str) -> Plan:
 
 
 class Adapter:
-    """The mixture of a run that may change: holds the plan, asks for decisions and logs them."""
+    """The mixture of a run that may change: holds the plan, asks for decisions and logs them.
 
-    def __init__(self, settings: Adapt, plan: Plan, log: Path | None, memory: Memory) -> None:
-        """Go on from `memory`; without a `log`, another rank writes it."""
-        if (
-            log is not None
-            and settings.replay is not None
-            and Path(settings.replay).resolve() == log.resolve()
-        ):
+    Of the processes of a run one writes the log, the others do not `keep_log`.
+    """
+
+    def __init__(
+        self, settings: Adapt, plan: Plan, log: Path, memory: Memory, *, keep_log: bool = True
+    ) -> None:
+        if settings.replay is not None and Path(settings.replay).resolve() == log.resolve():
             raise PlanError(
                 f"adapt: replay {settings.replay!r} is the log of this run, which begins anew, expected another file; "
                 "copy it, and replay the copy"
             )
         self._settings = settings
-        self._log = log
+        self._log = log if keep_log else None
         self._place = f"adapt {settings.function or settings.replay}"
         replayed = read_log(Path(settings.replay)) if settings.replay is not None else ()
         self._replayed = {decision.step: decision for decision in replayed}
@@ -114,11 +114,10 @@ class Adapter:
             self._choose = cast(Chooser, load_function(settings.function, "adapt"))
         self._family_of = {source.task: source.family for source in plan.sources}
         self._decisions, self._losses = list(memory.decisions), dict(memory.losses)
-        self.plan = follow_log(plan, memory.decisions, str(log or self._place))
-        if log is None:
-            return
-        # What a killed run decided after its last checkpoint is decided again.
-        write_atomic(log, b"".join(msgspec.json.encode(one) + b"\n" for one in memory.decisions))
+        self.plan = follow_log(plan, memory.decisions, str(log))
+        if keep_log:
+            # What a killed run decided after its last checkpoint is decided again.
+            write_atomic(log, b"".join(msgspec.json.encode(one) + b"\n" for one in memory.decisions))
 
     @property
     def memory(self) -> Memory:

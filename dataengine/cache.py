@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import xxhash
 
 from dataengine.errors import ShardError, StoreError
 from dataengine.files import make_folder, unwritable
+from dataengine.pool import Span
 from dataengine.store import Store
 
 TRIES = 2  # what comes with a wrong digest is fetched once more
@@ -65,28 +66,34 @@ class Cache:
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a shard. Raises ShardError or StoreError, naming URL or file."""
+        (data,) = self.read_pieces(name, [(offset, size)])
+        if len(data) != size:
+            raise ShardError(
+                f"{self._path(self.files[name])}: has fewer bytes than {offset + size}, as {name} should;"
+                f" {self.mend(name)}"
+            )
+        return data
+
+    def read_pieces(self, name: str, spans: Sequence[Span]) -> list[bytes]:
+        """Return pieces of a shard whose copy is opened once, (offset, size) each; those behind its end are short.
+
+        Raises ShardError or StoreError, naming URL or file.
+        """
         file = self.files[name]
         try:
             descriptor = self._open(file)
+            self.store.count("hits", len(spans) - (descriptor is None))
             if descriptor is None:
                 descriptor = self._fetch(file)
-            else:
-                self.store.count("hits")
         except OSError as error:
             raise unwritable(self.directory, error) from error
         try:
-            data = os.pread(descriptor, size, offset)
+            return [os.pread(descriptor, size, offset) for offset, size in spans]
         except OSError as error:
-            raise ShardError(
-                f"{self._path(file)}: offset {offset}: {error.strerror}; {self.mend(name)}"
-            ) from error
+            where = f"{self._path(file)}: offset {spans[0][0]}"
+            raise ShardError(f"{where}: {error.strerror}; {self.mend(name)}") from error
         finally:
             os.close(descriptor)
-        if len(data) != size:
-            raise ShardError(
-                f"{self._path(file)}: has fewer bytes than {offset + size}, as {name} should; {self.mend(name)}"
-            )
-        return data
 
     def mend(self, name: str) -> str:
         """Return what helps against a copy with wrong bytes."""

@@ -66,12 +66,14 @@ def convert(
     runner: RunnerName = "local",
     workers: int = 1,
     address: str | None = None,
+    allow_empty: bool = False,
     progress: Progress = lambda count, text: None,
 ) -> Ledger:
     """Convert one split of one task spec into OUT/dataset/task/split and return its account.
 
-    Finished work is recognised by the digests of what it was made from and not done again. Raises SpecError,
-    SourceError, and BudgetBroken after the account is written.
+    Finished work is recognised by the digests of what it was made from and not done again. Raises SpecError and
+    SourceError, and after the account is written BudgetBroken, and EmptySplit for a split without samples unless
+    `allow_empty`, or a spec that expects no records, says that this is right.
     """
     directory = out / spec.dataset.id / spec.task.id / split
     place = f"{spec.id} {split}"
@@ -88,7 +90,7 @@ def convert(
     if finished is not None:
         progress(finished.units, "unchanged")
         shutil.rmtree(directory / _PARTS, ignore_errors=True)  # a run may have stopped before its last step
-        finished.check_budgets(place, spec.budgets())
+        _check(finished, place, spec, split, allow_empty)
         return finished
     parts = directory / _PARTS
     try:
@@ -141,8 +143,15 @@ def convert(
     manifests.dump(manifest, directory)
     write_atomic(directory / manifests.LEDGER, ledgers.dump(ledger))
     shutil.rmtree(parts)
-    ledger.check_budgets(place, spec.budgets())
+    _check(ledger, place, spec, split, allow_empty)
     return ledger
+
+
+def _check(ledger: Ledger, place: str, spec: Resolved, split: str, allow_empty: bool) -> None:
+    """Raise BudgetBroken or EmptySplit for an account that the spec does not allow."""
+    ledger.check_budgets(place, spec.budgets())
+    if not allow_empty and (ledger.units or spec.dataset.source.splits[split].records_expected != 0):
+        ledger.check_some(place)
 
 
 def _a_file(root: Path) -> Iterator[Path]:

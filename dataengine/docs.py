@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from dataengine import schema
-from dataengine.audit.rules import RULES
+from dataengine.audit.table import RULES
 from dataengine.catalog import Catalog
 from dataengine.cli import VERBS, group
 from dataengine.modules import FORMATS_PACKAGE, load_reader, names
@@ -52,9 +52,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def rules() -> str:
     """Return the audit rules as a page."""
     rows = [
-        (f"`{rule.id}`", rule.severity, rule.action, rule.says) for rule in sorted(RULES, key=lambda r: r.id)
+        (
+            f"`{rule.id}`",
+            rule.severity,
+            rule.action,
+            "" if rule.budget is None else f"{rule.budget:.2%}",
+            rule.says,
+            ", ".join(rule.known),
+        )
+        for rule in sorted(RULES, key=lambda r: r.id)
     ]
-    return f"# Audit rules\n\n{_NOTE}{table(('rule', 'severity', 'default action', 'a hit means'), rows)}"
+    columns = ("rule", "severity", "default action", "budget", "a hit means", "known to break it")
+    return f"# Audit rules\n\n{_NOTE}{table(columns, rows)}"
 
 
 def formats() -> str:
@@ -183,7 +192,10 @@ def templates(bank: PromptBank) -> str:
 
 def command_line() -> str:
     """Return the help of every verb."""
-    intro = "Exit codes: 0 fine, 1 findings, 2 usage or unreadable input, 3 a budget broken.\n"
+    codes = (
+        "0 fine, 1 findings, 2 usage or unreadable input, 3 a budget broken, or a split without any sample"
+    )
+    intro = f"Exit codes: {codes}.\n"
     parts = [f"# Command line\n\n{_NOTE}{intro}"]
     for verb in VERBS:
         command = group.get_command(click.Context(group), verb)

@@ -68,6 +68,10 @@ class BudgetBroken(DataEngineError):
     """More units were lost to a reason than the spec allows."""
 
 
+class EmptySplit(BudgetBroken):
+    """A split gave no sample at all, and nobody said that this is right."""
+
+
 class Skip(Exception):
     """A builder declines a unit, for a reason of the form `family.noun`; it is counted, never an error."""
 

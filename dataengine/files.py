@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ MAX_NAME_BYTES = 255  # what file systems take; asking for a longer name is an e
 _LISTING = "glob:"
 # Stands for the digest of a file that was begun and not read to its end (`refresh_unfinished` takes it); equal to none.
 _UNFINISHED = "unfinished"
+_PLAIN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,200}", re.ASCII | re.IGNORECASE)
 
 
 class Root:
@@ -34,6 +36,7 @@ class Root:
         self._prefix = self._real.rstrip(os.sep) + os.sep
         self.digests: dict[str, str] = {}
         self._folder = ("", "")  # the folder that was asked for last, and where it really is
+        self._opened = ("", "")  # the folder, relative and real, of the file that was opened last
 
     def inside(self, relative: str) -> Path:
         """Return the path of a file inside the root, which need not exist.
@@ -58,6 +61,22 @@ class Root:
         if real != self._real and not real.startswith(self._prefix):
             raise Quarantine("path.outside", f"{relative!r} leads out of the root through a link")
         return Path(joined)
+
+    def open(self, relative: str) -> int:
+        """Return a descriptor of a file inside the root, to read it. Raises Quarantine as `inside` does, or OSError.
+
+        What lies in the folder of the file before it, has a plain name and is no link needs no look at its path.
+        """
+        folder, _, name = relative.rpartition("/")
+        if folder == self._opened[0] and self._opened[1] and _PLAIN_NAME.fullmatch(name):
+            with suppress(OSError):  # a link, or what `open` says again below
+                return os.open(f"{self._opened[1]}/{name}", os.O_RDONLY | os.O_NOFOLLOW)
+        path = self.inside(relative)
+        descriptor = os.open(path, os.O_RDONLY)
+        real = os.path.realpath(path.parent)
+        if f"{real}/".startswith(self._prefix) and "\\" not in relative:
+            self._opened = (folder, real)
+        return descriptor
 
     def _resolved(self, joined: str) -> str:
         """Return a path with all links followed: those of its folder once for all files of it that come together."""

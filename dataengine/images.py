@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import warnings
 from pathlib import Path
 from typing import IO, Literal, cast
@@ -41,6 +42,7 @@ _EXIF_CHUNKS = frozenset({b"eXIf", b"zTXt", b"tEXt", b"iTXt"})
 # quantisation tables, Huffman tables, restart interval, comment, baseline to progressive frame, scan.
 _HEAD_BYTES = 4096
 _FRAMES, _TABLES, _SCAN = (0xC0, 0xC1, 0xC2), 0xDB, 0xDA
+_FRAME_SIZE = struct.Struct(">HH")
 _PLAIN_SEGMENTS = {
     0xE0: 12, 0xEE: 12, _TABLES: 0, 0xC4: 0, 0xDD: 0, 0xFE: 0, **dict.fromkeys(_FRAMES, 0), _SCAN: 0,
 }  # fmt: skip
@@ -134,25 +136,26 @@ def _plain_jpeg(head: bytes) -> Probe | None:
     """
     if head[:2] != b"\xff\xd8":
         return None
-    place, size = 2, (0, 0)
-    while place + 4 <= len(head) and head[place] == 0xFF:
-        kind, end = head[place + 1], place + 2 + int.from_bytes(head[place + 2 : place + 4])
-        body = head[place + 4 : end]
-        if not place + 4 <= end <= len(head) or kind not in _PLAIN_SEGMENTS:
+    end, last, width, height = 2, len(head) - 4, 0, 0
+    # No segment is cut out: so many small objects would take longer than all that is asked of them.
+    while end <= last and head[end] == 0xFF:
+        kind, start = head[end + 1], end + 4
+        length = (head[end + 2] << 8 | head[end + 3]) - 2
+        end = start + length
+        if length < 0 or end > len(head) or kind not in _PLAIN_SEGMENTS:
             return None
         if kind in _FRAMES:
-            if size[0] or len(body) not in (9, 15) or body[0] != 8 or len(body) != 6 + 3 * body[5]:
+            if width or length not in (9, 15) or head[start] != 8 or length != 6 + 3 * head[start + 5]:
                 return None
-            size = (int.from_bytes(body[3:5]), int.from_bytes(body[1:3]))
+            height, width = _FRAME_SIZE.unpack_from(head, start + 1)
         elif kind == _TABLES:
-            if len(body) % 65 or any(body[start] > 15 for start in range(0, len(body), 65)):
+            if length % 65 or max(head[start:end:65], default=0) > 15:
                 return None
         elif kind == _SCAN:
-            plain = size[0] and size[1] and size[0] * size[1] <= MAX_PIXELS
-            return Probe(width=size[0], height=size[1], format="jpeg", orientation=1) if plain else None
-        elif len(body) < _PLAIN_SEGMENTS[kind]:
+            plain = width and height and width * height <= MAX_PIXELS
+            return Probe(width=width, height=height, format="jpeg", orientation=1) if plain else None
+        elif length < _PLAIN_SEGMENTS[kind]:
             return None
-        place = end
     return None
 
 

@@ -14,15 +14,17 @@ import pyarrow.parquet as pq
 
 from dataengine.annotation import LabelSpace
 from dataengine.cache import Cache, Whole
+from dataengine.columns import as_numpy
 from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
-from dataengine.pool import Pool
+from dataengine.pool import Pool, Span
 from dataengine.ranges import Extents, Ranges
 from dataengine.store import Store, StoreSettings, Url
 from dataengine.task import Family
 
 INDEX, SHARDS = "index.parquet", "shards.json"
 VERSION = 1
+DIGITS = 32  # of a digest
 
 INDEX_SCHEMA = pa.schema(
     [
@@ -143,31 +145,32 @@ def _way_back(directory: Path | Url) -> str:
     return f"run 'dataengine shard' again with the manifests, or without them 'dataengine shard {directory} --index'"
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a sample's bytes lie, and the xxh3-128 of its JSON; `file` is the name of the tar."""
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where a sample's bytes lie: `spans` of its JSON, then of its pictures in order, in the tar of this name.
+
+    `digest` is the xxh3-128 of its JSON.
+    """
 
     file: str
-    json_offset: int
-    json_size: int
-    image_offsets: list[int]
-    image_sizes: list[int]
+    spans: list[Span]
     digest: str
 
 
 class Places(msgspec.Struct, frozen=True, eq=False):
-    """The columns that `Place` is made of, as arrays: picking a value from an Arrow column costs many times more.
+    """The columns that `Place` is made of, as views: picking a value from an Arrow column costs many times more.
 
-    The pictures of row i are those from first_image[i] up to first_image[i + 1].
+    The pictures of row i are those from first_image[i] up to first_image[i + 1]; its digest are the `DIGITS` characters
+    from i * DIGITS on.
     """
 
     files: list[str]
-    shard: npt.NDArray[np.int32]
-    json_offset: npt.NDArray[np.int64]
-    json_size: npt.NDArray[np.int32]
-    first_image: npt.NDArray[np.int32]
-    image_offset: npt.NDArray[np.int64]
-    image_size: npt.NDArray[np.int64]
-    digest: Any
+    shard: memoryview
+    json_offset: memoryview
+    json_size: memoryview
+    first_image: memoryview
+    image_offset: memoryview
+    image_size: memoryview
+    digests: memoryview
 
 
 class Index:
@@ -183,9 +186,9 @@ class Index:
         self.set = load_set(directory, self.store)
         try:
             self.table = (
-                pq.read_table(directory / INDEX, memory_map=True)
+                pq.ParquetFile(directory / INDEX, memory_map=True).read()
                 if self.store is None
-                else pq.read_table(pa.BufferReader(in_arrow(self.store.read_whole(INDEX))))
+                else pq.ParquetFile(pa.BufferReader(in_arrow(self.store.read_whole(INDEX)))).read()
             )
         except FileNotFoundError as error:
             raise ShardError(f"{directory / INDEX}: no such file; {_way_back(directory)}") from error
@@ -211,7 +214,7 @@ class Index:
     def rows_by_source(self) -> dict[str, npt.NDArray[np.int64]]:
         """Return the row numbers of each source, ascending."""
         column = self.table.column("source").combine_chunks()
-        codes = column.indices.to_numpy()
+        codes = as_numpy(column.indices)
         order = np.argsort(codes, kind="stable")
         names = column.dictionary.to_pylist()
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
@@ -219,34 +222,47 @@ class Index:
 
     @cached_property
     def _places(self) -> Places:
+        def view(values: pa.Array) -> memoryview:
+            return as_numpy(values).data
+
         def column(name: str) -> Any:
             return self.table.column(name).combine_chunks()
 
         shard, offsets, sizes = column("shard"), column("image_offsets"), column("image_sizes")
+        digests = column("digest")
+        _, ends, text = digests.buffers()
+        bounds = np.frombuffer(ends or b"", np.int32)[digests.offset :][: len(digests) + 1]
+        if (np.diff(bounds) != DIGITS).any():
+            raise ShardError(
+                f"{self.directory / INDEX}: has digests that are none, expected {DIGITS} characters each;"
+                f" {_way_back(self.directory)}"
+            )
         return Places(
             files=[f"{name}.tar" for name in shard.dictionary.to_pylist()],
-            shard=shard.indices.to_numpy(),
-            json_offset=column("json_offset").to_numpy(),
-            json_size=column("json_size").to_numpy(),
-            first_image=offsets.offsets.to_numpy(),
-            image_offset=offsets.values.to_numpy(),
-            image_size=sizes.values.to_numpy(),
-            digest=column("digest"),
+            shard=view(shard.indices),
+            json_offset=view(column("json_offset")),
+            json_size=view(column("json_size")),
+            first_image=view(offsets.offsets),
+            image_offset=view(offsets.values),
+            image_size=view(sizes.values),
+            digests=memoryview(text or b"")[bounds[0] if len(bounds) else 0 :],
         )
 
     @cached_property
     def _extents(self) -> dict[str, Extents]:
         columns = self._places
-        starts, ends = columns.json_offset.copy(), columns.json_offset + columns.json_size
-        first = columns.first_image[:-1]
-        shown = np.diff(columns.first_image) > 0
+        json_offset, first_image = np.asarray(columns.json_offset), np.asarray(columns.first_image)
+        image_offset, shard = np.asarray(columns.image_offset), np.asarray(columns.shard)
+        starts, ends = json_offset.copy(), json_offset + np.asarray(columns.json_size)
+        first = first_image[:-1]
+        shown = np.diff(first_image) > 0
         if shown.any():
-            lowest = np.minimum.reduceat(columns.image_offset, first[shown])
-            highest = np.maximum.reduceat(columns.image_offset + columns.image_size, first[shown])
+            lowest = np.minimum.reduceat(image_offset, first[shown])
+            highest = np.maximum.reduceat(image_offset + np.asarray(columns.image_size), first[shown])
             starts[shown] = np.minimum(starts[shown], lowest)
             ends[shown] = np.maximum(ends[shown], highest)
-        order = np.lexsort((starts, columns.shard))
-        bounds = np.searchsorted(columns.shard[order], np.arange(len(columns.files) + 1))
+        order = np.lexsort((starts, shard))
+        bounds = np.searchsorted(shard[order], np.arange(len(columns.files) + 1))
         return {
             file: (starts[order[bounds[i] : bounds[i + 1]]], ends[order[bounds[i] : bounds[i + 1]]])
             for i, file in enumerate(columns.files)
@@ -268,28 +284,13 @@ class Index:
 
     def place(self, number: int) -> Place:
         """Return where one row's bytes lie: what reading a sample needs, and nothing else."""
-        return self.places(np.array([number]))[0]
-
-    def places(self, numbers: npt.NDArray[np.int64]) -> list[Place]:
-        """Return where the bytes of some rows lie, in the order of `numbers`; many at once cost a fraction of each."""
         columns = self._places
-        first = columns.first_image[numbers]
-        counts = columns.first_image[numbers + 1] - first
-        ends = np.cumsum(counts)
-        pictures = np.repeat(first - (ends - counts), counts) + np.arange(len(numbers) and ends[-1])
-        offsets, sizes = columns.image_offset[pictures].tolist(), columns.image_size[pictures].tolist()
-        return [
-            Place(columns.files[shard], start, size, offsets[low:high], sizes[low:high], digest)
-            for shard, start, size, low, high, digest in zip(
-                columns.shard[numbers].tolist(),
-                columns.json_offset[numbers].tolist(),
-                columns.json_size[numbers].tolist(),
-                (ends - counts).tolist(),
-                ends.tolist(),
-                columns.digest.take(pa.array(numbers)).to_pylist(),
-                strict=True,
-            )
-        ]
+        spans = [(columns.json_offset[number], columns.json_size[number])]
+        for picture in range(columns.first_image[number], columns.first_image[number + 1]):
+            # A sample has few: a loop costs half of what slices or a comprehension do.
+            spans.append((columns.image_offset[picture], columns.image_size[picture]))  # noqa: PERF401
+        digest = columns.digests[number * DIGITS : (number + 1) * DIGITS]
+        return Place(columns.files[columns.shard[number]], spans, str(digest, "ascii"))
 
     def unsure(self, number: int) -> tuple[str, ...] | None:
         """Return the classes that may be there though one row's sample does not name them; None where nobody knows."""

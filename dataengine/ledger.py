@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from dataengine.errors import BudgetBroken, DataEngineError, SourceError
+from dataengine.errors import BudgetBroken, DataEngineError, EmptySplit, SourceError
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +47,20 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                     raise BudgetBroken(
                         f"{place}: {reason} hit {count} of {total} {noun}, budget {rate}; see quarantine.parquet"
                     )
+
+    def check_some(self, place: str) -> None:
+        """Raise EmptySplit where there is no sample."""
+        if self.samples:
+            return
+        lost = Counter(self.skipped) + Counter(self.quarantined)
+        why = ", ".join(f"{reason} {count}" for reason, count in lost.most_common(3))
+        raise EmptySplit(
+            f"{place}: no sample of {self.units} units ({why}), expected some; see quarantine.parquet and the spec, or"
+            " give --allow-empty where this is right"
+            if self.units
+            else f"{place}: the source has no record for it, expected some; is the split's file the right one? Give"
+            " --allow-empty, or records_expected: 0 in the spec, where this is right"
+        )
 
 
 def add(ledgers: list[Ledger]) -> Ledger:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from dataengine import sample as samples
 from dataengine.annotation import LabelSpace
+from dataengine.columns import column
 from dataengine.errors import SourceError
 from dataengine.files import write_atomic
 from dataengine.sample import Sample
@@ -141,7 +142,8 @@ def sample_row(sample: Sample, unsure: tuple[str, ...] | None) -> SampleRow:
 
 def table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:
     """Return Structs as a table whose columns are their fields."""
-    columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
+    kinds = dict(zip(schema.names, schema.types, strict=True))
+    columns = [column([getattr(row, name) for row in rows], kind) for name, kind in kinds.items()]
     return pa.Table.from_arrays(columns, schema=schema)
 
 

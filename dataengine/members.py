@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataengine import tar
+from dataengine.columns import column
 from dataengine.errors import ShardError
 from dataengine.files import write_atomic
 from dataengine.images import EXTENSIONS
@@ -187,11 +188,11 @@ def table(contents: Sequence[Contents]) -> pa.Table:
     counts = [sum(map(len, tar_.samples)) for tar_ in contents]
     codes = [code for code, count in enumerate(counts) for _ in range(count)]
     shards = pa.DictionaryArray.from_arrays(
-        pa.array(codes, pa.int32()), pa.array([tar_.name for tar_ in contents], pa.string())
+        column(codes, pa.int32()), column([tar_.name for tar_ in contents], pa.string())
     )
-    return pa.Table.from_arrays(
-        [shards, *map(pa.array, (numbers, keys, extensions, starts, sizes))], schema=MEMBER_SCHEMA
-    )
+    values = (numbers, keys, extensions, starts, sizes)
+    kinds = MEMBER_SCHEMA.types[1:]
+    return pa.Table.from_arrays([shards, *map(column, values, kinds)], schema=MEMBER_SCHEMA)
 
 
 def keys_twice(contents: Sequence[Contents]) -> list[str]:

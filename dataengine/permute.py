@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,8 @@ MAX_SIZE = 1 << 48
 _ALL_BITS = (1 << 64) - 1
 _STRIDE = 0x9E3779B97F4A7C15  # odd, so that its multiples are distinct modulo 2**64
 _ROUNDS = 8
+_STARTS = [turn * _STRIDE & _ALL_BITS for turn in range(_ROUNDS)]
+_HALF, _FIRST, _SECOND = np.uint64(33), np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 # A Feistel network over a handful of bits has too few round functions to reach most orders; below this size
 # we rank hashes instead, which costs `size` of them.
 _TINY = 64
@@ -57,6 +60,16 @@ def scramble(word: Word) -> Word:
     return word ^ (word >> 33)
 
 
+def _scrambled(words: Words) -> Words:
+    """Return `scramble` of words that wrap by themselves and are changed in place: half the time of blocks."""
+    words = words ^ (words >> _HALF)
+    words *= _FIRST
+    words ^= words >> _HALF
+    words *= _SECOND
+    words ^= words >> _HALF
+    return words
+
+
 def permute(index: int, size: int, key: int) -> int:
     """Return where `index` goes in the shuffle of `range(size)` that `key` selects, as an int in [0, size).
 
@@ -68,9 +81,10 @@ def permute(index: int, size: int, key: int) -> int:
     if size <= _TINY:
         return _rank(index, size, size, key)
     bits = (size - 1).bit_length()
-    word = _feistel(index, bits, key)
+    turns = [scramble(key + start) for start in _STARTS]
+    word = _feistel(index, bits, turns, scramble)
     while word >= size:
-        word = _feistel(word, bits, key)
+        word = _feistel(word, bits, turns, scramble)
     return word
 
 
@@ -94,22 +108,29 @@ def permute_many(
         words[tiny] = _rank(words[tiny], limits[tiny], int(sizes[tiny].max()), keys[tiny])
     walking = np.flatnonzero(sizes > _TINY)
     # Sizes are below 2**53, so the exponent of the float is exactly the number of bits.
-    bits = np.frexp((sizes - 1).astype(np.float64))[1].astype(np.uint64)
+    bits = np.frexp((sizes[walking] - 1).astype(np.float64))[1].astype(np.uint64)
+    turns = _scrambled(keys[walking] + np.array(_STARTS, np.uint64)[:, None])
     while len(walking):
-        words[walking] = _feistel(words[walking], bits[walking], keys[walking])
-        walking = walking[words[walking] >= limits[walking]]
+        words[walking] = found = _feistel(words[walking], bits, turns, _scrambled)
+        outside = found >= limits[walking]
+        walking, bits, turns = walking[outside], bits[outside], turns[:, outside]
     return words.astype(np.int64)
 
 
-def _feistel(word: Word, bits: Word, key: Word) -> Word:
-    """Return a keyed bijection of [0, 2**bits); the halves differ by a bit when `bits` is odd."""
+def _feistel(
+    word: Word, bits: Word, turns: Sequence[Word] | Words, scrambled: Callable[[Word], Word]
+) -> Word:
+    """Return a keyed bijection of [0, 2**bits); the halves differ by a bit when `bits` is odd.
+
+    `turns` are the `_ROUNDS` words that a key is scrambled to, the same for every word that it shuffles.
+    """
     low_bits = bits >> 1
     high_bits = bits - low_bits
     high = word >> low_bits
     low = word - (high << low_bits)
     for turn in range(0, _ROUNDS, 2):
-        high = high ^ (scramble(low ^ scramble(key + turn * _STRIDE % (1 << 64))) >> (64 - high_bits))
-        low = low ^ (scramble(high ^ scramble(key + (turn + 1) * _STRIDE % (1 << 64))) >> (64 - low_bits))
+        high = high ^ (scrambled(low ^ turns[turn]) >> (64 - high_bits))
+        low = low ^ (scrambled(high ^ turns[turn + 1]) >> (64 - low_bits))
     joined: Word = high << low_bits
     joined |= low
     return joined

@@ -20,6 +20,7 @@ class ConvertStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     root: str
     splits: tuple[str, ...] = ()
     limit: int | None = None
+    allow_empty: bool = False
 
 
 class ShardStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 from dataengine.errors import ShardError
 
 MAX_OPEN_FILES = 32
+
+Span = tuple[int, int]  # offset and size of a piece, in bytes
 
 
 class _File:
@@ -36,25 +39,48 @@ class Pool:
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file. Raises ShardError where it is missing or ends early."""
-        with self._lock:
-            file = self._open.get(name) or self._opened(name)
-            file.users += 1
-            self._open.move_to_end(name)
+        file = self._taken(name)
         try:
             data = os.pread(file.descriptor, size, offset)
             length = os.fstat(file.descriptor).st_size if len(data) != size else 0
         except OSError as error:
             raise ShardError(f"{self.directory / name}: offset {offset}: {error.strerror}") from error
         finally:
-            with self._lock:
-                file.users -= 1
-                if len(self._open) > self.max_open:
-                    self._close_idle(self.max_open)
+            self._give_back(file)
         if len(data) != size:
             raise ShardError(
                 f"{self.directory / name}: has {length} bytes, expected at least {offset + size}; {self.mend(name)}"
             )
         return data
+
+    def read_pieces(self, name: str, spans: Sequence[Span]) -> list[bytes]:
+        """Return pieces of a file that is looked up once; those behind its end are short.
+
+        Raises ShardError where it cannot be read.
+        """
+        file = self._taken(name)
+        descriptor, pieces = file.descriptor, []
+        try:
+            for offset, size in spans:
+                pieces.append(os.pread(descriptor, size, offset))
+        except OSError as error:
+            raise ShardError(f"{self.directory / name}: {error.strerror}") from error
+        finally:
+            self._give_back(file)
+        return pieces
+
+    def _taken(self, name: str) -> _File:
+        with self._lock:
+            file = self._open.get(name) or self._opened(name)
+            file.users += 1
+            self._open.move_to_end(name)
+        return file
+
+    def _give_back(self, file: _File) -> None:
+        with self._lock:
+            file.users -= 1
+            if len(self._open) > self.max_open:
+                self._close_idle(self.max_open)
 
     def mend(self, name: str) -> str:
         """Return what helps against a file with wrong bytes."""

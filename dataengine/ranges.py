@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from dataengine.pool import Span
 from dataengine.store import PerProcess, Store
 
 HELD_BYTES = 64 * 2**20
@@ -65,6 +66,10 @@ class Ranges:
         if data is None:
             data = self._fetch(held, name, first, starts, ends)
         return data[offset - start : offset - start + size]
+
+    def read_pieces(self, name: str, spans: Sequence[Span]) -> list[bytes]:
+        """Return pieces of a shard, (offset, size) each. Raises as `read` does."""
+        return [self.read(name, offset, size) for offset, size in spans]
 
     def _fetch(self, held: _Held, name: str, first: int, *extents: npt.NDArray[np.int64]) -> bytes:
         """Bring a sample, and those behind it that fit into the bytes to read ahead; return the sample."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -143,10 +142,9 @@ def _tell(folder: Path, contents: Contents) -> Told:
     """Return the entry and the rows of a tar, each sample's bytes checked against its digests."""
     path = folder / contents.name
     stem = contents.name.removesuffix(".tar")
-    rows: dict[str, list[Any]] = defaultdict(list)
+    rows: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
     first: dict[str, Sample] = {}
-    count = 0
     with path.open("rb") as file:
         for parts in contents.samples:
             sample = _sample(file.fileno(), parts)
@@ -159,16 +157,10 @@ def _tell(folder: Path, contents: Contents) -> Told:
                 continue
             source = f"{sample.dataset}/{sample.task}/{sample.split}"
             first.setdefault(source, sample)
-            for column, value in {
-                **_row(file.fileno(), sample, parts),
-                "source": source,
-                "shard": stem,
-                "unsure": None,
-            }.items():
-                rows[column].append(value)
-            count += 1
+            row = _row(file.fileno(), sample, parts)
+            rows.append({**row, "source": source, "shard": stem, "unsure": None})
     entry = ShardFile(
-        name=contents.name, samples=count, bytes=contents.bytes, digest=digest_file(path), plan=""
+        name=contents.name, samples=len(rows), bytes=contents.bytes, digest=digest_file(path), plan=""
     )
     return Told(Written(entry, arrow(rows), dropped), first)
 

@@ -141,6 +141,7 @@ def _convert(pipeline: Pipeline, out: Path, roots: dict[str, Path], bar: Bar) ->
                         roots[stage.root],
                         out / "manifests",
                         limit=stage.limit,
+                        allow_empty=stage.allow_empty,
                         seed=pipeline.seed,
                         workers=pipeline.workers,
                         progress=update,
@@ -256,7 +257,9 @@ def _evaluate(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, Any]:
             return {}
         if not _stamped(stamp, digest) or not result.is_file():
             evaluator = importlib.import_module("trainer.evaluate")
-            evaluator.evaluate_run(out / "train", out / "shards", out / "train", progress=update)
+            evaluator.evaluate_run(
+                out / "train", out / "shards", out / "train", replace=True, progress=update
+            )
             write_atomic(stamp, digest.encode())
         else:
             update(0, "unchanged")
@@ -371,17 +374,12 @@ def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _evaluation_tables(evaluation: dict[str, Any]) -> list[Table]:
-    flat: list[list[object]] = []
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        elif isinstance(value, int | float):
-            flat.append([prefix, value])
-
-    walk("", evaluation)
-    return [Table(columns=["measure", "value"], rows=flat)] if flat else []
+    rows: list[list[object]] = []
+    for task, report in evaluation.get("tasks", {}).items():
+        free, forced = report.get("free", {}), report.get("forced", {})
+        rows += [[task, key, free.get(key, ""), forced.get(key, "")] for key in {**free, **forced}]
+    columns = ["task", "measure", "own answer", "answer given"]
+    return [Table(columns=columns, rows=rows)] if rows else []
 
 
 def _galleries(out: Path) -> list[Section]:

@@ -11,7 +11,7 @@ from dataengine.annotation import Box, Keypoint, Measure, Rle, Turn
 from dataengine.errors import Quarantine
 
 
-class SampleImage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SampleImage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A picture of a sample: `path` relative to the source root; size in pixels after EXIF correction.
 
     `digest` (xxh3-128 of the file's bytes) is set when the bytes are sharded.
@@ -26,7 +26,7 @@ class SampleImage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     license: str | None = None
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What one routing token of the conversation points to; `name` equals the `label` of its targets."""
 
     token: str
@@ -34,7 +34,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: str
 
 
-class Region(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Region(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A visual prompt on an image: which kind, and the pixels that it marks."""
 
     kind: Literal["point", "scribble", "circle", "polygon", "box", "mask"]
@@ -47,7 +47,7 @@ MarkKind = Literal["circle", "hand_circle", "arrow", "box", "mask"]
 MarkColor = Literal["red", "green", "blue", "yellow", "orange", "purple", "cyan", "magenta"]
 
 
-class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A mark on the pixels of a picture; `box` and `mask` are those of the object that it marks.
 
     The source's picture has none: whoever shows one of a sample draws its marks (`dataengine.marks`), as the shards do.
@@ -63,7 +63,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     image: int = 0
 
 
-class TargetInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TargetInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One object to find: `label` is the name of the route that asks for it; boxes as in `annotation`.
 
     `area` is in square pixels; `ignore` marks an object that is neither to be found nor background (a crowd).
@@ -78,7 +78,9 @@ class TargetInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     id: str = ""
 
 
-class TextTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="text"):
+class TextTargets(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False, tag="text"
+):
     """The answer is the assistant's text alone."""
 
     answers: tuple[str, ...] = ()
@@ -86,7 +88,9 @@ class TextTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     answer_index: int | None = None
 
 
-class InstanceTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="instances"):
+class InstanceTargets(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False, tag="instances"
+):
     """Boxes, and masks where there are any, for the labels of the routes.
 
     `negatives` are labels known to be absent; `exhaustive` says whether every label without an instance is absent.
@@ -99,7 +103,9 @@ class InstanceTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     void: Rle | None = None
 
 
-class KeypointTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="keypoints"):
+class KeypointTargets(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False, tag="keypoints"
+):
     """Boxes and keypoints; `names` are all keypoints in dataset order, and each instance has one entry per name.
 
     The prompt may ask for a subset: keypoints that have no route are to be left out by whoever reads the targets.
@@ -112,7 +118,13 @@ class KeypointTargets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ImageTargets(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="image"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    gc=False,
+    omit_defaults=True,
+    tag="image",
 ):
     """A picture to make: `image` is its position in the sample's images, `caption` the text that describes it.
 
@@ -127,7 +139,7 @@ class ImageTargets(
 Targets = TextTargets | InstanceTargets | KeypointTargets | ImageTargets
 
 
-class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """Which templates worded the conversation (`""` where the source's own words stand)."""
 
     bank: str = ""
@@ -135,7 +147,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     answer: str = ""
 
 
-class Rendering(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Rendering(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What a builder makes of a unit; convert adds identity, pictures and origin to make a sample of it.
 
     `unsure` are the classes that a conversation does not name and that may be there all the same; all others of the
@@ -151,7 +163,7 @@ class Rendering(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     unsure: tuple[str, ...] | None = None
 
 
-class SampleOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SampleOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """Where a sample comes from: source file and record, and the spec and reader that made it."""
 
     dataset: str
@@ -162,14 +174,14 @@ class SampleOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reader: str
 
 
-class SampleLicense(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SampleLicense(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """License identifiers as the source states them (`unspecified` where it does not)."""
 
     annotations: str
     images: str
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One instruction sample. Its id is `dataset/split/key#task`.
 
     `marks` is not written where there are none: the bytes of such a sample are those it had before there were marks.

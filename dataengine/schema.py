@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import inspect
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def _dedented(node: Any) -> Any:
     return node
 
 
+@cache
 def digest(kind: Any) -> str:
     """Return a digest of a type's schema: it changes when the shape of what is written does."""
     return xxhash.xxh3_128_hexdigest(msgspec.json.encode(generate(kind), order="sorted"))

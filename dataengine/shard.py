@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
 from dataengine import schema
+from dataengine.columns import as_numpy
 from dataengine.errors import ShardError
 from dataengine.files import Root, alone, make_folder, write_atomic
 from dataengine.index import (
@@ -300,10 +302,12 @@ def has_size(out: Path, file: ShardFile) -> bool:
 def _entries(
     out: Path, sources: Sequence[tuple[Path, Manifest]], tars: Sequence[Tar], group: int = 0
 ) -> tuple[ShardSource, ...]:
-    rows = pa.concat_tables([ROW_SCHEMA.empty_table(), *[tar.rows for tar in tars]])
-    sums = rows.group_by("source").aggregate([("text_length", "sum"), ("text_length", "count")])
-    totals = {row["source"]: row for row in sums.to_pylist()}
-    none = {"text_length_sum": 0, "text_length_count": 0}
+    rows = pa.concat_tables([pa.Table.from_batches([], ROW_SCHEMA), *[tar.rows for tar in tars]])
+    named = rows.column("source").combine_chunks().dictionary_encode()
+    codes, lengths = as_numpy(named.indices), as_numpy(rows.column("text_length").combine_chunks())
+    names = named.dictionary.to_pylist()
+    counts = dict(zip(names, np.bincount(codes).tolist(), strict=True))
+    sums = dict(zip(names, np.bincount(codes, lengths).tolist(), strict=True))
     return tuple(
         ShardSource(
             name=manifest.name,
@@ -312,8 +316,8 @@ def _entries(
             split=manifest.split,
             use=manifest.use,
             family=manifest.family,
-            samples=total["text_length_count"],
-            text_length=total["text_length_sum"],
+            samples=counts.get(manifest.name, 0),
+            text_length=int(sums.get(manifest.name, 0)),
             spec_hash=manifest.spec_hash,
             fingerprint=manifest.fingerprint,
             manifest=os.path.relpath(path, out),
@@ -322,7 +326,6 @@ def _entries(
             group=group,
         )
         for path, manifest in sources
-        for total in (totals.get(manifest.name, none),)
     )
 
 
@@ -372,7 +375,9 @@ def publish(out: Path, found: ShardSet, tars: Sequence[Tar]) -> None:
 
 
 def index_bytes(tars: Sequence[Tar]) -> bytes:
-    rows = pa.concat_tables([ROW_SCHEMA.empty_table(), *[tar.rows for tar in tars]]).combine_chunks()
+    rows = pa.concat_tables(
+        [pa.Table.from_batches([], ROW_SCHEMA), *[tar.rows for tar in tars]]
+    ).combine_chunks()
     columns = [
         rows.column(number).dictionary_encode() if pa.types.is_dictionary(field.type) else rows.column(number)
         for number, field in enumerate(INDEX_SCHEMA)

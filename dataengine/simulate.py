@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from dataengine.columns import as_numpy
 from dataengine.index import Index
 from dataengine.pool import MAX_OPEN_FILES, Pool
 from dataengine.stream import Stream
@@ -146,11 +147,11 @@ class _Facts:
             return index.table.column(name).combine_chunks()
 
         sizes = column("image_sizes")
-        before = np.concatenate([[0], np.cumsum(sizes.values.to_numpy(), dtype=np.int64)])
-        bounds = sizes.offsets.to_numpy()
-        self.bytes = column("json_size").to_numpy() + before[bounds[1:]] - before[bounds[:-1]]
-        self.shard = column("shard").indices.to_numpy()
-        self.task = column("task").indices.to_numpy()
+        before = np.concatenate([[0], np.cumsum(as_numpy(sizes.values), dtype=np.int64)])
+        bounds = as_numpy(sizes.offsets)
+        self.bytes = as_numpy(column("json_size")) + before[bounds[1:]] - before[bounds[:-1]]
+        self.shard = as_numpy(column("shard").indices)
+        self.task = as_numpy(column("task").indices)
         self.tasks: list[str] = column("task").dictionary.to_pylist()
 
     def account(self, rank: int, steps: int, workers: Sequence[Ints]) -> RankRow:

@@ -199,10 +199,14 @@ class Store:
 
     def read_whole(self, name: str) -> bytes:
         """Return all bytes of an object. Raises ShardError or StoreError, as `read` does."""
-        size = self._ask(name, 0, partial(self._size, name))
+        size = self.size(name)
         if size is None:
             return self._ask(name, 0, partial(self._get, name, None, None))
         return b"".join(self.pieces(name, size))
+
+    def size(self, name: str) -> int | None:
+        """Return how many bytes an object has, None where the store does not say. Raises as `read` does."""
+        return self._ask(name, 0, partial(self._size, name))
 
     def pieces(self, name: str, size: int) -> Iterator[bytes]:
         """Yield the bytes of an object that has `size` of them, piece by piece. Raises as `read` does."""
@@ -346,11 +350,11 @@ def _judge(error: Exception, url: Url, offset: int, timeout_s: float) -> Excepti
         return error
     names = {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
     if names & _REFUSED_TLS:
-        return StoreError(f"{url}: the server's certificate is not accepted: {_says(error)}")
+        return StoreError(f"{url}: the server's certificate is not accepted: {_says(error, url)}")
     if isinstance(error, TimeoutError):
         return _Trouble("timeout", f"no answer within {timeout_s:g} s")
     if names & _BROKEN:
-        return _Trouble("connection", f"the connection broke ({_says(error)})")
+        return _Trouble("connection", f"the connection broke ({_says(error, url)})")
     status, headers = _answer_in(error)
     if status in LATER:
         return _Trouble(f"status {status}", f"the server answers {status}", after(headers))
@@ -360,14 +364,15 @@ def _judge(error: Exception, url: Url, offset: int, timeout_s: float) -> Excepti
         )
     if isinstance(error, PermissionError) or status in (401, 403) or names & _NO_LOGIN:
         return StoreError(
-            f"{url}: offset {offset}: reading it is not allowed ({_says(error)}); log in as the store's provider asks"
+            f"{url}: offset {offset}: reading it is not allowed ({_says(error, url)}); log in as the store's provider"
+            " asks"
         )
     if status == 416:
         return _too_short(url, offset, "ends before that")
     if status is not None:
-        return StoreError(f"{url}: offset {offset}: the server answers {status}: {_says(error)}")
+        return StoreError(f"{url}: offset {offset}: the server answers {status}: {_says(error, url)}")
     if isinstance(error, OSError) or type(error).__module__.startswith(("botocore.", "google.", "azure.")):
-        return StoreError(f"{url}: offset {offset}: cannot be asked for: {_says(error)}")
+        return StoreError(f"{url}: offset {offset}: cannot be asked for: {_says(error, url)}")
     return error
 
 
@@ -375,9 +380,15 @@ def _too_short(url: Url, offset: int, says: str) -> ShardError:
     return ShardError(f"{url}: offset {offset}: the object {says}; it is not whole, upload it again")
 
 
-def _says(error: Exception) -> str:
-    """Return what an error says on one line, without its number; its kind where it says nothing."""
-    return said(getattr(error, "strerror", None) or error) or type(error).__name__
+def _says(error: Exception, url: Url) -> str:
+    """Return what an error says on one line, without its number, and without the login and query of the URL; its kind
+    where it says nothing."""
+    text = said(getattr(error, "strerror", None) or error) or type(error).__name__
+    parts = urlsplit(url.address)
+    login, _, _ = parts.netloc.rpartition("@")
+    for secret in (f"{login}@", f"?{parts.query}"):
+        text = text.replace(secret, "") if len(secret) > 1 else text
+    return text
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -9,24 +9,24 @@ import errno
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
-import xxhash
+from xxhash import xxh3_128_hexdigest
 
 from dataengine import sample as samples
 from dataengine.errors import Damage, PlanError, ShardError
 from dataengine.index import INDEX, Index, Place
 from dataengine.mix import MAX_POSITION, Plan, plan, slots
+from dataengine.pool import Span
 from dataengine.render import Renderer, RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe, Source
 from dataengine.state import Hole, State, differences, union
 from dataengine.store import StoreSettings, Url
 
-BLOCK, MAX_BLOCKS = 512, 8
+BLOCK, MAX_BLOCKS = 1024, 8
 # What this process lacks (descriptors, memory) says nothing of a shard.
 _OWN_LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -60,21 +60,11 @@ def check_index(index: Index) -> None:
             )
 
 
-class _Block:
-    """The rows and passes of consecutive positions, and where their bytes lie: looked up when one is read."""
+class _Block(NamedTuple):
+    """The rows of consecutive positions, and in which pass over its source each of them stands."""
 
-    def __init__(self, index: Index, rows: npt.NDArray[np.int64], epochs: npt.NDArray[np.int64]) -> None:
-        self.rows: list[int] = rows.tolist()
-        self.epochs: list[int] = epochs.tolist()
-        self._index = index
-        self._places: list[Place] | None = None
-
-    def at(self, position: int) -> tuple[int, Place]:
-        """Return the row that stands at a position of the block, and its place."""
-        if self._places is None:
-            self._places = self._index.places(np.array(self.rows))
-        place = position % BLOCK
-        return self.rows[place], self._places[place]
+    rows: list[int]
+    epochs: list[int]
 
 
 class Stream:
@@ -137,7 +127,8 @@ class Stream:
 
     def _drawn(self, plan: Plan, block: int) -> _Block:
         draws = plan.slice(block * BLOCK, (block + 1) * BLOCK)
-        return _Block(self.index, self._rows[self._firsts[draws.source] + draws.index], draws.epoch)
+        rows = self._rows[self._firsts[draws.source] + draws.index]
+        return _Block(rows.tolist(), draws.epoch.tolist())
 
     def entry(self, position: int) -> dict[str, Any]:
         """Return what stands at a position and where its JSON begins, without reading a shard."""
@@ -156,8 +147,8 @@ class Stream:
 
         Digests are checked. Raises Damage.
         """
-        number, place = self._block(position).at(position)
-        sample, pictures = self._read(number, place)
+        number = self.row(position)
+        sample, pictures = self._read(number, self.index.place(number))
         return self._worded(position, number, sample), pictures
 
     def _worded(self, position: int, number: int, sample: Sample) -> Sample:
@@ -167,11 +158,11 @@ class Stream:
 
     def serve(self, position: int) -> tuple[Sample, list[bytes]] | Hole:
         """Return what `read` does, or the hole that a damaged sample leaves; a known one is not read again."""
-        number, place = self._block(position).at(position)
+        number = self.row(position)
         if (known := self._holes.get(number)) is not None:
             return msgspec.structs.replace(known, position=position)
         try:
-            sample, pictures = self._read(number, place)
+            sample, pictures = self._read(number, self.index.place(number))
             return self._worded(position, number, sample), pictures
         except Damage as damage:
             return self._damaged(position, damage)
@@ -182,9 +173,11 @@ class Stream:
         A sample whose pictures proved bad is described all the same: what is laid out by descriptions must not depend
         on who has read what before.
         """
-        number, place = self._block(position).at(position)
+        number = self.row(position)
+        place = self.index.place(number)
         try:
-            return self._worded(position, number, self._sample(number, place))
+            encoded = self._piece(number, place.file, place.spans[0], place.digest)
+            return self._worded(position, number, self._decoded(place, encoded))
         except Damage as damage:
             return self._damaged(position, damage)
 
@@ -237,37 +230,44 @@ class Stream:
         return self._read(number, self.index.place(number))
 
     def _read(self, number: int, place: Place) -> tuple[Sample, list[bytes]]:
-        sample = self._sample(number, place)
-        pictures = [
-            self._piece(number, place.file, offset, size, image.digest)
-            for image, offset, size in zip(sample.images, place.image_offsets, place.image_sizes, strict=True)
-        ]
+        name, spans = place.file, place.spans
+        try:
+            pieces = self.pool.read_pieces(name, spans)
+        except ShardError:
+            pieces = [b""] * len(spans)  # each is read by itself below, where the error says which one it is
+        encoded = pieces[0]
+        if xxh3_128_hexdigest(encoded) != place.digest:
+            encoded = self._piece(number, name, spans[0], place.digest)
+        sample, pictures = self._decoded(place, encoded), pieces[1:]
+        for which, (image, span) in enumerate(zip(sample.images, spans[1:], strict=True)):
+            if xxh3_128_hexdigest(pictures[which]) != image.digest:
+                pictures[which] = self._piece(number, name, span, image.digest)
         return sample, pictures
 
-    def _sample(self, number: int, place: Place) -> Sample:
-        name = place.file
-        encoded = self._piece(number, name, place.json_offset, place.json_size, place.digest)
+    def _decoded(self, place: Place, encoded: bytes) -> Sample:
         try:
             return samples.decode(encoded)
         except msgspec.DecodeError as error:
+            offset, _ = place.spans[0]
             raise Damage(
-                f"{self.index.directory / name}: offset {place.json_offset}: not a sample of this version: {error};"
+                f"{self.index.directory / place.file}: offset {offset}: not a sample of this version: {error};"
                 " run 'dataengine shard' again",
-                reason="shard.schema", file=name, offset=place.json_offset,
+                reason="shard.schema", file=place.file, offset=offset,
             ) from error  # fmt: skip
 
-    def _piece(self, number: int, name: str, offset: int, size: int, digest: str | None) -> bytes:
+    def _piece(self, number: int, name: str, span: Span, digest: str | None) -> bytes:
         """Return a part of a sample whose bytes have this digest.
 
         Raises Damage, and ShardError where it is this process that cannot read.
         """
+        offset, size = span
         try:
             data = self.pool.read(name, offset, size)
         except ShardError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno in _OWN_LACKS:
                 raise
             raise Damage(str(error), reason="shard.unreadable", file=name, offset=offset) from error
-        if xxhash.xxh3_128_hexdigest(data) != digest:
+        if xxh3_128_hexdigest(data) != digest:
             directory, sample_id = self.index.directory, self.index.row(number)["id"]
             raise Damage(
                 f"{directory / name}: offset {offset}: bytes of {sample_id} differ from their digest;"

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import pyarrow.compute as pc
 import xxhash
 
@@ -24,12 +23,19 @@ from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
 from dataengine.sample import Sample
 from dataengine.shard import REBUILD, Progress, has_size, needs, sweep_rebuilt
+from dataengine.store import Store, StoreSettings, Url
 from dataengine.write import member_names, write_shard
 
 
-def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str]:
-    """Return one line for every shard or sample whose bytes are not those of the index; empty means whole."""
-    index = Index(out)
+def verify(
+    out: Path | Url, progress: Progress = lambda count, text: None, settings: StoreSettings | None = None
+) -> list[str]:
+    """Return one line for every shard or sample whose bytes are not those of the index; empty means whole.
+
+    Shards at a URL are copied, one at a time, into a temporary file of this machine. Raises StoreError where the store
+    cannot be reached: no word about the shards in it.
+    """
+    index = Index(out, settings)
     findings = [
         f"{out / INDEX}: {column} {value!r} stands twice"
         for column in ("id", "key")
@@ -39,41 +45,68 @@ def verify(out: Path, progress: Progress = lambda count, text: None) -> list[str
     for number, name in enumerate(index.table.column("shard").to_pylist()):
         by_shard.setdefault(name, []).append(number)
     for file in index.set.shards:
-        path = out / file.name
-        name = file.name.removesuffix(".tar")
-        mend = f"rebuild it with 'dataengine shard {out} --rebuild --only {name}'"
-        if path.is_dir():
-            findings.append(f"{path}: is a folder, expected a tar; remove it, then {mend}")
-        elif not path.is_file():
-            findings.append(f"{path}: missing; {mend}")
-        elif path.stat().st_size != file.bytes:
-            findings.append(f"{path}: has {path.stat().st_size} bytes, expected {file.bytes}; {mend}")
-            findings += _cut(path, index, by_shard.get(name, []))
-        elif digest_file(path) != file.digest:
-            findings.append(f"{path}: digest differs from shards.json; {mend}")
-            findings += _damaged_samples(path, index, by_shard.get(name, []))
+        rows = by_shard.get(file.name.removesuffix(".tar"), [])
+        if index.store is None:
+            findings += _faults(index, file, rows, Path(out / file.name))
         else:
-            findings += _stale_rows(path, index, by_shard.get(name, []))
+            findings += _faults_of_object(index, index.store, file, rows)
         progress(file.samples, "")
     return findings
 
 
-def _stale_rows(path: Path, index: Index, rows: list[int]) -> list[str]:
+def _faults_of_object(index: Index, store: Store, file: ShardFile, rows: list[int]) -> list[str]:
+    with tempfile.NamedTemporaryFile(prefix="dataengine-verify-", suffix=".tar") as copy:
+        path = Path(copy.name)
+        try:
+            size = store.size(file.name)
+            for piece in store.pieces(file.name, file.bytes if size is None else size):
+                copy.write(piece)
+            copy.flush()
+        except ShardError as error:
+            return [str(error)]
+        except OSError as error:
+            raise unwritable(path, error) from error
+        return _faults(index, file, rows, path)
+
+
+def _faults(index: Index, file: ShardFile, rows: list[int], path: Path) -> list[str]:
+    """Return what is wrong with a shard whose bytes lie at `path`; lines name its own place."""
+    place = index.directory / file.name
+    mend = "upload it again"
+    if index.store is None:
+        name = file.name.removesuffix(".tar")
+        mend = f"rebuild it with 'dataengine shard {index.directory} --rebuild --only {name}'"
+    if path.is_dir():
+        return [f"{place}: is a folder, expected a tar; remove it, then {mend}"]
+    if not path.is_file():
+        return [f"{place}: missing; {mend}"]
+    if path.stat().st_size != file.bytes:
+        size = path.stat().st_size
+        return [f"{place}: has {size} bytes, expected {file.bytes}; {mend}", *_cut(place, size, index, rows)]
+    if digest_file(path) != file.digest:
+        return [
+            f"{place}: digest differs from shards.json; {mend}",
+            *_damaged_samples(place, path.read_bytes(), index, rows),
+        ]
+    return _stale_rows(path, file.name, index, rows)
+
+
+def _stale_rows(path: Path, name: str, index: Index, rows: list[int]) -> list[str]:
     """Say how many rows of the index do not lead to their samples in a tar that is whole, and name the first."""
     with path.open("rb") as file:
-        places = index.places(np.array(rows, np.int64))
-        lost = [number for number, place in zip(rows, places, strict=True) if not _leads(file, place)]
+        lost = [number for number in rows if not _leads(file, index.place(number))]
     if not lost:
         return []
     return [
-        f"{index.directory / INDEX}: {len(lost)} of {len(rows)} samples of {path.name} lie elsewhere,"
+        f"{index.directory / INDEX}: {len(lost)} of {len(rows)} samples of {name} lie elsewhere,"
         f" {index.row(lost[0])['id']} the first; the index is stale, run 'dataengine shard' again"
     ]
 
 
 def _leads(file: BinaryIO, place: Place) -> bool:
-    file.seek(place.json_offset)
-    return xxhash.xxh3_128_hexdigest(file.read(place.json_size)) == place.digest
+    offset, size = place.spans[0]
+    file.seek(offset)
+    return xxhash.xxh3_128_hexdigest(file.read(size)) == place.digest
 
 
 def _twice(index: Index, column: str) -> list[str]:
@@ -82,9 +115,8 @@ def _twice(index: Index, column: str) -> list[str]:
     return found
 
 
-def _cut(path: Path, index: Index, rows: list[int]) -> list[str]:
-    """Name the first sample of a tar that is too short for it."""
-    size = path.stat().st_size
+def _cut(path: Path | Url, size: int, index: Index, rows: list[int]) -> list[str]:
+    """Name the first sample of a tar of `size` bytes that is too short for it."""
     for number in rows:
         row = index.row(number)
         begin = min((row["json_offset"], *row["image_offsets"])) - tar.BLOCK
@@ -100,9 +132,8 @@ def _end(row: dict[str, Any]) -> int:
     return max(int(start) + int(size) for start, size in ends)
 
 
-def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
+def _damaged_samples(path: Path | Url, data: bytes, index: Index, rows: list[int]) -> list[str]:
     """Name every part of a damaged tar that is not what it was: JSON, pictures, headers, padding, end."""
-    data = path.read_bytes()
     owners = {index.row(number)["digest"]: index.row(number)["id"] for number in rows}
     found: list[str] = []
     last = 0
@@ -122,7 +153,7 @@ def _damaged_samples(path: Path, index: Index, rows: list[int]) -> list[str]:
     return found or [f"{path}: bytes between its samples are damaged; no sample is"]
 
 
-def _damaged_members(path: Path, data: bytes, row: dict[str, Any], sample: Sample) -> Iterator[str]:
+def _damaged_members(path: Path | Url, data: bytes, row: dict[str, Any], sample: Sample) -> Iterator[str]:
     """Yield what is wrong with the pictures of a sample, and with what stands around its members."""
     for image, start, size in zip(sample.images, row["image_offsets"], row["image_sizes"], strict=True):
         if xxhash.xxh3_128_hexdigest(data[start : start + size]) != image.digest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from dataengine import manifest as manifests
 from dataengine import marks, tar
 from dataengine import sample as samples
 from dataengine.annotation import Turn
+from dataengine.columns import column
 from dataengine.errors import Quarantine
 from dataengine.files import Root, unwritable, write_atomic
 from dataengine.images import MAX_BYTES, Probe, probe
@@ -29,6 +29,7 @@ from dataengine.resize import Pictures, packed, picked, scaled, shrunk
 from dataengine.sample import Sample, SampleImage
 
 PARTS = ".parts"
+WRITTEN, MAX_BLOCKS = 1 << 20, 1000  # bytes that are written at once, of as many blocks as the system takes
 FLUSHED = 8 << 20  # bytes after which the disk is told to begin
 KEPT = 8  # pictures of a source that stay in memory; samples that share one stand side by side
 EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "bmp": "bmp", "tiff": "tif"}
@@ -82,12 +83,11 @@ def write_shard(out: str, roots: Mapping[str, str], held: frozenset[str], plan: 
 
 
 def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written:
-    rows: dict[str, list[Any]] = defaultdict(list)
+    rows: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
-    digest = xxhash.xxh3_128()
-    offset = count = 0
     sources = {part.source: _Source(Root(Path(roots[part.source]))) for part in plan.parts}
     with path.open("wb", buffering=0) as file, _flushing(file.fileno()) as flush:
+        members = _Members(file.fileno(), flush)
         for data, unsure, part in _in_turn(plan):
             head = _decode_head(data)
             try:
@@ -97,24 +97,15 @@ def _write_tar(path: Path, roots: Mapping[str, str], plan: ShardPlan) -> Written
                     Dropped(id=head.id, reason=error.reason, detail=f"{plan.name}: {error.detail}")
                 )
                 continue
-            blocks, row = _members(f"{plan.name}-{count:06d}", head, encoded, pictures, offset)
-            offset += _append(file.fileno(), blocks)
-            flush(offset)
-            for block in blocks:
-                digest.update(block)
-            count += 1
-            row |= {"source": part.source, "shard": plan.name, "unsure": unsure}
-            for column, value in row.items():
-                rows[column].append(value)
-        _append(file.fileno(), [tar.end()])
-        digest.update(tar.end())
+            row = _add(members, f"{plan.name}-{len(rows):06d}", head, encoded, pictures)
+            rows.append({**row, "source": part.source, "shard": plan.name, "unsure": unsure})
+        members.end()
         os.fsync(file.fileno())
-    size = offset + len(tar.end())
     entry = ShardFile(
         name=f"{plan.name}.tar",
-        samples=count,
-        bytes=size,
-        digest=digest.hexdigest(),
+        samples=len(rows),
+        bytes=members.offset,
+        digest=members.digest.hexdigest(),
         plan=plan.digest(),
         encoder=plan.encoder,
     )
@@ -140,15 +131,57 @@ def _flushing(descriptor: int) -> Iterator[Callable[[int], None]]:
         running.result()
 
 
-def _append(descriptor: int, blocks: Sequence[bytes]) -> int:
-    """Write blocks behind each other, and return how many bytes they have."""
+class _Members:
+    """The members of a tar as they are written, many at once: what is written in large pieces is also read faster.
+
+    `offset` is where the next one's header begins, `digest` the one of all bytes before.
+    """
+
+    def __init__(self, descriptor: int, flush: Callable[[int], None]) -> None:
+        self.offset = 0
+        self.digest = xxhash.xxh3_128()
+        self._descriptor, self._flush = descriptor, flush
+        self._waiting: list[bytes] = []
+        self._written = 0
+        self._padding = b""  # of the last member, which the next header follows
+
+    def add(self, name: str, data: bytes) -> int:
+        """Add a file, and return where its bytes begin."""
+        padding = tar.padding(len(data))
+        self._put(self._padding + tar.header(name, len(data)))
+        self._put(data)
+        start, self._padding = self.offset + tar.BLOCK, padding
+        self.offset = start + len(data) + len(padding)
+        if self.offset - self._written >= WRITTEN or len(self._waiting) >= MAX_BLOCKS:
+            self._write()
+        return start
+
+    def end(self) -> None:
+        """Write what waits, and the end of the archive."""
+        self._put(self._padding + tar.end())
+        self.offset += len(tar.end())
+        self._padding = b""
+        self._write()
+
+    def _put(self, block: bytes) -> None:
+        self.digest.update(block)
+        self._waiting.append(block)
+
+    def _write(self) -> None:
+        _append(self._descriptor, self._waiting)
+        self._waiting = []
+        self._written = self.offset - len(self._padding)
+        self._flush(self._written)
+
+
+def _append(descriptor: int, blocks: Sequence[bytes]) -> None:
+    """Write blocks behind each other."""
     size = sum(map(len, blocks))
     done = os.writev(descriptor, blocks)
     if done < size:  # a full disk, or more than the system takes at once
         rest = memoryview(b"".join(blocks))[done:]
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-    return size
 
 
 def _in_turn(plan: ShardPlan) -> Iterator[tuple[bytes, list[str] | None, Part]]:
@@ -161,9 +194,10 @@ def _in_turn(plan: ShardPlan) -> Iterator[tuple[bytes, list[str] | None, Part]]:
         yield *next(streams[turn]), plan.parts[turn]
 
 
-def arrow(rows: Mapping[str, list[Any]]) -> bytes:
-    """Return index rows, given column by column, as an Arrow stream."""
-    columns = [pa.array(rows.get(field.name, []), field.type) for field in ROW_SCHEMA]
+def arrow(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return index rows as an Arrow stream."""
+    kinds = dict(zip(ROW_SCHEMA.names, ROW_SCHEMA.types, strict=True))
+    columns = [column([row[name] for row in rows], kind) for name, kind in kinds.items()]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, ROW_SCHEMA) as stream:
         stream.write_table(pa.Table.from_arrays(columns, schema=ROW_SCHEMA))
@@ -237,7 +271,7 @@ class _Source:
         """Return a picture's bytes. Raises Quarantine where they are not those that were converted."""
         found = self._kept.get(image.path)
         if found is None:
-            data = _read(self.root.inside(image.path), image.path)
+            data = _read(self.root, image.path)
             found = data, probe(data)
             while len(self._kept) >= KEPT:
                 self._kept.pop(next(iter(self._kept)))
@@ -248,10 +282,10 @@ class _Source:
         return data
 
 
-def _read(path: Path, name: str) -> bytes:
+def _read(root: Root, name: str) -> bytes:
     """Return the bytes of a picture; a call of the system more would cost as much as all of a sample's headers."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = root.open(name)
         try:
             size = os.fstat(descriptor).st_size
             if size > MAX_BYTES:
@@ -314,19 +348,14 @@ def member_names(key: str, sample: Sample | Head) -> list[str]:
     return [f"{key}.json", *pictures]
 
 
-def _members(
-    key: str, sample: Head, encoded: bytes, pictures: list[bytes], offset: int
-) -> tuple[list[bytes], dict[str, Any]]:
-    """Return a sample's tar blocks, members sorted by name, and its index row."""
-    named = zip(member_names(key, sample), [encoded, *pictures], range(-1, len(pictures)), strict=True)
-    blocks: list[bytes] = []
-    offsets: dict[int, int] = {}
-    for name, data, number in sorted(named):
-        blocks += [tar.header(name, len(data)), data, tar.padding(len(data))]
-        offsets[number] = offset + tar.BLOCK
-        offset += tar.BLOCK + len(data) + len(blocks[-1])
-    places = [offsets[number] for number in range(-1, len(pictures))]
-    return blocks, index_row(key, sample, encoded, places, [len(encoded), *map(len, pictures)])
+def _add(members: _Members, key: str, sample: Head, encoded: bytes, pictures: list[bytes]) -> dict[str, Any]:
+    """Add a sample's members, sorted by name, and return its index row."""
+    parts = [encoded, *pictures]
+    names = member_names(key, sample)
+    offsets = [0] * len(parts)
+    for number in sorted(range(len(parts)), key=names.__getitem__):
+        offsets[number] = members.add(names[number], parts[number])
+    return index_row(key, sample, encoded, offsets, [*map(len, parts)])
 
 
 def index_row(

@@ -30,16 +30,21 @@ class KeypointTargets:
     areas_n: torch.Tensor
     sigmas_K: torch.Tensor
 
+    @property
+    def known_n(self) -> torch.Tensor:
+        """Say of which objects at least one keypoint counts, bool."""
+        return (self.points_nK3[..., 2] > 0).any(-1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PictureTargets:
     """The pictures to make, one a sample, for the generation and editing decoders.
 
-    `wanted_B3SS` float32 in [-1, 1]; `given_B3SS`, of the same form, are the pictures to be edited, None where pictures
-    are made from text alone. `captions` describe the wanted ones.
+    `wanted_B3SS` float32 in [-1, 1], None where they are only asked for; `given_B3SS`, of the same form, are the
+    pictures to be edited, None where pictures are made from text alone. `captions` describe the wanted ones.
     """
 
-    wanted_B3SS: torch.Tensor
+    wanted_B3SS: torch.Tensor | None
     given_B3SS: torch.Tensor | None
     captions: tuple[str, ...]
 
@@ -68,12 +73,14 @@ class ObjectTargets:
 class Whole:
     """What a batch that is one of several has to know of all of them, so that their losses add up to that of one.
 
-    `counts_3` float32 are the labelled tokens, boxes and masks of all, which sums are divided by (see `counts`).
-    `region_noise_RP` is the chance by which points of this batch's regions are drawn; None where it has none.
+    `counts_5` float32 are those of all, which sums are divided by (see `counts`). `region_noise_RP` is the chance by
+    which points of this batch's regions are drawn; None where it has none. `seed` is what each picture to make draws
+    its chance from, the same for all batches of the whole.
     """
 
-    counts_3: torch.Tensor
+    counts_5: torch.Tensor
     region_noise_RP: torch.Tensor | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,15 +161,21 @@ class Batch:
 
 
 def counts(batch: Batch) -> torch.Tensor:
-    """Return the labelled tokens, boxes and masks of a batch, int64 [3]: what its sums of losses are divided by."""
+    """Return what a batch's sums of losses are divided by, int64 [5].
+
+    Labelled tokens, boxes, masks, pictures to make, and objects of which a keypoint is known.
+    """
     labelled = batch.labels_BL[:, 1:] != IGNORED
+    none = labelled.new_zeros((), dtype=torch.int64)
+    num_boxes = sum(len(target.labels_n) for target in batch.targets)
+    num_pictures = 0 if batch.pictures is None else len(batch.pictures.captions)
+    posed = [target.keypoints.known_n for target in batch.targets if target.keypoints is not None]
     return torch.stack(
         [
             labelled.sum(),
-            labelled.new_tensor(sum(len(target.labels_n) for target in batch.targets), dtype=torch.int64),
-            sum(
-                (target.has_mask_n.sum() for target in batch.targets),
-                labelled.new_zeros((), dtype=torch.int64),
-            ),
+            none + num_boxes,
+            sum((target.has_mask_n.sum() for target in batch.targets), none),
+            none + num_pictures,
+            sum((known_n.sum() for known_n in posed), none),
         ]
     )

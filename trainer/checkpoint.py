@@ -32,7 +32,9 @@ from dataengine.errors import ModelError
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
-from trainer.model.config import ModelConfig
+from trainer.model.config import ModelConfig, without_folders
+from trainer.model.lora import merge_lora
+from trainer.model.options import read
 from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import load_tokenizer, save_tokenizer
 
@@ -232,6 +234,12 @@ def newest(directory: Path) -> Checkpoint | None:
     return open_checkpoint(found[-1]) if found else None
 
 
+def find_checkpoint(directory: Path) -> Checkpoint:
+    """Return a checkpoint, or the newest one of a training run. Raises ModelError where there is none."""
+    found = newest(directory / "checkpoints") if not (directory / RECORD).exists() else None
+    return found or open_checkpoint(directory)
+
+
 def open_checkpoint(directory: Path) -> Checkpoint:
     """Read what a checkpoint says of itself. Raises ModelError where it is none."""
     try:
@@ -321,15 +329,20 @@ def _first_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def load_model(directory: Path) -> tuple[VisionLLM, PreTrainedTokenizerFast, TrainConfig]:
+def load_model(
+    directory: Path, *, merge: bool = True
+) -> tuple[VisionLLM, PreTrainedTokenizerFast, TrainConfig]:
     """Return the model of a checkpoint, ready to evaluate, its tokenizer and the run that made it.
 
-    `directory` is a checkpoint, or a training run, of which the newest is taken. Raises ModelError.
+    `directory` is a checkpoint, or a training run, of which the newest is taken. Adapters of the language model are
+    added to the weights that they stand beside, unless `merge` is false. Raises ModelError.
     """
-    found = newest(directory / "checkpoints") if not (directory / RECORD).exists() else None
-    checkpoint = found or open_checkpoint(directory)
-    model = VisionLLM(msgspec.convert(checkpoint.record.model, ModelConfig))
+    checkpoint = find_checkpoint(directory)
+    config = read(ModelConfig, checkpoint.record.model, str(checkpoint.directory))
+    model = VisionLLM(without_folders(config))
     restore_weights(checkpoint, model)
+    if merge:
+        merge_lora(model.language)
     return model.eval(), load_tokenizer(checkpoint.directory / TOKENIZER), checkpoint.record.config
 
 

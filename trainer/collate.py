@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from dataengine.errors import ModelError
-from trainer.batch import IGNORED, Batch, ObjectTargets, Packed
+from trainer.batch import IGNORED, Batch, ObjectTargets, Packed, PictureTargets
 from trainer.encode import Encoded
 from trainer.settings import TEXT
 from trainer.views import pad_to
@@ -46,6 +46,7 @@ def collate(samples: Sequence[Encoded], pad_id: int, rows: Sequence[int] | None 
         images_B3HW=images_B3HW,
         pixel_mask_BHW=pixel_mask_BHW,
         targets=tuple(_pad_targets(sample.targets, images_B3HW) for sample in samples),
+        pictures=_pictures(samples),
         original_sizes=() if images_B3HW is None else tuple(sample.original_size for sample in samples),
         **(_padded_text(samples, pad_id) if rows is None else _packed_text(samples, pad_id, rows)),
     )
@@ -120,6 +121,11 @@ def _check(samples: Sequence[Encoded]) -> None:
                 f"{sample.id}: one of it and {samples[0].id} has no decoder picture, expected all or none; encode them"
                 " for one family"
             )
+        if _form(sample) != _form(samples[0]):
+            raise ModelError(
+                f"{sample.id}: the pictures to make and to edit are {_form(sample)}, those of {samples[0].id}"
+                f" {_form(samples[0])}, expected one form; encode with one EncodeSettings"
+            )
     if len(families) > 1:
         shown = ", ".join(f"{sample_id} ({family})" for family, sample_id in families.items())
         raise ModelError(
@@ -146,6 +152,31 @@ def _decoder_pictures(samples: Sequence[Encoded]) -> tuple[torch.Tensor | None, 
     )
 
 
+def _form(sample: Encoded) -> list[list[int] | None] | None:
+    picture = sample.picture
+    if picture is None:
+        return None
+    return [
+        None if part is None else list(part.shape[1:]) for part in (picture.wanted_B3SS, picture.given_B3SS)
+    ]
+
+
+def _pictures(samples: Sequence[Encoded]) -> PictureTargets | None:
+    pictures = [sample.picture for sample in samples if sample.picture is not None]
+    if not pictures:
+        return None
+
+    def joined(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+        found = [part for part in parts if part is not None]
+        return torch.cat(found) if found else None
+
+    return PictureTargets(
+        wanted_B3SS=joined([picture.wanted_B3SS for picture in pictures]),
+        given_B3SS=joined([picture.given_B3SS for picture in pictures]),
+        captions=tuple(itertools.chain.from_iterable(picture.captions for picture in pictures)),
+    )
+
+
 def _pad_targets(targets: ObjectTargets, images_B3HW: torch.Tensor | None) -> ObjectTargets:
     if images_B3HW is None:
         return targets
@@ -156,6 +187,7 @@ def _pad_targets(targets: ObjectTargets, images_B3HW: torch.Tensor | None) -> Ob
         has_mask_n=targets.has_mask_n,
         ignore_m4=targets.ignore_m4,
         void_HW=None if targets.void_HW is None else pad_to(targets.void_HW, *images_B3HW.shape[-2:]),
+        keypoints=targets.keypoints,
     )
 
 

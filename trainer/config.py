@@ -4,47 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from dataengine import yaml12
 from dataengine.adapt import Adapt, check_adapt
 from dataengine.errors import ModelError, SpecError, nearest
 from dataengine.mix import Recipe
 from dataengine.render import RenderOptions
 from dataengine.store import StoreSettings, locate
 from dataengine.strict import convert, load_struct
-from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, TokenIds, tiny
-from trainer.model.decoders import find_decoder
+from dataengine.tokens import ROUTING_TOKENS
+from trainer.model.config import PRESETS, ModelConfig, make_model
+from trainer.model.decoders import find_decoder, readers_of, token_owners
 from trainer.settings import EncodeSettings
 
 Stage = Literal["1a", "1b", "2", "3", "joint"]
 
-# Learning rate by part of the model (`VisionLLM.parts`); a part that is not named is frozen. "decoders" are all
-# decoders but their picture backbones, which are "backbones". The paper gives no rate for the projector in 1a; it
-# learns with the region encoder. Backbones learn at a tenth of their decoder's rate, as in the paper's code.
-STAGES: dict[Stage, dict[str, float]] = {
-    "1a": {"projector": 1e-3, "region": 1e-3},
-    "1b": {"projector": 2.5e-5, "region": 2.5e-5, "language": 2.5e-5, "embeddings": 2.5e-5},
-    "2": {
-        "projector": 1e-5,
-        "region": 1e-5,
-        "embeddings": 1e-5,
-        "superlink": 1e-4,
-        "decoders": 1e-4,
-        "backbones": 1e-5,
-    },
-    "3": {"superlink": 1e-4, "decoders": 1e-4, "backbones": 1e-5},
-    # Everything at once, from random weights: not one of the paper's stages, but its one-stage ablation's freeze map.
-    "joint": dict.fromkeys(
-        ("vision", "projector", "region", "language", "embeddings", "superlink", "decoders", "backbones"),
-        1e-3,
-    ),
-}
+_STAGES = resources.files("trainer") / "stages"
 
-# Sides of the decoder picture that fit the model: DETR's test size, and one for two processor cores.
-_DECODER_SIZES = {"tiny": ((128,), 128), "": ((800,), 1333)}
+
+def stage_fields(name: str) -> dict[str, Any]:
+    """Return the fields of a training run in one of our files, by its name (trainer/stages/<name>.yaml).
+
+    Its learning rates are left out: they are those of its `stage`, and `lr` may take their place. Raises SpecError
+    where there is no file of that name.
+    """
+    return {key: value for key, value in _stage_file(name).items() if key != "learning_rates"}
+
+
+def stage_names() -> list[str]:
+    """Return the names of our files of settings."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _STAGES.iterdir())
+
+
+def _stage_file(name: str) -> dict[str, Any]:
+    if name not in stage_names():
+        raise SpecError(f"{name}: no such file, and none of ours is called so{nearest(name, stage_names())}")
+    with resources.as_file(_STAGES / f"{name}.yaml") as path:
+        return yaml12.load(path)
+
+
+# Learning rate by part of the model (`VisionLLM.parts`) in each stage; a part that is not named is frozen. "decoders"
+# are all decoders but their picture backbones, which are "backbones".
+STAGES: dict[str, dict[str, float]] = {
+    file["stage"]: {part: rate for part, rate in file["learning_rates"].items() if rate is not None}
+    for file in map(_stage_file, stage_names())
+}
 
 
 class Packing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,28 +84,29 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `shards` is a folder or a URL, and `store` says how shards at a URL are read.
 
-    `model` is "tiny", or a mapping `{preset: tiny, detection: {...}, superlink: {...}}`, or the fields of
-    `trainer.model.config.ModelConfig` without `token_ids` and `language.vocab_size`, which the tokenizer gives.
-    `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `mixture` holds
-    the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
+    `model` is a preset ("tiny", "small", "base"), or a mapping `{preset: tiny, decoders: [detection, pose],
+    pose: {...}, superlink: {...}}`, or the fields of `trainer.model.config.ModelConfig` (see `make_model`).
+    `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `init_from` is a
+    run or a checkpoint of one, whose weights and tokenizer this run starts with, and nothing else. `mixture` holds the
+    fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
     "accumulate". `adapt` changes it on the way: `{function: my.module:choose, every: 100}`, see `dataengine.adapt`.
     `render: each_epoch` words samples anew in each pass over their source; `render_options` are the
     fields of `dataengine.render.RenderOptions`.
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
-    Pictures of at least `reduce_from` pixels are decoded at a part of their size where their views need no more; null
-    decodes all of them whole.
+    `flip_ratio` and `crop_ratio` are the shares of training samples that are mirrored and cropped, where that leaves
+    them true (`trainer.augment`). Pictures of at least `reduce_from` pixels are decoded at a part of their size where
+    their views need no more; null decodes all of them whole.
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
     `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
     the run ends, counted over at least 1000; samples that are only skipped do not count.
 
     The newest `keep` checkpoints stay, and one every `keep_every_hours`. Several processes share the model as
-    `parallel` says: "fsdp", each holds a slice of all weights, or "ddp", each holds all of them. Layers of the parts in
-    `recompute` compute their activations again in the backward pass; `compile` names the backend of torch.compile
-    (usually "inductor") for the language model's layers. `tensorboard` also writes the log's numbers for that tool;
-    `wandb` are arguments of `wandb.init` (`{project: ...}`). `peak_tflops` is what one device can do, for the MFU of
-    the log, where its name does not tell.
+    `parallel` says: "fsdp", each holds a slice of all weights, or "ddp", each holds all of them. `compile` names the
+    backend of torch.compile (usually "inductor") for the language model's layers. `tensorboard` also writes the log's
+    numbers for that tool; `wandb` are arguments of `wandb.init` (`{project: ...}`). `peak_tflops` is what one device
+    can do, for the MFU of the log, where its name does not tell.
     """
 
     shards: str
@@ -110,6 +120,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     render_options: dict[str, Any] = {}
     model: str | dict[str, Any] = "tiny"
     tokenizer: str | None = None
+    init_from: str | None = None
     stage: Stage = "joint"
     lr: float | None = None
     learning_rates: dict[str, float | None] = {}
@@ -123,6 +134,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     decoder_short: tuple[int, ...] = ()
     decoder_longest: int | None = None
     flip_ratio: float = 0.0
+    crop_ratio: float = 0.0
     pack: Packing | None = None
     micro_batch: MicroBatches | None = None
     reduce_from: int | None = 1 << 20
@@ -135,7 +147,6 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     keep: int = 2
     keep_every_hours: float | None = None
     parallel: Literal["fsdp", "ddp"] = "fsdp"
-    recompute: tuple[Literal["language", "vision", "decoders"], ...] = ()
     compile: str | None = None
     tensorboard: bool = True
     wandb: dict[str, Any] | None = None
@@ -159,12 +170,12 @@ FREE_TO_CHANGE = frozenset(
         "keep",
         "keep_every_hours",
         "parallel",
-        "recompute",
         "compile",
         "tensorboard",
         "wandb",
         "peak_tflops",
         "tokenizer",
+        "init_from",
     }
 )
 
@@ -199,7 +210,7 @@ def check_config(config: TrainConfig, place: str) -> None:
             raise SpecError(
                 f"{place}: {name} is {getattr(config, name)!r}, expected at least 1; give a larger number"
             )
-    for name in ("flip_ratio", "warmup_ratio", "max_bad_ratio"):
+    for name in ("flip_ratio", "crop_ratio", "warmup_ratio", "max_bad_ratio"):
         if not 0 <= getattr(config, name) <= 1:
             raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 to 1; it is a share")
     for name, meaning in (
@@ -214,9 +225,13 @@ def check_config(config: TrainConfig, place: str) -> None:
         raise SpecError(
             f"{place}: a learning rate is {wrong[0]!r}, expected a positive number; null freezes a part"
         )
-    if isinstance(config.model, str) and config.model != "tiny":
+    if isinstance(config.model, str) and config.model not in PRESETS:
         raise SpecError(
-            f"{place}: model is {config.model!r}, expected 'tiny' or a mapping; write the sizes out"
+            f"{place}: model is {config.model!r}, expected a preset or a mapping{nearest(config.model, PRESETS)}"
+        )
+    if config.init_from is not None and config.tokenizer is not None:
+        raise SpecError(
+            f"{place}: tokenizer stands beside init_from, which brings its run's, expected one; remove tokenizer"
         )
     _check_layout(config, place)
     locate(config.shards)
@@ -294,62 +309,34 @@ def recipe_of(config: TrainConfig, place: str = "train") -> Recipe:
 
 def model_config(config: TrainConfig, vocabulary: Mapping[str, int]) -> ModelConfig:
     """Return the model to build for a tokenizer's vocabulary (token -> id). Raises ModelError for unknown sizes."""
-    options: dict[str, Any] = {"preset": "tiny"} if config.model == "tiny" else dict(config.model)  # type: ignore[arg-type]
-    try:
-        if options.pop("preset", None) == "tiny":
-            detection = DetectionConfig.tiny(**options.pop("detection", {}))
-            superlink = SuperLinkConfig(**options.pop("superlink", {}))
-            if options:
-                raise TypeError(f"unknown key {next(iter(options))!r}; known: detection, superlink")
-            return tiny(vocabulary, detection=detection, superlink=superlink, seed=config.seed)
-        filled = {
-            "region": {},
-            "superlink": {},
-            "seed": config.seed,
-            **options,
-            "language": {**options.get("language", {}), "vocab_size": max(vocabulary.values()) + 1},
-            "token_ids": msgspec.to_builtins(TokenIds.of(vocabulary)),
-        }
-        return msgspec.convert(filled, ModelConfig)
-    except (TypeError, msgspec.ValidationError) as error:
-        raise ModelError(
-            f"model: {error}, expected the fields of ModelConfig; see trainer/model/config.py"
-        ) from error
+    options = {"preset": config.model} if isinstance(config.model, str) else config.model
+    return make_model(options, vocabulary, seed=config.seed)
 
 
 def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
     """Return how samples are encoded for a model: its tile, queries and tokens, and the run's choices."""
-    preset = (
-        "tiny"
-        if config.model == "tiny" or (isinstance(config.model, dict) and "preset" in config.model)
-        else ""
-    )
-    short, longest = _DECODER_SIZES[preset]
-    defaults = EncodeSettings(tile_side=model.vision.image_size, tokens_per_tile=model.vision.tokens_per_tile)
-    num_queries = dict.fromkeys(defaults.num_queries, 0)
-    readers: dict[str, tuple[str, ...]] = {}
-    # The first decoder that reads a token owns its queries; later ones must not change their number.
-    for name, options in reversed(model.decoders.items()):
-        decoder = find_decoder(name)
-        num_queries |= dict.fromkeys(decoder.tokens, _num_queries(name, options))
-        readers[decoder.family] = tuple(decoder.tokens)
+    readers = readers_of(model.decoders)
+    owners = token_owners(readers)
     return EncodeSettings(
-        tile_side=defaults.tile_side,
-        tokens_per_tile=defaults.tokens_per_tile,
+        tile_side=model.vision.image_size,
+        tokens_per_tile=model.vision.tokens_per_tile,
+        tile_mean=model.vision.image_mean,
+        tile_std=model.vision.image_std,
         max_tiles=config.max_tiles,
         max_length=config.max_length,
-        decoder_short=config.decoder_short or short,
-        decoder_longest=config.decoder_longest or longest,
+        decoder_short=config.decoder_short or model.decoder_short,
+        decoder_longest=config.decoder_longest or model.decoder_longest,
         flip_ratio=config.flip_ratio,
+        crop_ratio=config.crop_ratio,
         reduce_from=config.reduce_from,
-        num_queries=num_queries,
-        readers=readers,
+        num_queries=dict.fromkeys(ROUTING_TOKENS, 0) | {token: n for token, (_, n) in owners.items()},
+        readers={family: read for family, read, _ in readers},
+        picture_side={
+            find_decoder(name).family: options["picture_side"]
+            for name, options in model.decoders.items()
+            if "picture_side" in options
+        },
     )
-
-
-def _num_queries(name: str, options: Mapping[str, Any]) -> int:
-    found = options.get("num_queries", getattr(find_decoder(name), "num_queries", None))
-    return DetectionConfig.num_queries if found is None else int(found)
 
 
 def learning_rates(config: TrainConfig, parts: Mapping[str, object]) -> dict[str, float]:
@@ -357,7 +344,7 @@ def learning_rates(config: TrainConfig, parts: Mapping[str, object]) -> dict[str
 
     Raises ModelError for a name that is no part (and neither "decoders" nor "backbones").
     """
-    unknown = sorted(set(config.learning_rates) - set(parts) - {"decoders", "backbones"})
+    unknown = sorted(set(config.learning_rates) - set(parts) - {"decoders", "backbones", "lora"})
     if unknown:
         raise ModelError(f"learning_rates: no part is called {unknown[0]!r}{nearest(unknown[0], parts)}")
     preset: dict[str, float | None] = dict(STAGES[config.stage])

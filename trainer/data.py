@@ -21,7 +21,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.errors import Quarantine, Skip
-from dataengine.mix import Plan, Recipe, StepPart, slots
+from dataengine.mix import Plan, Recipe, StepPart, part_slots, slots
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.state import Hole
@@ -133,8 +133,8 @@ def open_shards(
 class PartData:
     """What one rank computes of a part of a step: the sum of its batches' losses, times `weight`, is the part's.
 
-    There is no batch where every sample was skipped. Where the part is `cut`, its one batch is not all of it. The last
-    `num_idle` batches only keep this rank in step with the others: their losses count nothing.
+    There is no batch where every sample of the part was skipped. Where the part is `cut`, its one batch is not all of
+    it. The last `num_idle` batches only keep this rank in step with the others: their losses count nothing.
     """
 
     batches: tuple[Batch, ...]
@@ -352,12 +352,14 @@ class _Part:
                 self._start(loading.measure, position) for position in range(part.start, part.stop)
             ]
             return
-        own = _own(part, loading.rank, loading.world)
+        own = part_slots(part, loading.rank, loading.world)
+        # Of a part with fewer samples than ranks, who has none runs one of another's.
+        idle = not own
+        own = own or range(part.start, part.start + 1)
+        rows = [[place] for place in range(len(own))]
         self.cut = loading.world > 1
         # Its number seeds its noise, which must be another on each rank.
-        self.micro = [
-            MicroBatch(number=loading.rank, rows=[[place] for place in range(len(own))], packed=False)
-        ]
+        self.micro = [MicroBatch(number=loading.rank, rows=rows, packed=False, idle=idle)]
         self.loaded = [[self._start(loading.load, position) for position in own]]
 
     def go_on(self) -> None:
@@ -369,7 +371,8 @@ class _Part:
         """Wait until all samples are measured, lay them out and begin to finish this rank's, once."""
         if self.micro is not None:
             return
-        loading, own = self.loading, _own(self.part, self.loading.rank, self.loading.world)
+        loading = self.loading
+        own = part_slots(self.part, loading.rank, loading.world)
         positions, samples = [], []
         for position, future in enumerate(self.measured, self.part.start):
             found = future.result()
@@ -403,12 +406,24 @@ class _Part:
         ]
         counted = [batch for batch, idle in made if batch is not None and not idle]
         others = [batch for batch, idle in made if batch is not None and idle]
-        if self.loading.world > 1 and (counted or others):
+        if self.loading.world > 1 and made:
             # Other ranks compute as often, whatever this one lost.
-            others += [(counted or others)[-1]] * (len(made) - len(counted) - len(others))
+            some = counted or others or self._borrowed()
+            others += some[-1:] * (len(made) - len(counted) - len(others))
         return PartData(
             batches=(*counted, *others), weight=self.part.weight, cut=self.cut, num_idle=len(others)
         )
+
+    def _borrowed(self) -> list[Batch]:
+        """Return a batch of the part's first sample that is good, for a rank that lost all of its own, or nothing where
+        every rank did."""
+        for position in range(self.part.start, self.part.stop):
+            measured = self.loading.measure(position)
+            found = measured if isinstance(measured, Hole) else self.loading.finish(position, measured)
+            batch = self._batch(MicroBatch(number=0, rows=[[0]], packed=False, idle=True), [found])
+            if batch is not None:
+                return [batch]
+        return []
 
     def _batch(self, micro: MicroBatch, results: Sequence[Encoded | Hole]) -> Batch | None:
         if not micro.idle:
@@ -440,9 +455,3 @@ class _Part:
         future: Future[T] = Future()
         future.set_result(function(*args))
         return future
-
-
-def _own(part: StepPart, rank: int, world: int) -> range:
-    """Return a rank's even part of the positions."""
-    size = part.stop - part.start
-    return range(part.start + rank * size // world, part.start + (rank + 1) * size // world)

@@ -17,11 +17,11 @@ from dataengine import tokens
 from dataengine.errors import ModelError, Skip
 from dataengine.images import REDUCTIONS, show
 from dataengine.sample import Sample, measure_of
-from trainer import views
-from trainer.batch import ObjectTargets
-from trainer.settings import DETECTION, POSE, TEXT, EncodeSettings, family_of, tiles_per_image
+from trainer import augment, views
+from trainer.batch import ObjectTargets, PictureTargets
+from trainer.settings import DETECTION, EDITING, POSE, TEXT, EncodeSettings, family_of, tiles_per_image
 from trainer.shorten import fit
-from trainer.targets import object_targets
+from trainer.targets import FRAMES, object_targets, picture_targets, shown_pictures
 from trainer.text import Text
 from trainer.tiling import choose_grid
 from trainer.views import Pixels
@@ -48,7 +48,8 @@ class Encoded:
 
     `groups` are positions in L of the routing tokens that the family's decoder reads, `tokens` these tokens, `names`
     what each asks for. `region_tile_R` points into this sample's tiles. `image_3HW` is None where no decoder looks at a
-    picture; masks lie on it. `shortened` counts what length control took away ("classes", "rounds"), by kind.
+    picture; masks lie on it. `picture` is None where no decoder makes one. `shortened` counts what length control took
+    away ("classes", "rounds"), by kind.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Encoded:
     image_3HW: torch.Tensor | None
     original_size: tuple[int, int]
     targets: ObjectTargets
+    picture: PictureTargets | None
     shortened: dict[str, int]
 
 
@@ -73,11 +75,13 @@ class Encoded:
 class Measured:
     """A sample with all that can be said of it without looking at a picture: `fill` makes it an `Encoded`.
 
-    `sample` is mirrored (pictures excepted) and shortened already. `tiles_per_image` are those of its input pictures,
-    `decoder_size` (width, height) that of the decoder picture before padding, None where no decoder looks at one.
+    `sample` is cropped to `window`, mirrored (pictures excepted) and shortened already. `tiles_per_image` are those of
+    its input pictures, `decoder_size` (width, height) that of the decoder picture before padding, None where no decoder
+    looks at one.
     """
 
     sample: Sample
+    window: augment.Window | None
     mirrored: bool
     family: str
     text: Text
@@ -106,8 +110,9 @@ def encode(
     """Turn a sample and its decoded RGB pictures (all of them, in its order) into tensors.
 
     `rng` draws the augmentation; None means none. Raises Skip `text.too_long` where no shorter truthful text exists,
-    `text.reserved` where a turn holds a token that only the model may use, and ModelError where pictures or targets
-    contradict the sample.
+    `text.reserved` where a turn holds a token that only the model may use, `picture.several` where more than one
+    picture is to be made, `picture.no_input` where one is to be edited that is not there, and ModelError where pictures
+    or targets contradict the sample.
     """
     return fill(measure(sample, tokenizer, settings, rng), images, settings)
 
@@ -148,13 +153,20 @@ def needed(measured: Measured, number: int, settings: EncodeSettings) -> tuple[i
     image = measured.sample.images[number]
     if settings.reduce_from is None or image.width * image.height < settings.reduce_from:
         return None
-    if image.role != "input":
-        return None
-    columns, rows = choose_grid(image.width, image.height, settings.tile_side, settings.max_tiles)
-    height, width = rows * settings.tile_side, columns * settings.tile_side
+    if measured.window is not None:
+        return None  # a window is in pixels of the whole picture
+    sizes = []
+    if image.role == "input":
+        columns, rows = choose_grid(image.width, image.height, settings.tile_side, settings.max_tiles)
+        sizes.append((columns * settings.tile_side, rows * settings.tile_side))
     if measured.decoder_size is not None and number == measured.sample.object_image:
-        height, width = max(height, measured.decoder_size[1]), max(width, measured.decoder_size[0])
-    return height, width
+        sizes.append(measured.decoder_size)
+    if measured.family in FRAMES and number in shown_pictures(measured.sample, measured.family):
+        side = settings.picture_side[measured.family]
+        sizes.append(views.framed_size(image.width, image.height, side, FRAMES[measured.family]))
+    if not sizes:
+        return None
+    return max(height for _, height in sizes), max(width for width, _ in sizes)
 
 
 def measure(
@@ -164,14 +176,25 @@ def measure(
 
     Raises Skip as `encode` does.
     """
-    _check_text(sample)
+    check_text(sample)
+    window = None
+    if (
+        rng is not None
+        and settings.crop_ratio
+        and rng.random() < settings.crop_ratio
+        and augment.can_crop(sample)
+    ):
+        window = augment.draw_window(sample, rng, settings.crop_least)
+        sample = augment.crop(sample, window)
     mirrored = rng is not None and rng.random() < settings.flip_ratio
-    mirrored = mirrored and views.can_flip(sample, settings.flip_never)
+    mirrored = mirrored and augment.can_flip(sample, settings.flip_never)
     if mirrored:
-        sample, _ = views.flip(sample, [])
+        sample, _ = augment.flip(sample, [])
     sample, text, shortened = fit(sample, tokenizer, settings)
     # A model without the family's decoder still learns when to route, from the text.
     family = family_of(sample) if family_of(sample) in settings.readers else TEXT
+    if family in FRAMES:
+        _check_asked(sample, family, settings)
     decoder_size = None
     if family in (DETECTION, POSE):
         short = rng.choice(settings.decoder_short) if rng is not None else settings.decoder_short[-1]
@@ -179,6 +202,7 @@ def measure(
         decoder_size = views.decoder_size(shown.width, shown.height, short, settings.decoder_longest)
     return Measured(
         sample=sample,
+        window=window,
         mirrored=mirrored,
         family=family,
         text=text,
@@ -195,14 +219,20 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
     ModelError where pictures or targets contradict the sample.
     """
     sample, text, family = measured.sample, measured.text, measured.family
+    images = list(images)
+    if measured.window is not None and len(images) > sample.object_image:
+        images[sample.object_image] = augment.cut(images[sample.object_image], measured.window)
     _check_pictures(sample, images)
     if measured.mirrored:
-        images = [views.mirror(image) for image in images]
+        images = [augment.mirror(image) for image in images]
     inputs = _input_images(sample)
     # Where no decoder answers, queries still stand after the tokens of those that could: the text must look the same.
     read = settings.readers.get(family) or tuple(itertools.chain(*settings.readers.values()))
     groups = [k for k, route in enumerate(sample.routes) if route.token in read]
-    tiles = [views.tile_view(images[index], settings.tile_side, settings.max_tiles) for index in inputs]
+    normalise = settings.tile_mean, settings.tile_std
+    tiles = [
+        views.tile_view(images[index], settings.tile_side, settings.max_tiles, *normalise) for index in inputs
+    ]
     last_tile = dict(
         zip(inputs, (end - 1 for end in itertools.accumulate(measured.tiles_per_image)), strict=True)
     )
@@ -233,7 +263,8 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
         tokens=tuple(sample.routes[k].token for k in groups),
         image_3HW=image_3HW,
         original_size=original_size,
-        targets=object_targets(sample, [sample.routes[k].name for k in groups], image_3HW),
+        targets=object_targets(sample, [sample.routes[k] for k in groups], image_3HW),
+        picture=picture_targets(sample, images, family, settings) if family in FRAMES else None,
         shortened=measured.shortened,
     )
 
@@ -253,11 +284,20 @@ def _check_pictures(sample: Sample, images: Sequence[Pixels]) -> None:
             )
 
 
-def _check_text(sample: Sample) -> None:
+def check_text(sample: Sample) -> None:
+    """Raise Skip `text.reserved` where a turn holds a token that only the model may use."""
     for turn in sample.conversation:
         strange = [token for token in tokens.special_tokens(turn.text) if token not in _ALLOWED]
         if strange:
             raise Skip("text.reserved", f"a turn holds {strange[0]!r}")
+
+
+def _check_asked(sample: Sample, family: str, settings: EncodeSettings) -> None:
+    asked = [route.token for route in sample.routes if route.token in settings.readers[family]]
+    if len(asked) != 1:
+        raise Skip("picture.several", f"{len(asked)} routing tokens ask for a picture, one has a target")
+    if family == EDITING and not _input_images(sample):
+        raise Skip("picture.no_input", "no picture is there to be edited")
 
 
 def _input_images(sample: Sample) -> list[int]:

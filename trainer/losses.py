@@ -109,6 +109,25 @@ def generalized_iou(a_xyxy: torch.Tensor, b_xyxy: torch.Tensor) -> torch.Tensor:
     return overlap / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
 
 
+def object_keypoint_similarity(
+    points_P2: torch.Tensor,
+    wanted_P2: torch.Tensor,
+    visible_P: torch.Tensor,
+    area: torch.Tensor,
+    sigmas_P: torch.Tensor,
+) -> torch.Tensor:
+    """Return the object keypoint similarity (COCO's keypoint evaluation) of objects of P points, in [0, 1].
+
+    Every argument may have further dimensions before those of its name, which broadcast. Points and the square root of
+    the area have one unit. The mean is that over the points that are visible; without any it is 0.
+    """
+    square_P = (points_P2 - wanted_P2).square().sum(-1)
+    # COCO adds this to the area, too: an object without area is not divided by.
+    tolerance_P = 2 * (area[..., None] + torch.finfo(torch.float64).eps) * (2 * sigmas_P).square()
+    similarity_P = torch.exp(-square_P / tolerance_P) * visible_P
+    return similarity_P.sum(-1) / visible_P.sum(-1).clamp(min=1)
+
+
 def dice(
     logits_KP: torch.Tensor, target_KP: torch.Tensor, known_KP: torch.Tensor | None = None
 ) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 from transformers import PreTrainedTokenizerFast
@@ -74,12 +74,21 @@ def _absent(sample: Sample) -> list[Route]:
 def without_classes(sample: Sample, count: int) -> Sample | None:
     """Return the sample without the last `count` classes that have no target, in question, answer and routes.
 
+    None where the conversation does not spell the list so that it can be changed.
+    """
+    gone = {route.name for route in _absent(sample)[-count:]}
+    return with_classes(sample, {route.name for route in sample.routes} - gone)
+
+
+def with_classes(sample: Sample, names: Collection[str]) -> Sample | None:
+    """Return the sample with the named classes alone, in question, answer, routes and targets.
+
     None where the conversation does not spell the list as `a, b` and `a[DET], b[DET]` (in Chinese with `、`): it cannot
     be changed then.
     """
-    gone = {route.name for route in _absent(sample)[-count:]}
     asked = [route for route in sample.routes if route.kind == "category"]
-    kept = [route for route in asked if route.name not in gone]
+    kept = [route for route in asked if route.name in names]
+    gone = {route.name for route in asked} - {route.name for route in kept}
     lang = {"user": sample.prompt.question[:2], "assistant": sample.prompt.answer[:2]}
     named, still_named = [joined((one.name for one in part), lang["user"]) for part in (asked, kept)]
     routed, still_routed = [
@@ -99,6 +108,9 @@ def without_classes(sample: Sample, count: int) -> Sample | None:
     if changed != {"user", "assistant"}:
         return None
     targets = sample.targets
+    if isinstance(targets, InstanceTargets | KeypointTargets):
+        left = tuple(item for item in targets.instances if item.label not in gone)
+        targets = msgspec.structs.replace(targets, instances=left)
     if isinstance(targets, InstanceTargets):
         remaining = tuple(name for name in targets.negatives if name not in gone)
         targets = msgspec.structs.replace(targets, negatives=remaining)

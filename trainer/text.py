@@ -31,8 +31,9 @@ class Text:
 def render(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerFast) -> tuple[str, list[tuple[int, int]]]:
     """Return the chat text and the character spans [start, end) that the model must say, end token included.
 
-    Uses the tokenizer's own chat template; without one, `USER: ... ASSISTANT: ...</s>`. Raises ModelError where a
-    template rewrites earlier turns, since then no span can be told.
+    Uses the tokenizer's own chat template; without one, `USER: ... ASSISTANT: ...</s>`. A conversation that ends with
+    a question gives the text up to where the assistant would begin. Raises ModelError where a template rewrites earlier
+    turns, since then no span can be told.
     """
     if tokenizer.chat_template is None:
         return _render_plain(turns, str(tokenizer.eos_token))
@@ -41,7 +42,7 @@ def render(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerFast) -> tuple[s
     def shown(count: int, ask: bool) -> str:
         return str(tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=ask))
 
-    whole = shown(len(messages), False)
+    whole = shown(len(messages), turns[-1].role != "assistant")
     spans = []
     for place, turn in enumerate(turns):
         if turn.role != "assistant":
@@ -66,7 +67,7 @@ def _render_plain(turns: Sequence[Turn], end: str) -> tuple[str, list[tuple[int,
             text += f" {turn.text}{end}"
         else:
             text += f"USER: {turn.text} " if turn.role == "user" else f"{turn.text} "
-    return text, spans
+    return text if turns[-1].role == "assistant" else f"{text}ASSISTANT:", spans
 
 
 def encode_text(
@@ -106,6 +107,13 @@ def encode_text(
             input_ids += emb
             labels += [IGNORED] * count
     return Text(torch.tensor(input_ids), torch.tensor(labels), tuple(routing))
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """Return the tokens that end an answer: the tokenizer's own, and the one with which its chat template does."""
+    rendered, spans = render((Turn("user", "?"), Turn("assistant", "!")), tokenizer)
+    last = tokenizer.backend_tokenizer.encode(rendered[: spans[0][1]], add_special_tokens=False).ids[-1]
+    return frozenset({tokenizer.eos_token_id, last} & set(tokenizer.all_special_ids))
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,9 @@ from trainer.config import (
     render_of,
 )
 from trainer.data import Reader, ShardReader, StepData, batches, open_shards
-from trainer.distributed import Ranks, joined, level, prepare_layers, share_model
+from trainer.distributed import Ranks, compile_layers, joined, level, share_model
 from trainer.flops import Flops, peak_flops
+from trainer.inherit import inherit
 from trainer.log import (
     CONFIG,
     METRICS,
@@ -61,7 +62,7 @@ from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import bank_texts, load_tokenizer, train_tokenizer
 from trainer.update import update
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, INHERITED = "checkpoints", "init_from.json"
 
 Progress = Callable[[int, str], None]
 
@@ -92,14 +93,14 @@ def train(
     """Train until `config.steps`, from the newest checkpoint in `out_dir` if there is one.
 
     Writes `checkpoints/`, `metrics.jsonl` (a line every `log_every` steps), `served.jsonl` (a line a step: the ids of
-    the samples that it was made of, and of those left out, with the reason) and, where the mixture may change,
-    `mixture.jsonl` (a line a decision). SIGTERM ends the current step, saves and returns. Without a `reader`, samples
-    come from `config.shards`. Where `torchrun` started several processes, all of them call this, and `out_dir` is one
-    folder for all. Raises ModelError where the run cannot go on as it began, and BudgetBroken where more samples are
-    bad than `max_bad_ratio` allows.
+    the samples that it was made of, and of those left out, with the reason), where the mixture may change,
+    `mixture.jsonl` (a line a decision), and with `init_from`, `init_from.json` (which modules were taken over). SIGTERM
+    ends the current step, saves and returns. Without a `reader`, samples come from `config.shards`. Where `torchrun`
+    started several processes, all of them call this, and `out_dir` is one folder for all. Raises ModelError where the
+    run cannot go on as it began, and BudgetBroken where more samples are bad than `max_bad_ratio` allows.
     """
     with joined(config.device) as ranks, _stop_on_sigterm() as stop:
-        run = _begin(config, make_folder(out_dir), reader, ranks)
+        run = _begin(config, make_folder(out_dir), reader, ranks, progress)
         with computing_threads(config, ranks.device), run.saver, _Journal(run, progress) as journal:
             for data in _steps(run):
                 journal.tell(*_step(run, data))
@@ -143,17 +144,25 @@ class _Run:
     nonfinite: list[int] = field(default_factory=list)
 
 
-def _begin(config: TrainConfig, out_dir: Path, reader: Reader | None, ranks: Ranks) -> _Run:
+def _begin(
+    config: TrainConfig, out_dir: Path, reader: Reader | None, ranks: Ranks, progress: Progress
+) -> _Run:
     """Build everything, and bring it to where the newest checkpoint stands."""
     reader = reader or open_shards(locate(config.shards), recipe_of(config), render_of(config), config.store)
     saver = Saver(out_dir / CHECKPOINTS, ranks, config.keep, config.keep_every_hours)
     found = checkpoints.newest(saver.directory)
     tokenizer = _tokenizer(config, found)
     model = VisionLLM(model_config(config, tokenizer.get_vocab()))
+    if found is None and config.init_from is not None:
+        inherited = inherit(model, Path(config.init_from))
+        if ranks.leads:
+            (out_dir / INHERITED).write_bytes(msgspec.json.encode(inherited))
+            progress(0, str(inherited))
     rates = learning_rates(config, model.parts())
     model.train_only(set(rates))
     flops = Flops(model)
-    prepare_layers(model, config.recompute, config.compile)
+    if config.compile is not None:
+        compile_layers(model, config.compile)
     shared = share_model(model.train(), ranks, config.parallel, config.precision)
     run = _Run(
         config=config,
@@ -166,7 +175,7 @@ def _begin(config: TrainConfig, out_dir: Path, reader: Reader | None, ranks: Ran
         flops=flops,
         rates=rates,
         optimizer=_optimizer(config, model, rates),
-        adapter=_adapter(config, reader, out_dir if ranks.leads else None, found),
+        adapter=_adapter(config, reader, out_dir, found, ranks),
         saver=saver,
     )
     if found is not None:
@@ -282,9 +291,14 @@ class _Journal:
 
 
 def _tokenizer(config: TrainConfig, found: Checkpoint | None) -> PreTrainedTokenizerFast:
-    """Return the checkpoint's tokenizer, so that no edit of a prompt bank changes an id in the middle of a run."""
+    """Return the checkpoint's tokenizer, so that no edit of a prompt bank changes an id in the middle of a run, or that
+    of the run whose weights this one starts with."""
     if found is not None:
         return load_tokenizer(found.directory / checkpoints.TOKENIZER)
+    if config.init_from is not None:
+        return load_tokenizer(
+            checkpoints.find_checkpoint(Path(config.init_from)).directory / checkpoints.TOKENIZER
+        )
     return load_tokenizer(config.tokenizer) if config.tokenizer else train_tokenizer(bank_texts())
 
 
@@ -298,16 +312,15 @@ def _optimizer(config: TrainConfig, model: VisionLLM, rates: dict[str, float]) -
 
 
 def _adapter(
-    config: TrainConfig, reader: Reader, log_dir: Path | None, found: Checkpoint | None
+    config: TrainConfig, reader: Reader, out_dir: Path, found: Checkpoint | None, ranks: Ranks
 ) -> Adapter | None:
-    """Return who changes the mixture, and bring the reader to the plan that was decided on before. One rank logs."""
+    """Return who changes the mixture, and bring the reader to the plan that was decided on before."""
     if config.adapt is None:
         return None
     if reader.plan is None:
         raise ModelError("adapt: the samples have no mixture, expected shards; remove adapt")
     memory = found.record.adapt if found is not None else Memory()
-    log = None if log_dir is None else log_dir / MIXTURE
-    adapter = Adapter(config.adapt, reader.plan, log, memory)
+    adapter = Adapter(config.adapt, reader.plan, out_dir / MIXTURE, memory, keep_log=ranks.leads)
     reader.follow(adapter.plan)
     return adapter
 

@@ -16,6 +16,7 @@ from trainer.config import TrainConfig
 from trainer.data import PartData
 from trainer.distributed import Ranks, plain, syncing, whole
 from trainer.losses import mean_count
+from trainer.model.decoders.chance import draw_seed
 from trainer.model.region import region_noise
 from trainer.model.visionllm import Output
 
@@ -100,14 +101,17 @@ def _whole(
     """Return what batches must know of the part that they are cut from; None where its one batch is all of it."""
     if not part.cut or not part.batches:
         return None
-    counts_b3 = torch.stack([counts(batch) for batch in part.batches])
+    counts_bn = torch.stack([counts(batch) for batch in part.batches])
     counted_b1 = torch.arange(len(part.batches))[:, None] < len(part.counted)
     numbers = [batch.region_numbers_R for batch in part.batches if batch.region_numbers_R is not None]
     num_regions = max((int(numbers_R.max()) + 1 for numbers_R in numbers if len(numbers_R)), default=0)
     num_pixels = plain(model).config.vision.image_size ** 2
+    # Drawn in the order in which a batch that is the whole part would draw.
+    generator = _generator(config, noise, step)
     return Whole(
-        counts_3=mean_count((counts_b3 * counted_b1).sum(0).to(device)),
-        region_noise_RP=region_noise(num_regions, num_pixels, _generator(config, noise, step)),
+        counts_5=mean_count((counts_bn * counted_b1).sum(0).to(device)),
+        region_noise_RP=region_noise(num_regions, num_pixels, generator),
+        seed=draw_seed(generator),
     )
 
 

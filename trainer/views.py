@@ -1,44 +1,40 @@
 """Two views of one picture: tiles for the image encoder, one scaled picture for a decoder, and what is drawn on them.
 
-Whatever changes the geometry (so far: a horizontal flip) is applied to the sample as a whole before any view is made,
-so that tiles, decoder picture, regions, targets and text cannot tell different stories.
+Whatever changes the geometry is applied to the sample as a whole before any view is made (see `trainer.augment`).
 
 Shape suffixes: T tiles, S tile side, H W pixels, R regions, n objects.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from typing import Literal
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from dataengine.annotation import Box, Keypoint, Rle, Turn
-from dataengine.geometry import mask_from_rle, rle_from_mask
-from dataengine.sample import InstanceTargets, KeypointTargets, Mark, Region, Sample, TargetInstance
+from dataengine.annotation import Rle
+from dataengine.geometry import mask_from_rle
+from dataengine.sample import Region
+from trainer.settings import CLIP_MEAN, CLIP_STD
 from trainer.tiling import choose_grid
 
 Pixels = npt.NDArray[np.uint8]
+Frame = Literal["pad", "crop"]
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_LETTER = "[A-Za-z]"
-# "is right here" names no side.
-_SIDE = re.compile(
-    rf"(?<!{_LETTER})(?!(?<=\bis )right (?:here|there|now)\b)(left|right)"
-    rf"(?=(?:most|ward|wards|hand|handed|side)?(?!{_LETTER}))",
-    re.IGNORECASE,
-)
-_FIXED_DIRECTION = re.compile(r"\b(?:(?:counter|anti)?-?clockwise|o'?clock|east|west)\w*\b", re.IGNORECASE)
 
-
-def tile_view(image: Pixels, side: int, max_tiles: int) -> torch.Tensor:
-    """Return the tiles of an RGB picture, float [T, 3, S, S], CLIP-normalised, row by row, the thumbnail last.
+def tile_view(
+    image: Pixels,
+    side: int,
+    max_tiles: int,
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    std: tuple[float, float, float] = CLIP_STD,
+) -> torch.Tensor:
+    """Return the tiles of an RGB picture, float [T, 3, S, S], normalised, row by row, the thumbnail last.
 
     The aspect ratio is not kept: the picture is squashed to the chosen grid (section A.2's dynamic tiling).
     """
@@ -49,7 +45,7 @@ def tile_view(image: Pixels, side: int, max_tiles: int) -> torch.Tensor:
     tiles = whole.view(3, rows, side, columns, side).permute(1, 3, 0, 2, 4).reshape(-1, 3, side, side)
     if len(tiles) > 1:
         tiles = torch.cat([tiles, _resize(picture, side, side, "bicubic")[None]])
-    return _normalise(tiles, CLIP_MEAN, CLIP_STD)
+    return _normalise(tiles, mean, std)
 
 
 def squash(image: Pixels, side: int) -> torch.Tensor:
@@ -67,6 +63,24 @@ def decoder_view(image: Pixels, size: tuple[int, int]) -> torch.Tensor:
     """Return an RGB picture scaled to a `decoder_size` (width, height), float [3, H, W], ImageNet-normalised."""
     width, height = size
     return _normalise(_resize(_planes(image), height, width, "bilinear"), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def framed_size(width: int, height: int, side: int, frame: Frame) -> tuple[int, int]:
+    """Return (width, height) of a picture scaled for a square: "pad" lets all of it in, "crop" fills the square."""
+    scale = side / (max if frame == "pad" else min)(width, height)
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def framed(image: Pixels, side: int, frame: Frame) -> torch.Tensor:
+    """Return an RGB picture as a square, float [3, S, S] in [-1, 1]: padded with white on both sides, or its middle.
+
+    Pictures of the same ratio, large or small, are cut alike.
+    """
+    width, height = framed_size(image.shape[1], image.shape[0], side, frame)
+    picture = _resize(_planes(image), height, width, "bicubic")
+    left, top = (side - width) // 2, (side - height) // 2
+    picture = F.pad(picture, (left, side - width - left, top, side - height - top), value=255)
+    return picture.to(torch.float32) / 127.5 - 1
 
 
 def object_masks(masks: Sequence[Rle], width: int, height: int) -> torch.Tensor:
@@ -142,132 +156,3 @@ def _overlap(size: int, side: int) -> npt.NDArray[np.float64]:
     cell, pixel = np.arange(side)[:, None] * (size / side), np.arange(size)[None]
     shared = np.minimum(cell + size / side, pixel + 1) - np.maximum(cell, pixel)
     return np.clip(shared, 0, None) * (side / size)
-
-
-def swap_sides(text: str) -> str:
-    """Exchange the words left and right, and what is made of them (leftmost, right-hand), keeping their case.
-
-    "bright", "upright" and "lefty" hold no such word.
-    """
-
-    def other(match: re.Match[str]) -> str:
-        word = match.group()
-        swapped = "right" if word.lower() == "left" else "left"
-        return swapped.upper() if word.isupper() else swapped.title() if word[0].isupper() else swapped
-
-    return _SIDE.sub(other, text)
-
-
-def can_flip(sample: Sample, never: frozenset[str]) -> bool:
-    """Say whether a sample stays true when it is mirrored and its text swaps left and right.
-
-    Not where the answer is text or a picture (letters, clocks and driving sides do not mirror), nor for tasks in
-    `never`, keypoints whose mirror partners are unknown, directions that swapping two words does not turn, or
-    languages other than English.
-    """
-    if sample.task in never or sample.prompt.question[:2] not in ("", "en"):
-        return False
-    if any(_FIXED_DIRECTION.search(turn.text) for turn in sample.conversation):
-        return False
-    match sample.targets:
-        case InstanceTargets():
-            return True
-        case KeypointTargets(names=names, flip_pairs=pairs):
-            paired = {index for pair in pairs for index in pair}
-            return all(index in paired or swap_sides(name) == name for index, name in enumerate(names))
-        case _:
-            return False
-
-
-def flip(sample: Sample, images: Sequence[Pixels]) -> tuple[Sample, list[Pixels]]:
-    """Mirror a sample: its pictures, regions, marks, targets and text.
-
-    Keypoints exchange with their mirror partners, so their names stay; everywhere else left and right swap in the
-    conversation, in the routes and in the labels alike.
-    """
-    mirrored = [mirror(image) for image in images]
-    if sample.marks:
-        turned = tuple(_flip_mark(mark, sample.images[mark.image].width) for mark in sample.marks)
-        sample = msgspec.structs.replace(sample, marks=turned)
-    regions = tuple(
-        msgspec.structs.replace(
-            region,
-            box=_flip_box(region.box, sample.images[region.image].width),
-            mask=None if region.mask is None else _flip_mask(region.mask),
-        )
-        for region in sample.regions
-    )
-    width = sample.images[sample.object_image].width
-    match sample.targets:
-        case KeypointTargets() as targets:
-            order = list(range(len(targets.names)))
-            for one, other in targets.flip_pairs:
-                order[one], order[other] = other, one
-            kept = tuple(_flip_instance(item, width, order) for item in targets.instances)
-            moved = msgspec.structs.replace(targets, instances=kept)
-            return msgspec.structs.replace(sample, regions=regions, targets=moved), mirrored
-        case InstanceTargets() as targets:
-            instances = tuple(
-                msgspec.structs.replace(_flip_instance(item, width, []), label=swap_sides(item.label))
-                for item in targets.instances
-            )
-            negatives = tuple(swap_sides(name) for name in targets.negatives)
-            moved_objects = msgspec.structs.replace(
-                targets,
-                instances=instances,
-                negatives=negatives,
-                void=None if targets.void is None else _flip_mask(targets.void),
-            )
-            return (
-                msgspec.structs.replace(
-                    sample,
-                    regions=regions,
-                    targets=moved_objects,
-                    conversation=tuple(
-                        Turn(turn.role, swap_sides(turn.text)) for turn in sample.conversation
-                    ),
-                    routes=tuple(
-                        msgspec.structs.replace(route, name=swap_sides(route.name)) for route in sample.routes
-                    ),
-                ),
-                mirrored,
-            )
-        case other:
-            raise TypeError(
-                f"{sample.id}: {type(other).__name__} cannot be mirrored, expected objects or keypoints"
-            )
-
-
-def mirror(image: Pixels) -> Pixels:
-    """Return a picture mirrored left to right."""
-    return np.ascontiguousarray(image[:, ::-1])
-
-
-def _flip_box(box: Box, width: int) -> Box:
-    return (width - box[2], box[1], width - box[0], box[3])
-
-
-def _flip_mask(mask: Rle) -> Rle:
-    return rle_from_mask(mask_from_rle(mask)[:, ::-1])
-
-
-def _flip_mark(mark: Mark, width: int) -> Mark:
-    return msgspec.structs.replace(
-        mark,
-        box=_flip_box(mark.box, width),
-        mask=None if mark.mask is None else _flip_mask(mark.mask),
-        points=tuple((width - 1 - x, y) for x, y in mark.points),  # a pixel's place is its index
-    )
-
-
-def _flip_instance(item: TargetInstance, width: int, order: list[int]) -> TargetInstance:
-    keypoints: tuple[Keypoint, ...] | None = None
-    if item.keypoints is not None:
-        points = [(width - x, y, v) if v else (x, y, v) for x, y, v in item.keypoints]
-        keypoints = tuple(points[index] for index in order) if order else tuple(points)
-    return msgspec.structs.replace(
-        item,
-        box=_flip_box(item.box, width),
-        mask=None if item.mask is None else _flip_mask(item.mask),
-        keypoints=keypoints,
-    )

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dataengine.audit.rules import rule_of
-from dataengine.audit.run import Finding, Report, examples, rates
+from dataengine.audit.run import examples, rates
+from dataengine.audit.state import Finding, Report
+from dataengine.audit.table import rule_of
 from dataengine.errors import Quarantine
 from dataengine.files import Root, make_folder, write_atomic
 from dataengine.images import decode

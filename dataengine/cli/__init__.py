@@ -33,6 +33,7 @@ VERBS = {
     "export": "Write a converted split as another layout.",
     "train": "Train the model on shards.",
     "evaluate": "Measure a checkpoint on shards.",
+    "predict": "Ask a checkpoint about pictures.",
     "run": "Run a whole pipeline, resuming what is done.",
 }
 

@@ -8,8 +8,8 @@ import click
 import msgspec
 
 from dataengine.audit.report import write
-from dataengine.audit.rules import rule_of
 from dataengine.audit.run import audit, rates
+from dataengine.audit.table import rule_of
 from dataengine.cli.output import (
     LOCAL,
     cache_bytes_option,

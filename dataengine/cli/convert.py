@@ -33,6 +33,11 @@ from dataengine.spec import split_names, with_split
 @click.option("--out", required=True, type=LOCAL, help="Where manifests are written.")
 @click.option("--split", help="One split only.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many source items.")
+@click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="A split without any sample is right; else it fails, as a broken budget.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of templates and class choices.")
 @runner_option
 @workers_option
@@ -45,6 +50,7 @@ def command(
     out: Path,
     split: str | None,
     limit: int | None,
+    allow_empty: bool,
     seed: int,
     runner: RunnerName,
     workers: int,
@@ -74,6 +80,7 @@ def command(
                         runner=runner,
                         workers=workers,
                         address=address,
+                        allow_empty=allow_empty,
                         progress=update,
                     )
             except BudgetBroken as error:
@@ -85,12 +92,7 @@ def command(
             except SourceError as error:
                 failures.append(error)
                 click.echo(f"error: {place}: {error}", err=True)
-    for place, ledger in ledgers.items():
-        if not ledger.units:
-            click.echo(
-                f"warning: {place}: the source has no record for it; is the split's file the right one?",
-                err=True,
-            )
+    for place in ledgers:
         for line in manifests.load(out / place).doubts:
             click.echo(f"warning: {place}: {line}", err=True)
     if as_json:

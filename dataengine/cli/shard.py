@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -25,11 +26,12 @@ from dataengine.peers.beside import Peer, write_beside
 from dataengine.restore import index
 from dataengine.runners import RunnerName
 from dataengine.shard import append, shard
+from dataengine.store import Store, Url, locate
 from dataengine.verify import rebuild, verify
 
 
 @click.command("shard")
-@click.argument("paths", nargs=-1, type=LOCAL)
+@click.argument("places", metavar="[PATHS]...", nargs=-1, type=locate)
 @click.option("--out", type=LOCAL, help="Where tars, index.parquet and shards.json go.")
 @click.option("--layout", type=click.Choice(["by_task", "mixed"]), default="by_task", show_default=True)
 @click.option("--samples-per-shard", type=click.IntRange(1), default=1000, show_default=True)
@@ -67,7 +69,7 @@ from dataengine.verify import rebuild, verify
 @address_option
 @json_option
 def command(
-    paths: tuple[Path, ...],
+    places: tuple[Path | Url, ...],
     out: Path | None,
     layout: Layout,
     samples_per_shard: int,
@@ -87,6 +89,8 @@ def command(
 
     Or --verify, --rebuild or --index the shards in PATHS (or --out), or write what is needed beside them --for others.
 
+    --verify takes URLs, too: tars are copied to this machine one at a time.
+
     The tars' bytes depend on the manifests alone, never on the runner or the number of workers.
     """
     _require_one_call(
@@ -97,10 +101,14 @@ def command(
     _require_one_call({"--verify": do_verify, "--rebuild": do_rebuild}, {"--for": bool(peers)})
     if only is not None and not do_rebuild:
         raise UsageError("--only goes with --rebuild; without it nothing is written for one shard alone")
+    if do_verify and not do_rebuild:
+        _verify(places or ((out,) if out else ()), as_json)
+        return
+    paths = _here(places)
     folders = list(paths) or ([out] if out else [])
-    if do_verify or do_rebuild:
-        where: Where = {"runner": runner, "workers": workers, "address": address}
-        _prove(folders, do_verify, do_rebuild, only, where, as_json)
+    options: Where = {"runner": runner, "workers": workers, "address": address}
+    if do_rebuild:
+        _rebuild(folders, do_verify, only, options, as_json)
         return
     if do_index or (peers and (out is None or not paths)):
         faults = _index(folders, runner, workers, as_json) if do_index else []
@@ -112,7 +120,6 @@ def command(
         raise UsageError("shard needs the folders of manifests and --out")
     if replace and not do_append:
         raise UsageError("--replace goes with --append; without it every split that changed is written anew")
-    options: Where = {"runner": runner, "workers": workers, "address": address}
     if not do_append:
         with progress("shard", "samples") as update:
             made = shard(
@@ -200,25 +207,45 @@ def _describe(
                 click.echo(line)
 
 
-def _prove(
-    folders: list[Path],
-    do_verify: bool,
-    do_rebuild: bool,
-    only: str | None,
-    where: Where,
-    as_json: bool,
-) -> None:
+def _here(places: tuple[Path | Url, ...]) -> tuple[Path, ...]:
+    """Return folders of this machine. Raises UsageError for a URL."""
+    for place in places:
+        if isinstance(place, Url):
+            raise UsageError(
+                f"PATHS: {place} is a URL, expected a path of this machine; only --verify reads one, for the rest copy"
+                " it here first (docs/remote.md)"
+            )
+    return tuple(place for place in places if isinstance(place, Path))
+
+
+def _verify(places: Sequence[Path | Url], as_json: bool) -> None:
+    if not places:
+        raise UsageError("name the folder of shards to verify")
+    for place in places:
+        store = Store(place) if isinstance(place, Url) else None
+        load_set(place, store)  # a wrong name is told before hours of reading, which would be told to nobody
+    findings = []
+    for place in places:
+        with progress("verify", "samples") as update:
+            findings += verify(place, update)
+    _print_findings(findings, as_json)
+
+
+def _rebuild(folders: list[Path], do_verify: bool, only: str | None, where: Where, as_json: bool) -> None:
     if not folders:
-        raise UsageError("name the folder of shards to verify or rebuild")
+        raise UsageError("name the folder of shards to rebuild")
     for folder in folders:
-        load_set(folder)  # a wrong name is told before hours of reading, which would be told to nobody
-    findings: list[str] = []
+        load_set(folder)
+    findings = []
     for folder in folders:
         with progress("verify" if do_verify else "rebuild", "samples") as update:
             if do_verify:
                 findings += verify(folder, update)
-            if do_rebuild:
-                findings += rebuild(folder, only=only, progress=update, **where)
+            findings += rebuild(folder, only=only, progress=update, **where)
+    _print_findings(findings, as_json)
+
+
+def _print_findings(findings: list[str], as_json: bool) -> None:
     if as_json:
         print_json({"findings": findings})
     else:

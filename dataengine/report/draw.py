@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import xxhash
@@ -14,10 +14,11 @@ from dataengine import marks
 from dataengine.annotation import Box, Label, LabelSpace, Rle
 from dataengine.geometry import mask_from_rle
 from dataengine.images import Pixels
-from dataengine.sample import InstanceTargets, KeypointTargets, Sample, TargetInstance
+from dataengine.sample import InstanceTargets, KeypointTargets, Region, Sample, TargetInstance
 from dataengine.wording import spoken
 
 SIDE = 420  # longest side of a drawn picture, in pixels
+LARGE = 1024  # the same where it is looked at alone
 Color = tuple[int, int, int]
 _PALETTE: tuple[Color, ...] = (
     (230, 57, 70), (29, 120, 205), (255, 183, 3), (42, 157, 80), (155, 93, 229), (0, 180, 216),
@@ -45,19 +46,53 @@ def draw_sample(
     for number, pixels in enumerate(pictures):
         if sample.images[number].digest is None:
             pixels = marks.draw(pixels, sample.marks_on(number))
-        scale = min(side / max(pixels.shape[:2]), 4.0)
-        size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
-        picture = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
-        for region_number, region in enumerate(sample.regions, start=1):
-            if region.image == number:
-                name = f"region{region_number}"
-                if region.mask is not None:
-                    picture = _tint(picture, region.mask, color_of(name))
-                mark_box(picture, region.box, scale, color_of(name), f"{name} ({region.kind})", dashed=True)
+        picture, scale = _scaled(pixels, side)
+        picture = _regions(picture, sample.regions, number, scale)
         if number == sample.object_image and isinstance(sample.targets, InstanceTargets | KeypointTargets):
             picture = _targets(picture, sample.targets, scale, labels)
         drawn.append(picture)
     return drawn
+
+
+def draw_objects(
+    pixels: Pixels,
+    items: Sequence[TargetInstance],
+    texts: Sequence[str],
+    regions: Sequence[Region] = (),
+    image: int = 0,
+    skeleton: Sequence[tuple[int, int]] = (),
+) -> Image.Image:
+    """Return a picture (RGB uint8 [height, width, 3]) with objects that were found on it, the last ones on top.
+
+    Each has its text; regions are those of the picture numbered `image`. The skeleton joins keypoints by position.
+    """
+    picture, scale = _scaled(pixels, LARGE)
+    picture = _regions(picture, regions, image, scale)
+    for item in items:
+        if item.mask is not None:
+            picture = tint(picture, item.mask, color_of(item.label))
+    for item, text in zip(items, texts, strict=True):
+        mark_box(picture, item.box, scale, color_of(item.label), text, dashed=False)
+        if item.keypoints is not None:
+            _keypoints(picture, item, scale, skeleton)
+    return picture
+
+
+def _scaled(pixels: Pixels, side: int) -> tuple[Image.Image, float]:
+    """Return a picture whose longest side is `side`, or four times its own where it is small, and its scale."""
+    scale = min(side / max(pixels.shape[:2]), 4.0)
+    size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
+    return Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS), scale
+
+
+def _regions(picture: Image.Image, regions: Sequence[Region], image: int, scale: float) -> Image.Image:
+    for number, region in enumerate(regions, start=1):
+        if region.image == image:
+            name = f"region{number}"
+            if region.mask is not None:
+                picture = tint(picture, region.mask, color_of(name))
+            mark_box(picture, region.box, scale, color_of(name), f"{name} ({region.kind})", dashed=True)
+    return picture
 
 
 def _targets(
@@ -65,7 +100,7 @@ def _targets(
 ) -> Image.Image:
     for item in targets.instances:
         if item.mask is not None:
-            picture = _tint(picture, item.mask, color_of(item.label))
+            picture = tint(picture, item.mask, color_of(item.label))
     for item in targets.instances:
         text = f"{item.label} (ignored)" if item.ignore else item.label
         mark_box(picture, item.box, scale, color_of(item.label), text, dashed=item.ignore)
@@ -83,7 +118,15 @@ def _skeleton(label: Label, names: Sequence[str]) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if a is not None and b is not None]
 
 
-def _tint(picture: Image.Image, rle: Rle, color: Color) -> Image.Image:
+def find_skeleton(spaces: Iterable[LabelSpace], names: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the skeleton, as positions in keypoints' names, of the label that knows most of them; none may."""
+    labels = [label for space in spaces for label in space.labels if label.skeleton]
+    known = [len(set(map(spoken, label.keypoints)) & set(names)) for label in labels]
+    return _skeleton(labels[known.index(max(known))], names) if any(known) else []
+
+
+def tint(picture: Image.Image, rle: Rle, color: Color) -> Image.Image:
+    """Return a picture, which may be scaled, with a mask's pixels in a color."""
     mask = Image.fromarray(mask_from_rle(rle) * 255).resize(picture.size, Image.Resampling.NEAREST)
     inside = np.asarray(mask, dtype=bool)
     pixels = np.asarray(picture, dtype=np.float32).copy()

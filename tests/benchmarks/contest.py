@@ -8,15 +8,17 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import environments
+from results import Contest
 
 HERE = Path(__file__).parent
-LIMIT_S = 180
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,64 +50,58 @@ def command(one: Contestant) -> tuple[list[str], dict[str, str]]:
     return [str(python), "-W", "ignore", str(script), one.task, json.dumps(one.arguments)], variables
 
 
-def run(one: Contestant, limit_s: float = LIMIT_S) -> dict[str, Any]:
+def run(one: Contestant, limit_s: float) -> dict[str, Any]:
     """Run a contestant and return what it measured. Raises Failure."""
     words, variables = command(one)
-    process = subprocess.Popen(
-        words,
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    # Files, not pipes: workers that a contestant leaves behind would hold a pipe open, and us with it.
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as complaint:
+        process = subprocess.Popen(
+            words, env=variables, stdout=output, stderr=complaint, start_new_session=True
+        )  # fmt: skip
+        try:
+            status = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"did not end within {limit_s:.0f} s") from None
+        finally:
+            end_group(process)
+        output.seek(0)
+        complaint.seek(0)
+        said, lines = output.read(), [line for line in complaint.read().splitlines() if line.strip()]
+    if status:
+        # An assertion says nothing but its own line of code.
+        code = [line.strip() for line in lines[-3:-1] if line.strip(" ^~")]
+        reason = lines[-1] if lines else f"exit status {status}"
+        raise Failure((f"{reason}: {code[-1]}" if code and ":" not in reason else reason)[:300])
     try:
-        output, complaint = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        raise Failure(f"did not end within {limit_s:.0f} s") from None
-    finally:
-        end_group(process)
-    if process.returncode:
-        lines = [line for line in complaint.splitlines() if line.strip()]
-        raise Failure(lines[-1][:300] if lines else f"exit status {process.returncode}")
-    found: dict[str, Any] = json.loads(output.rstrip().splitlines()[-1])
+        found: dict[str, Any] = json.loads(said.rstrip().splitlines()[-1])
+    except (IndexError, json.JSONDecodeError) as error:
+        raise Failure(f"ended without a result: {said[-200:]!r}") from error
     if "absent" in found:
         raise Failure(f"absent: {found['absent']}")
     return found
 
 
-def end_group(process: subprocess.Popen[str]) -> None:
+def end_group(process: subprocess.Popen[Any]) -> None:
     """Kill what is left of a contestant and its workers, and wait for it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
 
 
 def interleaved(
-    contestants: Sequence[Contestant], repeats: int, same_bytes: bool = True
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
-    """Return what each contestant measured in each repeat, and the failures of those that have one.
-
-    Exits where two of them disagree on how many samples there are, or how many bytes, unless each draws its own.
-    """
-    measured: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contestants}
-    failures: dict[str, str] = {}
-    for _ in range(repeats):
+    held: Contest,
+    contestants: Sequence[Contestant],
+    repeats: int,
+    run: Callable[[Contestant], dict[str, Any]],
+) -> None:
+    """Let contestants run in turns, as many rounds as `repeats` says; who fails is told with its reason, and rests."""
+    for number in range(repeats):
         for one in contestants:
-            if one.name in failures:
+            if one.name in held.failed:
                 continue
-            print(f"\r{one.name:<50}", end="", flush=True)
+            if sys.stdout.isatty():
+                print(f"round {number + 1}: {one.name:<50}", end="\r", flush=True)
             try:
-                measured[one.name].append(run(one))
+                held.add(one.name, run(one))
             except Failure as error:
-                failures[one.name] = str(error)
-                measured[one.name] = []
-    print("\r", end="")
-    work = {
-        (name, one["count"], one.get("bytes") if same_bytes else None)
-        for name, runs in measured.items()
-        for one in runs
-    }
-    if len({each[1:] for each in work}) > 1:
-        raise SystemExit(f"contestants disagree on the work: {sorted(work, key=str)}")
-    return measured, failures
+                held.fail(one.name, str(error))

@@ -55,15 +55,16 @@ class Size:
     kills: int
     draws: int
     foreign: int
+    limit_s: int  # of one run of a contestant
 
 
 SIZES = {
     "tiny": Size(pictures=96, texts=200, sources=3, samples_a_source=20, samples_a_shard=32, passes=1, repeats=1,
-                 kills=1, draws=64, foreign=400),
+                 kills=1, draws=64, foreign=400, limit_s=60),
     "small": Size(pictures=4000, texts=20_000, sources=200, samples_a_source=40, samples_a_shard=500, passes=3,
-                  repeats=3, kills=8, draws=4000, foreign=100_000),
+                  repeats=3, kills=8, draws=4000, foreign=100_000, limit_s=60),
     "full": Size(pictures=16_000, texts=1_000_000, sources=200, samples_a_source=500, samples_a_shard=1000, passes=5,
-                 repeats=5, kills=100, draws=20_000, foreign=1_000_000),
+                 repeats=5, kills=100, draws=20_000, foreign=1_000_000, limit_s=900),
 }  # fmt: skip
 
 SPEC = """\
@@ -136,11 +137,15 @@ def manifests(folder: Path, root: Path, name: str, fields: str, task: str) -> Pa
 
 
 class Data:
-    """The data of a size; each property makes what it names where it is not there yet."""
+    """The data of a size; each property makes what it names where it is not there yet.
 
-    def __init__(self, home: Path, name: str, repeats: int | None = None) -> None:
+    With `missing`, contestants that have a result of this revision are passed over.
+    """
+
+    def __init__(self, home: Path, name: str, repeats: int | None = None, missing: bool = False) -> None:
         size = SIZES[name]
         self.home, self.name, self.size = home / name, name, replace(size, repeats=repeats or size.repeats)
+        self.missing = missing
 
     @property
     def root(self) -> Path:

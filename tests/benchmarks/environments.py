@@ -11,7 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2] / ".bench"
+# Resolved: environments hold paths, and a checkout may link to the folder of another one.
+ROOT = (Path(__file__).parents[2] / ".bench").resolve()
 SHARED = (
     "torch==2.13.0",
     "numpy==2.4.6",

@@ -63,6 +63,12 @@ STREAMING = """\
 All contestants read the same bytes: tars that our writer made of pictures that the program draws (about 61 KB
 each), and what each peer's own tools make of them. Ours reads in the order of training, checks the digest of every
 byte and decodes the JSON; the others deliver bytes unchecked, in the order of the files unless a line says otherwise.
+
+C6 stops each one's own loader in the middle of an epoch, saves its state, and goes on with a new one: `missing` and
+`twice` count samples of the epoch, and `first_s` is from making the second loader to its first batch. C7 kills a
+process that saves a state after each batch, at random moments, and holds what was served last of each step to a run
+that nothing stops. In C8 a sample is `served wrong` where its picture or its JSON is not what was written. C12 compares
+ways to hand batches over, not contestants.
 """
 
 CONVERSION = """\

@@ -1,8 +1,9 @@
-"""Results are only appended; the page of tables is made of the newest of each contestant."""
+"""Results are kept, one line a contestant of a contest; the page of tables is made of the newest of each contestant."""
 
 # mypy: disable-error-code="import-not-found, no-any-return, unused-ignore"
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -18,22 +19,56 @@ RESULTS, TABLE = HERE / "results.jsonl", HERE.parents[1] / "docs" / "benchmarks.
 OURS = "dataengine"
 
 
-def append(line: dict[str, Any]) -> None:
-    """Add a result to the file of results, with what it was measured on."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    line = line | {
-        "revision": git.stdout.strip(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpu": _cpu_model(),
-        "kernel": platform.release(),
-        "nproc": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+def put(line: dict[str, Any]) -> None:
+    """Add a result to the file of results, with what it was measured on, and say it.
+
+    A contest that goes on puts a contestant's line anew in every round: `contest` names it, and the newest stays.
+    """
+    line = (
+        {"contest": now()}
+        | line
+        | {
+            "revision": revision(),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "cpu": _cpu_model(),
+            "kernel": platform.release(),
+            "nproc": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1),
+            "when": now(),
+        }
+    )
+    names = ("benchmark", "contestant", "contest")
+    others = [
+        text for text in _texts() if any(json.loads(text).get(name) != line.get(name) for name in names)
+    ]
+    temporary = RESULTS.with_suffix(".new")
+    temporary.write_text("\n".join([*others, json.dumps(line)]) + "\n")
+    temporary.replace(RESULTS)
     print(f"{line['benchmark']:>20}  {line['contestant']}: {_short(line)}", flush=True)
+
+
+def now() -> str:
+    """Return the time as text."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+@functools.cache
+def revision() -> str:
+    """Return the commit that is measured."""
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return git.stdout.strip()
+
+
+def _texts() -> list[str]:
+    return RESULTS.read_text().splitlines() if RESULTS.exists() else []
+
+
+def is_done(title: str, name: str, size: str, repeats: int) -> bool:
+    """Say whether a contestant has been measured as often at this revision, or has failed."""
+    line = newest().get((title, name), {})
+    whole = line.get("failure") is not None or line.get("repeats", 0) >= repeats
+    return whole and line["revision"] == revision() and line.get("size") == size
 
 
 def _cpu_model() -> str:
@@ -52,31 +87,77 @@ def _short(line: dict[str, Any]) -> str:
     return ", ".join([*parts, *[f"{name} {value}" for name, value in line.get("facts", {}).items()]])
 
 
-def compare(title: str, measured: dict[str, list[dict[str, Any]]], about: dict[str, Any],
-            facts: Sequence[str] = ()) -> None:  # fmt: skip
-    """Append a line for each contestant: its median time and CPU time relative to ours, and some facts of it."""
-    # Without ours, the first that ran is what others are held to.
-    reference = OURS if measured.get(OURS) else next((name for name, runs in measured.items() if runs), OURS)
-    held_to = measured.get(reference) or []
-    wall = statistics.median([one["seconds"] for one in held_to]) if held_to else None
-    cpu = statistics.median([one["cpu_s"] for one in held_to]) if held_to else None
-    for name, runs in measured.items():
-        if not runs:
-            continue
+class Contest:
+    """Contestants side by side: a contestant's line is put as soon as it has run, and anew in every round.
+
+    `facts` are what its line tells beside its times, which are relative to ours; `untimed` contests tell facts alone.
+    `same` are what all contestants must agree on.
+    """
+
+    def __init__(
+        self, title: str, about: dict[str, Any], facts: Sequence[str] = (), *, same: Sequence[str] = ("count",),
+        untimed: bool = False,
+    ) -> None:  # fmt: skip
+        self.title, self.about, self.facts, self.same, self.untimed = title, about, facts, same, untimed
+        self.measured: dict[str, list[dict[str, Any]]] = {}
+        self.failed: set[str] = set()
+        self.name = now()
+
+    def add(self, name: str, found: dict[str, Any]) -> None:
+        """Take what a contestant measured. One that did other work than the first has failed."""
+        reference, held_to = next(((n, runs[0]) for n, runs in self.measured.items()), (name, found))
+        for what in self.same:
+            if found.get(what) != held_to.get(what):
+                self.fail(
+                    name, f"its {what} is {found.get(what)!r}, that of {reference} {held_to.get(what)!r}"
+                )
+                return
+        self.measured.setdefault(name, []).append(found)
+        runs = self.measured[name]
+        line = {"repeats": len(runs), "versions": found.get("versions", {})}
+        if not self.untimed:
+            line |= self._times(runs)
+        line["facts"] = {
+            fact: rounded(statistics.median([one[fact] for one in runs]))
+            if len(runs) > 1
+            else told(found[fact])
+            for fact in self.facts
+            if fact in found
+        }
+        self._put(name, line)
+
+    def fail(self, name: str, reason: str) -> None:
+        """Take note that a contestant failed: it has no other result, and runs no more."""
+        self.failed.add(name)
+        self.measured.pop(name, None)
+        self._put(name, {"failure": reason})
+
+    def _times(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
+        # Without ours, the first that ran is what others are held to.
+        reference = OURS if OURS in self.measured else next(iter(self.measured))
+        held_to = self.measured[reference]
         seconds = [one["seconds"] for one in runs]
         median = statistics.median(seconds)
-        line = {"benchmark": title, "contestant": name, "repeats": len(runs), "reference": reference}
-        if wall and cpu:
-            line |= {
-                "ratio": median / wall,
-                "spread": [min(seconds) / median, max(seconds) / median],
-            }
-            if None not in (used := [one["cpu_s"] for one in runs]):
-                line["cpu_ratio"] = statistics.median(used) / cpu
-        found = {
-            fact: rounded(statistics.median([one[fact] for one in runs])) for fact in facts if fact in runs[0]
+        line: dict[str, Any] = {
+            "reference": reference,
+            "ratio": median / statistics.median([one["seconds"] for one in held_to]),
+            "spread": [min(seconds) / median, max(seconds) / median],
         }
-        append(line | {"facts": found, "versions": runs[0].get("versions", {})} | about)
+        # Where nobody tells the time of a contestant's children, there is none.
+        used, ours = (
+            [one["cpu_s"] for one in some if one.get("cpu_s") is not None] for some in (runs, held_to)
+        )
+        if len(used) == len(runs) and ours:
+            line["cpu_ratio"] = statistics.median(used) / statistics.median(ours)
+        return line
+
+    def _put(self, name: str, line: dict[str, Any]) -> None:
+        put({"benchmark": self.title, "contestant": name, "contest": self.name} | line | self.about)
+
+
+def told(value: Any) -> Any:
+    """Return a fact as it is told: numbers are rounded, truths are not."""
+    return value if isinstance(value, bool) else rounded(value)
 
 
 def rounded(value: float) -> float | int:
@@ -86,7 +167,7 @@ def rounded(value: float) -> float | int:
 def newest() -> dict[tuple[str, str], dict[str, Any]]:
     """Return the newest result of each contestant of each benchmark."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for text in RESULTS.read_text().splitlines():
+    for text in _texts():
         line = json.loads(text)
         found.pop((line["benchmark"], line["contestant"]), None)  # newest last
         found[line["benchmark"], line["contestant"]] = line

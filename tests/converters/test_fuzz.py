@@ -25,7 +25,7 @@ import pytest
 
 from dataengine import manifest as manifests
 from dataengine.annotation import Annotation, Rejected
-from dataengine.audit.run import Audit
+from dataengine.audit.state import Audit
 from dataengine.catalog import Catalog
 from dataengine.errors import DataEngineError
 from dataengine.files import Root

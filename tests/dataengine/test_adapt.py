@@ -161,6 +161,24 @@ def test_a_run_goes_on_from_its_memory_as_if_it_had_not_stopped(
     assert drawn(again.plan, 0, 400) == drawn(whole.plan, 0, 400)
 
 
+def test_processes_that_keep_no_log_decide_the_same_and_write_nothing(
+    tmp_path: Path, offered: Callable[[Choose], str]
+) -> None:
+    settings = Adapt(function=offered(towards_losses), every=5, delay=4)
+    keeper = Adapter(settings, made(), tmp_path / "log", Memory())
+    run(keeper, 1, 12)
+    before = (tmp_path / "log").read_bytes()
+
+    other = Adapter(settings, made(), tmp_path / "log", Memory(), keep_log=False)
+    assert (tmp_path / "log").read_bytes() == before
+    run(other, 1, 12)
+
+    assert (tmp_path / "log").read_bytes() == before
+    assert len(read_log(tmp_path / "log")) == 2
+    assert other.memory == keeper.memory
+    assert other.plan.digest == keeper.plan.digest
+
+
 def test_a_log_leads_to_the_same_positions_without_the_function(
     tmp_path: Path, offered: Callable[[Choose], str]
 ) -> None:

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from dataengine.annotation import Annotation, Image, Instance, Origin
-from dataengine.audit.run import Report, audit
+from dataengine.audit.run import audit
+from dataengine.audit.state import Report
 from dataengine.conventions import Evidence
 
 WIDTH, HEIGHT = 100, 80

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -11,6 +12,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from PIL import Image
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
-from dataengine.errors import BudgetBroken, SourceError, SpecError
+from dataengine.errors import BudgetBroken, EmptySplit, SourceError, SpecError
 from dataengine.sample import InstanceTargets, Sample
 
 if TYPE_CHECKING:
@@ -327,7 +329,7 @@ def test_a_token_of_the_model_in_a_category_name_reaches_no_sample(tiny: Tiny, n
     document["categories"][2]["name"] = name
     tiny.write(document, "val")
 
-    directory, ledger = tiny.convert("val")  # To evaluate, every prompt names every class.
+    directory, ledger = tiny.convert("val", allow_empty=True)  # To evaluate, every prompt names every class.
 
     assert sum(ledger.quarantined.values()) == 3
     assert {reason.split(".")[0] for reason in ledger.quarantined} <= {"text", "token", "media"}
@@ -425,6 +427,45 @@ def test_a_wrong_key_of_a_spec_is_named_with_its_line(
 
     assert str(caught.value).startswith(f"{tiny.spec}:{line}: ")
     assert says in str(caught.value)
+
+
+def test_a_split_of_which_nothing_is_left_fails_and_says_why(tiny: Tiny) -> None:
+    for path in (tiny.root / "images").glob("00[1-4].*"):
+        path.unlink()
+    for path in (tiny.root / "images").glob("00[56].*"):
+        path.write_bytes(b"no picture")
+
+    with pytest.raises(EmptySplit) as caught:
+        tiny.convert()
+
+    assert str(caught.value) == (
+        "tiny/detection train: no sample of 6 units (image.missing 4, image.corrupt 2), expected some; see"
+        " quarantine.parquet and the spec, or give --allow-empty where this is right"
+    )
+    ledger = ledgers.load(tiny.out / "tiny/detection/train/ledger.json")
+    assert (ledger.samples, ledger.units) == (0, 6)
+    assert tiny.convert(allow_empty=True)[1] == ledger
+
+
+@pytest.mark.parametrize(
+    ("expected", "right"), [("", False), ("records_expected: 3, ", False), ("records_expected: 0, ", True)]
+)
+def test_a_source_without_records_is_right_where_the_spec_expects_none(
+    tiny: Tiny, expected: str, right: bool
+) -> None:
+    tiny.spec.write_text(tiny.spec.read_text().replace("train: {", f"train: {{{expected}"))
+    tiny.write({**tiny.document(), "images": [], "annotations": []})
+
+    with nullcontext() if right else pytest.raises(EmptySplit, match="the source has no record for it"):
+        assert tiny.convert()[1].units == 0
+
+
+def test_a_spec_that_expects_no_records_does_not_hide_that_all_are_lost(tiny: Tiny) -> None:
+    tiny.spec.write_text(tiny.spec.read_text().replace("train: {", "train: {records_expected: 0, "))
+    shutil.rmtree(tiny.root / "images")
+
+    with pytest.raises(EmptySplit, match=r"no sample of 6 units \(image.missing 6\)"):
+        tiny.convert()
 
 
 def test_a_broken_budget_is_an_error_after_the_account_is_written(tiny: Tiny) -> None:
@@ -545,7 +586,7 @@ def test_a_limited_run_over_lines_notices_a_changed_source(tiny: Tiny) -> None:
 def test_a_split_without_records_is_an_empty_manifest(tiny: Tiny) -> None:
     tiny.write({**tiny.document(), "images": [], "annotations": []})
 
-    directory, ledger = tiny.convert()
+    directory, ledger = tiny.convert(allow_empty=True)
 
     assert (ledger.units, ledger.samples) == (0, 0)
     assert _samples(directory) == []
@@ -590,7 +631,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tiny: Tiny, tmp_path: P
     while not list(directory.glob(".parts/0*.msgpack")) and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGKILL
     parts = {path: path.stat().st_mtime_ns for path in directory.glob(".parts/0*.msgpack")}
     assert 0 < len(parts) < 18
     assert not (directory / "ledger.json").exists()

@@ -247,3 +247,31 @@ def test_a_link_replaces_what_was_there(tmp_path: Path) -> None:
     link(tmp_path / "a", tmp_path / "deep/er/c")
 
     assert [(tmp_path / name).read_text() for name in ("a", "b", "deep/er/c")] == ["new", "new", "new"]
+
+
+def test_a_file_is_opened_where_its_path_leads_and_nowhere_else(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "a").mkdir(parents=True)
+    (root / "b").mkdir()
+    outside.mkdir()
+    (outside / "x.jpg").write_bytes(b"outside")
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "top.jpg", "a/odd name.jpg"):
+        (root / name).write_bytes(name.encode())
+    (root / "a/link.jpg").symlink_to(root / "b/1.jpg")
+    (root / "a/out.jpg").symlink_to(outside / "x.jpg")
+    (root / "c").symlink_to(outside)
+    opened = Root(root)
+
+    def content(name: str) -> bytes:
+        with os.fdopen(opened.open(name), "rb") as file:
+            return file.read()
+
+    for name in ("a/1.jpg", "a/2.jpg", "a/odd name.jpg", "b/1.jpg", "top.jpg", "a/2.jpg"):
+        assert content(name) == name.encode()
+    assert content("a/link.jpg") == b"b/1.jpg"
+    for name in ("a/out.jpg", "c/x.jpg", "a/../../outside/x.jpg", "../outside/x.jpg"):
+        with pytest.raises(Quarantine, match=r"root"):
+            opened.open(name)
+    assert content("a/1.jpg") == b"a/1.jpg"
+    with pytest.raises(FileNotFoundError):
+        opened.open("a/none.jpg")

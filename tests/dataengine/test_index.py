@@ -78,6 +78,34 @@ def test_an_index_that_cannot_be_read_is_one_line(shards: Path, content: bytes |
     assert "\n" not in str(caught.value)
 
 
+def test_places_are_those_of_the_columns(shards: Path) -> None:
+    index = Index(shards)
+
+    for number, row in enumerate(index.table.to_pylist()):
+        place = index.place(number)
+        assert place.file == f"{row['shard']}.tar"
+        assert place.spans == [
+            (row["json_offset"], row["json_size"]),
+            *zip(row["image_offsets"], row["image_sizes"], strict=True),
+        ]
+        assert place.digest == row["digest"]
+
+
+def test_a_digest_that_is_none_is_one_line(shards: Path) -> None:
+    table = pq.read_table(shards / "index.parquet")
+    rows = table.to_pylist()
+    rows[1]["digest"] = "0" * 31
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), shards / "index.parquet")
+    index = Index(shards)
+
+    with pytest.raises(
+        ShardError, match=r"index\.parquet: has digests that are none, .* run 'dataengine shard' again"
+    ) as caught:
+        index.place(0)
+
+    assert "\n" not in str(caught.value)
+
+
 def test_shards_json_with_a_strange_key_is_refused(shards: Path) -> None:
     text = (shards / "shards.json").read_text()
     (shards / "shards.json").write_text(text.replace('"layout"', '"lay_out"'))

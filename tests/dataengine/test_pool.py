@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dataengine.errors import ShardError
 from dataengine.pool import Pool
 
 
@@ -41,3 +42,14 @@ def test_a_pool_keeps_few_files_open_whatever_is_read(tmp_path: Path, threads: i
     assert all(right)
     assert 1 < most <= 4
     assert _open_files(tmp_path) == 0
+
+
+def test_pieces_are_those_that_were_asked_for_and_short_behind_the_end(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(bytes(range(100)))
+    pool = Pool(tmp_path)
+
+    pieces = pool.read_pieces("a.tar", [(90, 10), (0, 3), (95, 10), (200, 1)])
+
+    assert pieces == [bytes(range(90, 100)), b"\0\1\2", bytes(range(95, 100)), b""]
+    with pytest.raises(ShardError, match=r"b\.tar: No such file or directory; rebuild it with"):
+        pool.read_pieces("b.tar", [(0, 1)])

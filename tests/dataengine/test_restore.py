@@ -258,16 +258,19 @@ def test_the_command_indexes_and_describes(tiny: Tiny, made: Path, tmp_path: Pat
     (made / "index.parquet").unlink()
 
     subprocess.run(
-        [*command, "--index", "--for", "dali", "--for", "croissant"], check=True, capture_output=True
+        [*command, "--index", "--for", "dali", "--for", "croissant"],
+        check=True,
+        capture_output=True,
+        timeout=60,
     )
-    wrong = subprocess.run([*command, "--append"], check=False, capture_output=True, text=True)
+    wrong = subprocess.run([*command, "--append"], check=False, capture_output=True, text=True, timeout=60)
 
     assert len(Index(made)) == 9
     assert len(list(made.glob("*.idx"))) == 5
     assert (made / "croissant.json").is_file()
     assert "shard needs the folders of manifests and --out" in wrong.stderr
     os.truncate(made / "tiny-detection-val-000001.tar", 1000)
-    cut = subprocess.run([*command, "--index"], check=False, capture_output=True, text=True)
+    cut = subprocess.run([*command, "--index"], check=False, capture_output=True, text=True, timeout=60)
     assert cut.returncode == 2
     assert "differs from shards.json" in cut.stderr
 

@@ -102,6 +102,26 @@ def test_a_flipped_byte_is_never_served(shards: Path, part: str) -> None:
     )
 
 
+def test_what_was_bad_for_a_moment_is_read_again_and_served(tiny_shards: Path) -> None:
+    whole, stream = _stream(tiny_shards), _stream(tiny_shards)
+    real = stream.pool.read_pieces
+    turns = iter(range(9))
+
+    def flickers(name: str, spans: list[tuple[int, int]]) -> list[bytes]:
+        match next(turns) % 3:
+            case 0:
+                raise ShardError(f"{name}: Input/output error")
+            case bad:
+                pieces = real(name, spans)
+                pieces[bad - 1] = pieces[bad - 1][:-1]
+                return pieces
+
+    stream.pool.read_pieces = flickers  # type: ignore[method-assign, assignment]
+
+    assert [stream.serve(t) for t in range(9)] == [whole.serve(t) for t in range(9)]
+    assert next(turns, None) is None
+
+
 @pytest.mark.parametrize("part", ["json", "picture"])
 def test_a_sample_is_described_without_its_pictures_whatever_became_of_them(shards: Path, part: str) -> None:
     whole = _stream(shards)

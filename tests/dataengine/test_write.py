@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataengine import write
+from dataengine.files import Root
 from dataengine.manifest import SAMPLE_SCHEMA, read_samples
 from dataengine.shard import shard
 
@@ -80,9 +81,9 @@ def test_a_picture_that_samples_share_is_read_once(
     tiny.convert()
     read: list[str] = []
 
-    def counted(path: Path, name: str) -> bytes:
+    def counted(root: Root, name: str) -> bytes:
         read.append(name)
-        return path.read_bytes()
+        return root.inside(name).read_bytes()
 
     monkeypatch.setattr(write, "_read", counted)
 
@@ -108,12 +109,36 @@ def test_what_the_system_does_not_take_at_once_is_written_after_it(
     assert _tars(tmp_path / "a") == _tars(tmp_path / "b")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "calls"), [("WRITTEN", 1, 15), ("MAX_BLOCKS", 3, 9), ("WRITTEN", 1 << 20, 3)]
+)
+def test_a_tar_is_the_same_however_much_of_it_is_written_at_once(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: int, calls: int
+) -> None:
+    tiny.convert()
+    shard([tiny.out], tmp_path / "a", samples_per_shard=2)
+    sizes: list[int] = []
+    real = os.writev
+
+    def counted(descriptor: int, blocks: Sequence[bytes]) -> int:
+        sizes.append(len(blocks))
+        return real(descriptor, blocks)
+
+    monkeypatch.setattr(os, "writev", counted)
+    monkeypatch.setattr(write, name, value)
+    shard([tiny.out], tmp_path / "b", samples_per_shard=2)
+
+    assert _tars(tmp_path / "a") == _tars(tmp_path / "b")
+    assert len(sizes) == calls
+
+
 def test_the_disk_is_told_to_begin_while_a_tar_grows(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.convert()
     shard([tiny.out], tmp_path / "a")
     told: list[int] = []
+    monkeypatch.setattr(write, "WRITTEN", 1)
     monkeypatch.setattr(write, "FLUSHED", 1)
     monkeypatch.setattr(os, "fdatasync", lambda descriptor: told.append(os.fstat(descriptor).st_size))
 

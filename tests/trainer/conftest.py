@@ -190,6 +190,27 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def taught_samples() -> list[tuple[Sample, list[bytes]]]:
+    """Return the samples that the `taught` model knows by heart: boxes, words, boxes, words."""
+    return [toy_sample(number, task) for number in (1, 3) for task in ("detection", "vqa")]
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows a few samples by heart, words as well as boxes; tests only read it."""
+    out = tmp_path_factory.mktemp("taught")
+    boxes, words, others, more = taught_samples()
+    reader = ToyReader(samples=[boxes, others, words, more])
+    train(toy_run(steps=60, flip_ratio=0.0, checkpoint_every=60), out, reader=reader)
+    return out
+
+
+@pytest.fixture
+def by_heart() -> list[tuple[Sample, list[bytes]]]:
+    """The samples that the `taught` model knows."""
+    return taught_samples()
+
+
 @pytest.fixture(scope="session")
 def scene_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight samples of every task on scenes, as shards; tests only read them."""

@@ -8,17 +8,27 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from dataengine.errors import ModelError
 from trainer import checkpoint as checkpoints
 from trainer.checkpoint import Saver, find_all, load_model, newest, open_checkpoint, superfluous
 from trainer.distributed import Ranks
+from trainer.model.config import make_model
+from trainer.model.visionllm import VisionLLM
 
 WEIGHTS = "shard-00001-model-00001-of-00002.safetensors"
 ALONE = Ranks(device=torch.device("cpu"))
+TINY: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+}
 
 
 @pytest.fixture
@@ -54,6 +64,30 @@ def test_the_model_comes_back_from_run_or_checkpoint(straight: Path) -> None:
     assert config.steps == 6
 
 
+def test_a_checkpoint_needs_no_folder_that_its_weights_came_from(straight: Path, tmp_path: Path) -> None:
+    _, tokenizer, _ = load_model(straight)
+    vision = tmp_path / "vision"
+    CLIPVisionModel(CLIPVisionConfig(**TINY, image_size=28, patch_size=14)).save_pretrained(vision)
+    language = tmp_path / "language"
+    LlamaForCausalLM(LlamaConfig(**TINY, vocab_size=100, num_key_value_heads=2)).save_pretrained(language)
+    folders = {
+        "vision": {"pretrained": str(vision), "pixel_shuffle": 1},
+        "language": {"pretrained": str(language)},
+    }
+    model = VisionLLM(make_model({"preset": "tiny", "decoders": [], **folders}, tokenizer.get_vocab()))
+    record = newest(straight / "checkpoints").record  # type: ignore[union-attr]
+    record = msgspec.structs.replace(record, model=model.config.to_dict())
+    optimizer = torch.optim.AdamW(model.parameters())
+    with Saver(tmp_path / "run/checkpoints", ALONE, keep=1) as saver:
+        saver.save(record, model, optimizer, tokenizer)
+
+    shutil.rmtree(vision)
+    shutil.rmtree(language)
+    again, _, _ = load_model(tmp_path / "run")
+
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
 def test_an_unfinished_checkpoint_is_not_found(copy: Path) -> None:
     folder = copy / "checkpoints"
     (folder / ".step-00000009.tmp").mkdir()
@@ -86,8 +120,6 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(copy: Path, monkeypatch: p
 
 
 def test_only_the_newest_are_kept(copy: Path) -> None:
-    import msgspec
-
     model, tokenizer, _ = load_model(copy)
     found = newest(copy / "checkpoints")
     assert found is not None
@@ -148,8 +180,6 @@ def test_a_truncated_file_is_refused(copy: Path) -> None:
 
 
 def test_what_is_written_is_what_was_there_when_it_began(copy: Path) -> None:
-    import msgspec
-
     model, tokenizer, _ = load_model(copy)
     found = newest(copy / "checkpoints")
     assert found is not None

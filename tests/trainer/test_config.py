@@ -6,11 +6,16 @@ import dataclasses
 import math
 import sys
 import types
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
+from dataengine import yaml12
 from dataengine.errors import ModelError, PlanError, SpecError
 from trainer.config import (
     STAGES,
@@ -21,14 +26,21 @@ from trainer.config import (
     model_config,
     rate_factor,
     recipe_of,
+    stage_fields,
+    stage_names,
 )
 from trainer.model.visionllm import VisionLLM
+from trainer.settings import CLIP_MEAN
 from trainer.tokenizer import train_tokenizer
+from trainer.views import tile_view
 
 VOCABULARY = train_tokenizer(["find all"], 300).get_vocab()
 PARTS = list(
     VisionLLM(model_config(make_config({"shards": "s", "steps": 1, "global_batch": 1}), VOCABULARY)).parts()
 )
+
+
+LORA: dict[str, Any] = {"preset": "tiny", "language": {"lora": {"rank": 2}}}
 
 
 def make(**changes: Any) -> Any:
@@ -59,7 +71,7 @@ def test_a_file_becomes_a_run(tmp_path: Path) -> None:
         ("checkpoint_every: 0", "checkpoint_every is 0, expected at least 1"),
         ("num_workers: -1", "num_workers is -1, expected 0 or more"),
         ("threads: -1", "threads is -1, expected 0 or more"),
-        ("model: huge", "model is 'huge', expected 'tiny' or a mapping"),
+        ("model: huge", "model is 'huge', expected a preset or a mapping; known: base, small, tiny"),
         ("pack: {max_token: 3}", "unknown key 'max_token'; did you mean 'max_tokens'?"),
         ("pack: {max_tiles: 0}", "pack.max_tiles is 0, expected at least 1"),
         (
@@ -100,28 +112,107 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None
         load_config(path)
 
 
-@pytest.mark.parametrize(
-    ("stage", "expected"),
-    [
-        ("1a", {"projector": 1e-3, "region": 1e-3}),
-        ("1b", {"projector": 2.5e-5, "region": 2.5e-5, "language": 2.5e-5, "embeddings": 2.5e-5}),
-        (
-            "2",
-            {
-                "projector": 1e-5,
-                "region": 1e-5,
-                "embeddings": 1e-5,
-                "superlink": 1e-4,
-                "decoders.detection": 1e-4,
-                "decoders.detection.backbone": 1e-5,
-            },
-        ),
-        ("3", {"superlink": 1e-4, "decoders.detection": 1e-4, "decoders.detection.backbone": 1e-5}),
-        ("joint", dict.fromkeys(PARTS, 1e-3)),
-    ],
-)
-def test_a_stage_trains_the_parts_of_the_paper(stage: str, expected: dict[str, float]) -> None:
-    assert learning_rates(make(stage=stage), dict.fromkeys(PARTS)) == expected
+# Tables A13 and A.11 of the paper, as far as they go: who learns in which stage, and how fast.
+TABLE: dict[str, dict[str, Any]] = {
+    "1a": {"rates": {"region": 1e-3, "projector": 1e-3}, "batch": 2048, "tiles": 1},
+    "1b": {
+        "rates": {"region": 2.5e-5, "projector": 2.5e-5, "language": 2.5e-5, "embeddings": 2.5e-5, "lora": 2.5e-5},
+        "batch": 1024,
+        "tiles": 4,
+    },
+    "2": {
+        "rates": {
+            "region": 1e-5, "projector": 1e-5, "embeddings": 1e-5, "lora": 1e-5,
+            "superlink": 1e-4,
+            "decoders.detection": 1e-4, "decoders.detection.backbone": 1e-5,
+        },
+        "batch": 256,
+        "tiles": 4,
+    },
+    "3": {
+        "rates": {"superlink": 1e-4, "decoders.detection": 1e-4, "decoders.detection.backbone": 1e-5},
+        "batch": 256,
+        "tiles": 4,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", TABLE)
+def test_a_stage_is_the_papers(stage: str) -> None:
+    expected = TABLE[stage]
+    config = make(**{**stage_fields(f"stage{stage}"), "model": "tiny"})
+
+    assert config.stage == stage
+    assert learning_rates(config, dict.fromkeys([*PARTS, "lora"])) == expected["rates"]
+    assert (config.global_batch, config.max_tiles) == (expected["batch"], expected["tiles"])
+    assert (config.warmup_ratio, config.weight_decay, config.precision) == (0.03, 0.0, "bf16")
+    assert (recipe_of(config).policy, recipe_of(config).mode) == ("proportional", "unmixed")
+
+
+@pytest.mark.parametrize("stage", [*TABLE, "joint"])
+def test_a_stage_freezes_what_it_gives_no_rate(stage: str) -> None:
+    model = VisionLLM(model_config(make(model=LORA), VOCABULARY))
+    rates = learning_rates(make(stage=stage), model.parts())
+
+    model.train_only(set(rates))
+
+    learning = {name for name, some in model.parts().items() if any(p.requires_grad for p in some)}
+    expected = set(model.parts()) if stage == "joint" else set(TABLE[stage]["rates"])
+    assert learning == expected
+
+
+def test_a_file_of_ours_says_what_each_part_learns_at() -> None:
+    """The rates that people read in a file are those of its stage."""
+    for name in stage_names():
+        file = yaml12.load(Path(str(resources.files("trainer"))) / "stages" / f"{name}.yaml")
+
+        assert set(file["learning_rates"]) == {
+            *(part for part in PARTS if "." not in part),
+            "lora",
+            "decoders",
+            "backbones",
+        }
+        assert make(**file).stage == file["stage"]
+
+
+def test_a_file_that_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(
+        SpecError, match="stag2: no such file, and none of ours is called so; did you mean 'stage2'"
+    ):
+        stage_fields("stag2")
+
+
+class Mapper(torch.nn.Module):
+    """A decoder whose names hold those of other parts: a published trainer chose rates by such words."""
+
+    family, tokens, num_queries = "mapping", ("[GEN]",), 2
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.llm2sd_mapper = torch.nn.Linear(width, 4)
+        self.backbone_of_region_encoder = torch.nn.Linear(4, 4)
+
+    @classmethod
+    def build(cls, options: dict[str, Any], language_width: int) -> Mapper:
+        return cls(language_width)
+
+
+def test_defect_17_a_module_learns_at_its_own_parts_rate_whatever_it_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = types.ModuleType("own")
+    module.__dict__["Mapper"] = Mapper
+    monkeypatch.setitem(sys.modules, "own", module)
+    config = make(stage="2", model={"preset": "tiny", "decoders": ["own:Mapper"], **LORA})
+    model = VisionLLM(model_config(config, VOCABULARY))
+
+    groups = {id(p): name for name, some in model.parts().items() for p in some}
+    rates = learning_rates(config, model.parts())
+
+    mapper = model.decoders["mapping"]
+    assert {groups[id(p)] for p in mapper.parameters()} == {"decoders.mapping"}
+    assert rates["decoders.mapping"] == 1e-4
+    assert sum(len(some) for some in model.parts().values()) == len(list(model.parameters()))
 
 
 def test_a_step_holds_one_family_or_a_part_of_each() -> None:
@@ -176,23 +267,89 @@ def test_the_model_and_the_encoding_agree_on_sizes() -> None:
     assert model.superlink.shared
 
 
-def test_the_first_decoder_that_reads_a_token_says_how_many_queries_follow_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Counting:
-        family, tokens, num_queries = "counting", ("[DET]", "[SEG]", "[POSE]"), 2
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountingOptions:
+    num_queries: int = 6
+    width: int = 512
 
-    module = types.ModuleType("counting_decoder")
-    module.Counting = Counting  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "counting_decoder", module)
-    config = make()
-    tiny = model_config(config, VOCABULARY)
-    model = dataclasses.replace(tiny, decoders={**tiny.decoders, "counting_decoder:Counting": {}})
+    @classmethod
+    def tiny(cls) -> CountingOptions:
+        return cls(num_queries=4, width=8)
 
-    settings = encode_settings(config, model)
 
-    assert [settings.num_queries[token] for token in ("[DET]", "[SEG]", "[POSE]", "[GEN]")] == [4, 4, 2, 0]
-    assert settings.readers["counting"] == ("[DET]", "[SEG]", "[POSE]")
+class Counting:
+    family, tokens, options = "counting", ("[DET]", "[POSE]"), CountingOptions
+
+
+class Plain:
+    family, tokens, num_queries = "plain", ("[GEN]",), 2
+
+
+@pytest.fixture
+def own_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put two decoders where a user's package would be."""
+    module = types.ModuleType("own")
+    module.__dict__.update(Counting=Counting, Plain=Plain)
+    monkeypatch.setitem(sys.modules, "own", module)
+
+
+@pytest.mark.usefixtures("own_decoders")
+def test_a_preset_takes_a_decoders_sizes_from_its_own_class() -> None:
+    names = ["detection", "own:Counting", "own:Plain"]
+    own = {"own:Counting": {"width": 16}, "own:Plain": {"depth": 3}, "detection": {"weights": {"cls": 9.0}}}
+
+    model = model_config(make(model={"preset": "tiny", "decoders": names, **own}), VOCABULARY)
+    settings = encode_settings(make(), model)
+
+    assert list(model.decoders) == names
+    assert model.decoders["own:Counting"] == {"num_queries": 4, "width": 16}
+    assert model.decoders["own:Plain"] == {"depth": 3}
+    # What a change does not name stays the preset's.
+    assert model.decoders["detection"]["weights"] == {
+        "cls": 9.0, "l1": 5.0, "giou": 2.0, "mask": 1.0, "dice": 1.0,
+    }  # fmt: skip
+    assert [settings.num_queries[token] for token in ("[DET]", "[SEG]", "[POSE]", "[GEN]", "[EDIT]")] == [
+        4, 4, 4, 2, 0,
+    ]  # fmt: skip
+    assert settings.readers["counting"] == ("[DET]", "[POSE]")
+
+
+@pytest.mark.usefixtures("own_decoders")
+def test_decoders_that_read_the_same_token_have_equally_many_queries() -> None:
+    names = ["detection", "own:Counting"]
+    model = model_config(
+        make(model={"preset": "tiny", "decoders": names, "own:Counting": {"num_queries": 2}}), VOCABULARY
+    )
+
+    with pytest.raises(
+        ModelError, match=r"'counting' reads \[DET\] with num_queries 2, expected 4, as 'detection'"
+    ):
+        encode_settings(make(), model)
+
+
+def test_a_models_tiles_are_normalised_as_its_image_encoder_wants(tmp_path: Path) -> None:
+    siglip = SiglipVisionConfig(
+        image_size=64,
+        patch_size=16,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+    )
+    SiglipVisionModel(siglip).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.5]}'
+    )
+
+    model = model_config(make(model={"preset": "tiny", "vision": {"pretrained": str(tmp_path)}}), VOCABULARY)
+    settings = encode_settings(make(), model)
+
+    # Two by two patches are a token.
+    assert (settings.tile_side, settings.tokens_per_tile) == (64, 4)
+    white = np.full((64, 64, 3), 255, np.uint8)
+    tile = tile_view(white, 64, 1, settings.tile_mean, settings.tile_std)[0]
+    assert tile[:, 0, 0].tolist() == [2.0, 1.0, 1.0]
+    assert encode_settings(make(), model_config(make(), VOCABULARY)).tile_mean == CLIP_MEAN
 
 
 def test_a_model_is_written_out_in_full() -> None:
@@ -216,14 +373,29 @@ def test_a_model_is_written_out_in_full() -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes",
+    ("sizes", "words"),
     [
-        {"preset": "tiny", "detector": {}},
-        {"preset": "tiny", "detection": {"quries": 3}},
-        {"vision": {}},
-        {"visoin": {}},
+        ({"preset": "tini"}, "unknown preset 'tini'; did you mean 'tiny'"),
+        ({"preset": "tiny", "detector": {}}, "model: unknown key 'detector'"),
+        ({"preset": "tiny", "decoders": [], "detection": {}}, "options for 'detection', which is not among"),
+        ({"preset": "tiny", "decoders": {"detection": {}}}, "expected a list of names beside a preset"),
+        ({"preset": "tiny", "detection": {"quries": 3}}, "detection: unknown key 'quries'"),
+        ({"preset": "tiny", "detection": {"num_queries": "4"}}, "detection: Expected `int`"),
+        (
+            {"preset": "tiny", "detection": {"weights": {"clss": 1.0}}},
+            "detection.weights: unknown key 'clss'",
+        ),
+        ({"preset": "tiny", "language": {"hiden_size": 3}}, "model.language: unknown key 'hiden_size'"),
+        (
+            {"preset": "tiny", "language": {"lora": {"rnk": 3}}},
+            "model.language.lora: unknown key 'rnk', .*; did you mean 'rank'",
+        ),
+        ({"preset": "tiny", "language": {"vocab_size": 3}}, "vocab_size are the tokenizer's"),
+        ({"vision": {}}, "decoders is a mapping"),
+        ({"vision": "clip", "decoders": {}}, "vision and language are mappings"),
+        ({"visoin": {}, "decoders": {}}, "unknown key 'visoin', .*; did you mean 'vision'"),
     ],
 )
-def test_unknown_sizes_are_refused(sizes: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match="expected the fields of ModelConfig"):
+def test_wrong_sizes_are_named(sizes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelError, match=words):
         model_config(make(model=sizes), VOCABULARY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 import time
@@ -11,13 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 
 from dataengine import stream
 from dataengine.errors import ShardError
+from dataengine.mix import StepPart
 from dataengine.render import RenderOptions
 from dataengine.sample import Sample
 from dataengine.shares import Recipe
-from trainer.config import TrainConfig, encode_settings, model_config
+from tests.trainer.conftest import ToyReader, toy_run, toy_sample
+from trainer.config import MicroBatches, Packing, encode_settings, model_config
 from trainer.data import StepData, batches, open_shards
 from trainer.tokenizer import train_tokenizer
 
@@ -27,17 +32,21 @@ TOKENIZER = train_tokenizer(
 MakeReader = Callable[..., Any]
 
 
+VQA = [toy_sample(number, "vqa") for number in range(15)]
+
+
+def steps_of(reader: Any, first: int = 0, last: int = 4, batch: int = 2, **changes: Any) -> list[StepData]:
+    """Return steps of a stream as a short run of the tiny model reads them."""
+    config = toy_run()
+    encoding = encode_settings(config, model_config(config, TOKENIZER.get_vocab()))
+    options = {"seed": 3, "global_batch": batch, "first_step": first, "last_step": last, **changes}
+    return list(batches(reader, TOKENIZER, encoding, **options))
+
+
 @pytest.fixture
-def read(make_run: Callable[..., TrainConfig]) -> Callable[..., list[StepData]]:
+def read() -> Callable[..., list[StepData]]:
     """Return a function that reads steps of a toy stream."""
-
-    def steps(reader: Any, first: int = 0, last: int = 4, batch: int = 2, **changes: Any) -> list[StepData]:
-        config = make_run()
-        settings = encode_settings(config, model_config(config, TOKENIZER.get_vocab()))
-        options = {"seed": 3, "global_batch": batch, "first_step": first, "last_step": last, **changes}
-        return list(batches(reader, TOKENIZER, settings, **options))
-
-    return steps
+    return steps_of
 
 
 def same(a: StepData, b: StepData) -> bool:
@@ -88,6 +97,53 @@ def test_ranks_share_each_step_without_overlap(read: Any, make_reader: MakeReade
     for step, parts in zip(whole, zip(*ranks, strict=True), strict=True):
         assert [id for part in parts for id in part.sample_ids] == list(step.sample_ids)
         assert [part.start for part in parts[1:]] == [part.stop for part in parts[:-1]]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    world=st.integers(1, 6),
+    broken=st.sets(st.integers(0, 14)),
+    packing=st.sampled_from([None, Packing(max_tokens=512)]),
+    micro_batches=st.sampled_from([None, MicroBatches(max_rows=1), MicroBatches(max_rows=2)]),
+)
+@example(sizes=[1, 5], world=6, broken=set(), packing=None, micro_batches=None)
+@example(sizes=[2, 4], world=3, broken={2}, packing=None, micro_batches=None)
+@example(sizes=[4, 1], world=2, broken={0, 1}, packing=Packing(), micro_batches=MicroBatches(max_rows=1))
+@example(sizes=[3], world=2, broken={0, 1, 2}, packing=None, micro_batches=None)
+@settings(max_examples=20, deadline=None)
+def test_every_rank_computes_as_often_however_few_samples_a_part_has(
+    sizes: list[int], world: int, broken: set[int], packing: Any, micro_batches: Any
+) -> None:
+    stops = list(itertools.accumulate(sizes))
+    batch = stops[-1]
+    assume(world <= batch)
+    parts = [
+        StepPart(family="text", start=stop - size, stop=stop, weight=1.0)
+        for stop, size in zip(stops, sizes, strict=True)
+    ]
+    reader = ToyReader(samples=VQA, broken=frozenset(broken))
+    ranks = [
+        steps_of(
+            reader,
+            last=1,
+            batch=batch,
+            rank=rank,
+            world=world,
+            parts=lambda step: parts,
+            packing=packing,
+            micro_batches=micro_batches,
+        )[0]
+        for rank in range(world)
+    ]
+
+    for part, whole in zip(zip(*[rank.parts for rank in ranks], strict=True), parts, strict=True):
+        (times,) = {len(one.batches) for one in part}
+        assert (times > 0) == bool(set(range(whole.start, whole.stop)) - broken)
+    ids = sorted(id for rank in ranks for id in rank.sample_ids)
+    assert ids == sorted(VQA[position][0].id for position in range(batch) if position not in broken)
+    assert sorted(hole.position for rank in ranks for hole in rank.holes) == sorted(
+        broken & set(range(batch))
+    )
 
 
 def test_bad_samples_are_listed_with_their_reason(read: Any, make_reader: MakeReader) -> None:

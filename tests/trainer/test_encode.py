@@ -37,7 +37,7 @@ from dataengine.sample import (
 )
 from trainer.batch import IGNORED
 from trainer.encode import encode, encode_files, measure, needed
-from trainer.settings import EncodeSettings, family_of
+from trainer.settings import CLIP_MEAN, CLIP_STD, EncodeSettings, family_of
 from trainer.shorten import without_classes
 from trainer.text import render
 from trainer.tiling import choose_grid
@@ -262,6 +262,18 @@ def test_two_pictures_have_their_own_tiles() -> None:
     assert encoded.tiles_per_image == (3, 4)
     assert told(sample)[0].startswith("<s>USER: <im_patch>x12 then <im_patch>x16 ")
     assert encoded.tiles_T3SS[:3].max() < encoded.tiles_T3SS[3:].min()
+
+
+def test_tiles_are_normalised_as_the_settings_say() -> None:
+    sample = make_sample("<image> then", "Yes.", images=(SMALL,))
+    settings = replaced(tile_mean=(0.0, 0.0, 0.0), tile_std=(0.5, 1.0, 1.0))
+
+    usual, other = (encode(sample, pixels(sample), TOKENIZER, some, None) for some in (SETTINGS, settings))
+
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    plain = usual.tiles_T3SS * std + mean
+    torch.testing.assert_close(other.tiles_T3SS[:, 0], plain[:, 0] * 2)
+    torch.testing.assert_close(other.tiles_T3SS[:, 1:], plain[:, 1:])
 
 
 def test_text_alone_has_no_tiles_and_no_decoder_picture() -> None:
@@ -585,6 +597,68 @@ def test_augmentation_is_a_function_of_its_generator() -> None:
     assert drawn == [width_and_x(seed) for seed in range(30)]
     assert {width for width, _ in drawn} == {48, 72, 96}
     assert len({x for _, x in drawn}) == 2
+
+
+def bright_box(plane: torch.Tensor) -> tuple[float, float, float, float]:
+    """Return the box of what is bright, as shares of the picture's sides."""
+    ys, xs = torch.nonzero(plane > 0.5, as_tuple=True)
+    height, width = plane.shape
+    return (
+        float(xs.min()) / width,
+        float(ys.min()) / height,
+        float(xs.max() + 1) / width,
+        float(ys.max() + 1) / height,
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_both_views_regions_and_targets_show_one_cropped_and_mirrored_picture(seed: int) -> None:
+    image = SampleImage(path="a.png", width=240, height=160, format="png")
+    box = (90.0, 50.0, 150.0, 110.0)
+    picture = np.zeros((160, 240, 3), np.uint8)
+    picture[50:110, 90:150] = 255
+    inside = rle_from_mask((picture[..., 0] > 0).astype(np.uint8))
+    sample = detection(
+        ["region1"],
+        [],
+        task="interactive_segmentation",
+        images=(image,),
+        conversation=(
+            Turn("user", "<image>\nFind <reg>region1<region></reg>."),
+            Turn("assistant", "region1[DET]"),
+        ),
+        routes=(Route(token="[DET]", kind="region", name="region1"),),
+        regions=(Region(kind="box", box=box),),
+        targets=InstanceTargets(instances=(thing("region1", box, mask=inside),)),
+    )
+    chosen = replaced(tile_side=56, max_tiles=1, flip_ratio=0.5, crop_ratio=1.0, crop_least=0.4)
+
+    encoded = encode(sample, [picture], TOKENIZER, chosen, random.Random(seed))
+
+    assert encoded.image_3HW is not None
+    cx, cy, width, height = encoded.targets.boxes_n4[0].tolist()
+    expected = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+    shown = {
+        "decoder picture": bright_box(encoded.image_3HW[0]),
+        "tile": bright_box(encoded.tiles_T3SS[-1, 0]),
+        "mask": bright_box(encoded.targets.masks_nHW[0].float()),
+        "region": bright_box(encoded.regions_RSS[0].float()),
+    }
+    for name, found in shown.items():
+        assert found == pytest.approx(expected, abs=0.03), name
+    assert expected != pytest.approx((90 / 240, 50 / 160, 150 / 240, 110 / 160), abs=0.003)
+
+
+def test_a_cropped_photograph_is_decoded_whole() -> None:
+    large = SampleImage(path="a.jpg", width=640, height=480, format="jpeg")
+    sample = detection(["cat"], ["cat"], images=(large,), task="detection")
+    chosen = replaced(reduce_from=1, crop_ratio=1.0)
+
+    measured = measure(sample, TOKENIZER, chosen, random.Random(0))
+
+    assert measured.window is not None and needed(measured, 0, chosen) is None
+    size = (measured.window.x1 - measured.window.x0, measured.window.y1 - measured.window.y0)
+    assert (measured.sample.images[0].width, measured.sample.images[0].height) == size != (640, 480)
 
 
 def photograph(width: int, height: int) -> bytes:

@@ -21,7 +21,9 @@ from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import TrainConfig, encode_settings
 from trainer.encode import encode
-from trainer.evaluate import blind, evaluate, evaluate_run, read_samples, serve_samples
+from trainer.evaluate import evaluate, evaluate_run
+from trainer.forced import blind
+from trainer.samples import read_samples, serve_samples
 from trainer.train import train
 
 MakeSample = Callable[[int, str], tuple[Sample, list[bytes]]]
@@ -54,7 +56,13 @@ def test_each_task_gets_its_measures_and_a_file(
     expression, pictures = make_sample(9, "detection")
     broken = (make_sample(11, "vqa")[0], [b"no picture"])
 
-    found = evaluate(*loaded, [*samples, (grounded(expression), pictures), broken], tmp_path, batch_size=2)
+    found = evaluate(
+        *loaded,
+        [*samples, (grounded(expression), pictures), broken],
+        tmp_path,
+        batch_size=2,
+        max_new_tokens=24,
+    )
 
     assert found == json.loads((tmp_path / "evaluation.json").read_text())
     assert found["samples"] == 6
@@ -63,22 +71,27 @@ def test_each_task_gets_its_measures_and_a_file(
     assert {name: task["samples"] for name, task in tasks.items()} == {
         "toy/detection": 3, "toy/grounding": 1, "toy/vqa": 2,
     }  # fmt: skip
-    always = {"samples", "text_loss", "exact_match"}
-    assert set(tasks["toy/vqa"]) == always
-    assert set(tasks["toy/detection"]) == always | {
-        f"{kind}_{name}" for kind in ("box", "mask") for name in ("ap", "ap50", "ap75")
-    }
-    assert set(tasks["toy/grounding"]) == always | {"precision_at_50", "mean_mask_iou"}
-    assert all(task["text_loss"] > 0 for task in tasks.values())
+    aps = {f"{kind}_{name}" for kind in ("box", "mask") for name in ("ap", "ap50", "ap75")}
+    routing = {f"{kind}_{name}" for kind in ("routing", "token") for name in ("precision", "recall")}
+    routing |= {"routing_f1", "exact_routing", "false_triggers", "cut_ratio"}
+    said = {"false_triggers", "cut_ratio", "vqa_accuracy", "accuracy", "anls", "relaxed_accuracy"}
+    sides = {name: (set(task["free"]), set(task["forced"])) for name, task in tasks.items()}
+    assert sides["toy/vqa"] == (said | {"exact_match"}, {"exact_match", "text_loss"})
+    assert sides["toy/detection"] == (aps | routing | {"exact_match"}, aps | {"exact_match", "text_loss"})
+    assert sides["toy/grounding"][1] == {"precision_at_50", "exact_match", "text_loss"}
+    assert [task["headline"] for task in tasks.values()] == ["box_ap", "precision_at_50", "vqa_accuracy"]
+    assert all(task["forced"]["text_loss"] > 0 for task in tasks.values())
 
 
 def test_masks_that_some_objects_lack_are_not_measured(
     loaded: tuple[Any, Any, Any], make_sample: MakeSample, tmp_path: Path
 ) -> None:
-    found = evaluate(*loaded, [make_sample(1, "detection"), make_sample(2, "detection")], tmp_path)
+    found = evaluate(
+        *loaded, [make_sample(1, "detection"), make_sample(2, "detection")], tmp_path, free=False
+    )
 
-    assert "box_ap" in found["tasks"]["toy/detection"]
-    assert "mask_ap" not in found["tasks"]["toy/detection"]
+    assert "box_ap" in found["tasks"]["toy/detection"]["forced"]
+    assert "mask_ap" not in found["tasks"]["toy/detection"]["forced"]
 
 
 def test_predictions_do_not_depend_on_the_true_boxes(
@@ -86,22 +99,22 @@ def test_predictions_do_not_depend_on_the_true_boxes(
 ) -> None:
     model, tokenizer, settings = loaded
     batches: list[Batch] = []
-    whole = model.predict_objects
+    whole = model.predict
 
-    def watched(batch: Batch, **choices: Any) -> Any:
+    def watched(batch: Batch, family: str, **choices: Any) -> Any:
         batches.append(batch)
-        return whole(batch, **choices)
+        return whole(batch, family, **choices)
 
-    monkeypatch.setattr(model, "predict_objects", watched)
+    monkeypatch.setattr(model, "predict", watched)
     sample, pictures = make_sample(1, "detection")
     assert isinstance(sample.targets, InstanceTargets)
     moved = [msgspec.structs.replace(item, box=(0, 0, 9, 9)) for item in sample.targets.instances]
     other = msgspec.structs.replace(sample, targets=InstanceTargets(instances=tuple(moved)))
 
     for one in (sample, other):
-        evaluate(model, tokenizer, settings, [(one, pictures)], tmp_path)
+        evaluate(model, tokenizer, settings, [(one, pictures)], tmp_path, free=False)
 
-    predicted = [whole(batch)[0] for batch in batches]
+    predicted = [whole(batch, "detection")[0] for batch in batches]
     assert torch.equal(predicted[0].boxes_K4, predicted[1].boxes_K4)
     assert all(
         len(target.boxes_n4) == len(target.masks_nHW) == 0 for batch in batches for target in batch.targets
@@ -143,13 +156,20 @@ def test_training_on_a_few_pictures_is_measured_as_success(
         out = tmp_path / str(steps)
         train(msgspec.structs.replace(config, steps=steps), out, reader=make_reader(samples=asked))
         model, tokenizer, saved = load_model(out)
-        results.append(evaluate(model, tokenizer, encode_settings(saved, model.config), samples, out))
+        results.append(
+            evaluate(model, tokenizer, encode_settings(saved, model.config), samples, out, free=False)
+        )
 
     untrained, trained = before[0]["tasks"], after[0]["tasks"]
-    assert trained["toy/vqa"]["exact_match"] == 1.0 > untrained["toy/vqa"]["exact_match"]
-    assert trained["toy/detection"]["text_loss"] < 0.5 * untrained["toy/detection"]["text_loss"]
+    assert trained["toy/vqa"]["forced"]["exact_match"] == 1.0 > untrained["toy/vqa"]["forced"]["exact_match"]
+    assert (
+        trained["toy/detection"]["forced"]["text_loss"]
+        < 0.5 * untrained["toy/detection"]["forced"]["text_loss"]
+    )
     for measure in ("box_ap50", "mask_ap50"):
-        assert trained["toy/detection"][measure] > 0.8 > untrained["toy/detection"][measure]
+        assert (
+            trained["toy/detection"]["forced"][measure] > 0.8 > untrained["toy/detection"]["forced"][measure]
+        )
 
 
 def test_a_picture_that_is_gone_since_conversion_is_named(tiny: Any) -> None:
@@ -180,7 +200,7 @@ def damaged(tiny: Any, folder: Path) -> Path:
     (row, *_) = index.rows_by_source["tiny/detection/val"].tolist()
     place = index.place(row)
     content = bytearray((folder / place.file).read_bytes())
-    content[place.image_offsets[0] + 9] ^= 1
+    content[place.spans[1][0] + 9] ^= 1
     (folder / place.file).write_bytes(content)
     return folder
 
@@ -190,7 +210,7 @@ def test_a_damaged_sample_is_counted_and_the_others_are_measured(
 ) -> None:
     shards = damaged(tiny, tmp_path / "shards")
 
-    found = evaluate(*loaded, serve_samples(shards), tmp_path)
+    found = evaluate(*loaded, serve_samples(shards), tmp_path, max_new_tokens=24)
 
     assert (found["samples"], found["skipped"]) == (2, {"shard.damaged": 1})
     with pytest.raises(Damage, match="digest"):
@@ -203,7 +223,7 @@ def test_more_damage_than_the_budget_ends_an_evaluation(
     shards = damaged(tiny, tmp_path / "shards")
 
     with pytest.raises(BudgetBroken, match=r"1 bad samples \(shard.damaged 1\) in 1 positions"):
-        evaluate(*loaded, serve_samples(shards), tmp_path, max_bad_ratio=0.0)
+        evaluate(*loaded, serve_samples(shards), tmp_path, max_bad_ratio=0.0, free=False)
     assert not (tmp_path / "evaluation.json").exists()
 
 
@@ -212,6 +232,6 @@ def test_the_budget_of_an_evaluation_is_the_runs_unless_another_is_given(
 ) -> None:
     shards = damaged(tiny, tmp_path / "shards")
 
-    assert evaluate_run(straight, shards, tmp_path)["skipped"] == {"shard.damaged": 1}
+    assert evaluate_run(straight, shards, tmp_path, free=False)["skipped"] == {"shard.damaged": 1}
     with pytest.raises(BudgetBroken):
-        evaluate_run(straight, shards, tmp_path, max_bad_ratio=0.0)
+        evaluate_run(straight, shards, tmp_path, max_bad_ratio=0.0, free=False)

@@ -17,11 +17,11 @@ from dataengine.marks import COLORS, draw
 from dataengine.sample import InstanceTargets, Sample
 from dataengine.shard import shard
 from dataengine.stream import Stream, recipe
+from trainer.augment import flip
 from trainer.collate import collate
 from trainer.encode import encode
 from trainer.settings import EncodeSettings
 from trainer.tokenizer import train_tokenizer
-from trainer.views import flip
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny

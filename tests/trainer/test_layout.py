@@ -22,8 +22,8 @@ from trainer.batch import Batch, counts
 from trainer.config import MicroBatches, Packing, TrainConfig, encode_settings, make_config, model_config
 from trainer.data import ShardReader, StepData, batches, open_shards
 from trainer.encode import encode, measure
-from trainer.evaluate import read_samples
 from trainer.model.visionllm import VisionLLM
+from trainer.samples import read_samples
 from trainer.tokenizer import bank_texts, train_tokenizer
 from trainer.update import update
 
@@ -228,10 +228,10 @@ def test_the_mean_gradient_of_the_ranks_is_that_of_one(
 ) -> None:
     (whole,) = read(first=1, last=2, **PACK, **CUT)
     ranks = [read(first=1, last=2, rank=rank, world=world, **PACK, **CUT)[0] for rank in range(world)]
-    total_3 = torch.stack([counts(batch) for batch in whole.batches]).sum(0)
+    total_5 = torch.stack([counts(batch) for batch in whole.batches]).sum(0)
 
     loss, grads = gradient(run_config, model, whole)
-    monkeypatch.setattr("trainer.update.mean_count", lambda count: total_3 / world)  # what ranks agree on
+    monkeypatch.setattr("trainer.update.mean_count", lambda count: total_5 / world)  # what ranks agree on
     found = [gradient(run_config, model, ranked) for ranked in ranks]
 
     assert sum(ranked.parts[0].num_idle for ranked in ranks) == (world == 3)

@@ -344,10 +344,10 @@ def test_training_outside_the_main_thread_needs_no_signals(
     results: list[Any] = []
 
     thread = threading.Thread(
-        target=lambda: results.append(train(make_run(steps=1), tmp_path, reader=make_reader()))
+        target=lambda: results.append(train(make_run(steps=1), tmp_path, reader=make_reader())), daemon=True
     )
     thread.start()
-    thread.join()
+    thread.join(120)
 
     assert results[0].step == 1
 
@@ -479,7 +479,7 @@ def test_a_run_and_its_measures_are_the_same_from_a_url(
             num_workers=2,
         )
         train(config, tmp_path / name)
-        measures = evaluate_run(tmp_path / name, locate(shards), tmp_path / name)
+        measures = evaluate_run(tmp_path / name, locate(shards), tmp_path / name, max_new_tokens=16)
         found.append(([line["loss"] for line in lines(tmp_path / name)], measures))
     memory.rm("/set", recursive=True)
 

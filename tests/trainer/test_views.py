@@ -1,11 +1,10 @@
-"""What is drawn on tiles and decoder pictures, and mirrored with them."""
+"""What is drawn on tiles and decoder pictures."""
 
 from __future__ import annotations
 
 import io
 import random
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,52 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dataengine import images
-from dataengine.annotation import Turn
 from dataengine.geometry import rle_box, rle_from_mask
 from dataengine.sample import (
-    InstanceTargets,
-    KeypointTargets,
-    Prompt,
     Region,
-    Route,
-    Sample,
-    SampleImage,
-    SampleLicense,
-    SampleOrigin,
-    TargetInstance,
-    TextTargets,
 )
 from trainer import views
-
-NEVER = frozenset({"ocr"})
-
-
-def make_sample(**changes: object) -> Sample:
-    mask = np.zeros((40, 60), np.uint8)
-    mask[5:15, 2:12] = 1
-    sample = Sample(
-        id="toy/train/1#grounding",
-        task="grounding",
-        dataset="toy",
-        split="train",
-        images=(SampleImage(path="a.png", width=60, height=40, format="png"),),
-        conversation=(
-            Turn("user", "<image>\nWhere is the bright cat on the left?"),
-            Turn("assistant", "Left it is [GRD]."),
-        ),
-        routes=(Route(token="[GRD]", kind="expression", name="bright cat on the left"),),
-        regions=(Region(kind="box", box=(0, 0, 10, 20)),),
-        targets=InstanceTargets(
-            instances=(
-                TargetInstance(
-                    label="bright cat on the left", box=(2, 5, 12, 15), area=100, mask=rle_from_mask(mask)
-                ),
-            )
-        ),
-        origin=SampleOrigin(dataset="toy", file="f", record="0", spec="toy", spec_hash="0", reader="r"),
-        license=SampleLicense(annotations="CC0", images="CC0"),
-    )
-    return msgspec.structs.replace(sample, **changes)
+from trainer.settings import CLIP_MEAN, CLIP_STD
 
 
 def gradient(width: int, height: int) -> views.Pixels:
@@ -69,7 +28,7 @@ def gradient(width: int, height: int) -> views.Pixels:
 
 
 def pixels_of(tiles: torch.Tensor) -> torch.Tensor:
-    mean, std = torch.tensor(views.CLIP_MEAN).view(3, 1, 1), torch.tensor(views.CLIP_STD).view(3, 1, 1)
+    mean, std = torch.tensor(CLIP_MEAN).view(3, 1, 1), torch.tensor(CLIP_STD).view(3, 1, 1)
     return (tiles * std + mean) * 255
 
 
@@ -99,7 +58,7 @@ def test_one_tile_needs_no_thumbnail_and_is_the_whole_picture() -> None:
 def test_tiles_have_the_statistics_of_clip() -> None:
     tile = views.tile_view(np.full((28, 28, 3), 255, np.uint8), 28, 1)[0]
 
-    expected = (1 - torch.tensor(views.CLIP_MEAN)) / torch.tensor(views.CLIP_STD)
+    expected = (1 - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)
     assert torch.allclose(tile.mean((1, 2)), expected, atol=1e-5)
 
 
@@ -174,108 +133,6 @@ def test_every_point_of_a_point_prompt_is_kept() -> None:
     )
 
     assert marked.nonzero().tolist() == [[0, 0], [0, 9], [9, 5]]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("the cat on the left", "the cat on the right"),
-        ("Right of it", "Left of it"),
-        ("LEFT", "RIGHT"),
-        ("leftmost and right-hand, rightward", "rightmost and left-hand, leftward"),
-        ("bright upright copyright lefty rights", "bright upright copyright lefty rights"),
-        ("left_eye, right.", "right_eye, left."),
-        ("It is right here", "It is right here"),
-        ("who is right of him", "who is left of him"),
-    ],
-)
-def test_sides_swap_at_word_boundaries(text: str, expected: str) -> None:
-    assert views.swap_sides(text) == expected
-    assert views.swap_sides(expected) == text
-
-
-def test_mirroring_moves_pictures_regions_targets_and_text_together() -> None:
-    sample, image = make_sample(), gradient(60, 40)
-
-    mirrored, (picture,) = views.flip(sample, [image])
-
-    assert np.array_equal(picture, image[:, ::-1])
-    assert mirrored.conversation[0].text == "<image>\nWhere is the bright cat on the right?"
-    assert mirrored.conversation[1].text == "Right it is [GRD]."
-    assert mirrored.routes[0].name == "bright cat on the right"
-    assert mirrored.regions[0].box == (50, 0, 60, 20)
-    assert isinstance(mirrored.targets, InstanceTargets)
-    found = mirrored.targets.instances[0]
-    assert (found.label, found.box) == ("bright cat on the right", (48, 5, 58, 15))
-    assert found.mask is not None and rle_box(found.mask) == (48, 5, 58, 15)
-
-
-def test_both_views_of_a_mirrored_sample_are_mirrored() -> None:
-    image = gradient(60, 40)
-
-    _, (picture,) = views.flip(make_sample(), [image])
-
-    tiles, mirrored_tiles = views.tile_view(image, 28, 1), views.tile_view(picture, 28, 1)
-    size = views.decoder_size(image.shape[1], image.shape[0], 32, 64)
-    decoder, mirrored_decoder = views.decoder_view(image, size), views.decoder_view(picture, size)
-    assert torch.allclose(mirrored_tiles, tiles.flip(-1), atol=0.02)
-    assert torch.allclose(mirrored_decoder, decoder.flip(-1), atol=0.02)
-    assert not torch.allclose(mirrored_tiles, tiles, atol=0.5)
-
-
-def test_mirroring_twice_changes_nothing() -> None:
-    sample, image = make_sample(), gradient(60, 40)
-
-    twice, (picture,) = views.flip(*views.flip(sample, [image]))
-
-    assert twice == sample
-    assert np.array_equal(picture, image)
-
-
-def test_keypoints_exchange_with_their_partners_and_keep_their_names() -> None:
-    sample = make_sample(
-        task="keypoints",
-        conversation=(Turn("user", "<image>\nleft eye?"), Turn("assistant", "cat[DET], left eye[POSE]")),
-        routes=(
-            Route(token="[DET]", kind="category", name="cat"),
-            Route(token="[POSE]", kind="keypoint", name="left eye"),
-        ),
-        targets=KeypointTargets(
-            names=("nose", "left eye", "right eye"),
-            flip_pairs=((1, 2),),
-            instances=(
-                TargetInstance(
-                    label="cat", box=(2, 5, 12, 15), area=100, keypoints=((5, 5, 2), (8, 6, 1), (0, 0, 0))
-                ),
-            ),
-        ),
-    )
-
-    mirrored, _ = views.flip(sample, [gradient(60, 40)])
-
-    assert isinstance(mirrored.targets, KeypointTargets)
-    assert mirrored.targets.instances[0].keypoints == ((55, 5, 2), (0, 0, 0), (52, 6, 1))
-    assert mirrored.routes == sample.routes
-    assert mirrored.conversation == sample.conversation
-
-
-def test_what_would_not_stay_true_is_not_mirrored() -> None:
-    plain = make_sample()
-    unpaired = KeypointTargets(names=("left eye", "right eye"), instances=())
-    clock = (Turn("user", "<image>\nthe pin at 3 o'clock"), plain.conversation[1])
-    cases = {
-        "plain": plain,
-        "unpaired": make_sample(targets=unpaired),
-        "text": make_sample(targets=TextTargets()),
-        "ocr": make_sample(task="ocr"),
-        "clock": make_sample(conversation=clock),
-        "chinese": make_sample(prompt=Prompt(bank="grounding", question="zh01")),
-        "english": make_sample(prompt=Prompt(bank="grounding", question="en01")),
-    }
-
-    allowed = {name for name, sample in cases.items() if views.can_flip(sample, NEVER)}
-
-    assert allowed == {"plain", "english"}
 
 
 def test_a_read_only_picture_can_be_viewed() -> None:

@@ -5,17 +5,21 @@ Shape suffixes: B sequences, L text positions, C width, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from dataengine.errors import ModelError
 from trainer.batch import IGNORED, Packed
 from trainer.losses import TextLoss, text_loss
 from trainer.model.config import LanguageConfig
+from trainer.model.lora import add_lora
+from trainer.model.pretrained import built_config
 
 # A head's logit for the token it looks at, above those of far ones, and the rotated pairs that carry it: only
 # the fastest turning ones tell neighbours apart.
@@ -37,11 +41,11 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config = config
         self.model: PreTrainedModel = _build(config)
+        if config.lora is not None:
+            add_lora(self.model, config.lora)
         self.width: int = self.model.config.hidden_size
         if config.gradient_checkpointing:
-            # The method was renamed within transformers 5.
-            renamed = getattr(self.model, "activation_checkpointing_enable", None)
-            (renamed or self.model.gradient_checkpointing_enable)()
+            recompute_activations(self.model)
 
     @property
     def embeddings(self) -> nn.Embedding:
@@ -83,6 +87,40 @@ class LanguageModel(nn.Module):
         )
 
     @property
+    def max_positions(self) -> int:
+        """Return how many positions a sequence can have."""
+        return self.model.config.max_position_embeddings
+
+    def new_cache(self) -> DynamicCache:
+        """Return an empty cache of keys and values, of the kind that each layer's attention needs."""
+        return DynamicCache(config=self.model.config)
+
+    def extend(
+        self,
+        embeds_BWC: torch.Tensor,
+        position_BW: torch.Tensor,
+        attention_mask_BL: torch.Tensor | None,
+        cache: DynamicCache,
+    ) -> torch.Tensor:
+        """Return the last hidden states of W more positions, which are added to the cache, [B, W, C].
+
+        `attention_mask_BL` says which positions exist, those of the cache and the new ones; without it, all do.
+        """
+        return self.model.base_model(
+            inputs_embeds=embeds_BWC,
+            position_ids=position_BW,
+            attention_mask=attention_mask_BL,
+            use_cache=True,
+            **{self._cache_name: cache},
+        ).last_hidden_state
+
+    @cached_property
+    def _cache_name(self) -> str:
+        # The argument was renamed within transformers 5.
+        known = inspect.signature(self.model.base_model.forward).parameters
+        return "cache" if "cache" in known else "past_key_values"
+
+    @property
     def _wants_one_row(self) -> bool:
         """Flash attention takes lengths instead of a mask, and those of one row alone."""
         return "flash" in (self.model.config._attn_implementation or "")
@@ -101,20 +139,37 @@ class LanguageModel(nn.Module):
         return self.model.base_model(use_cache=False, **inputs).last_hidden_state
 
 
-def resize_vocabulary(model: PreTrainedModel, vocab_size: int) -> None:
-    """Grow the input and output embeddings to `vocab_size` rows; each new row is the mean of the old rows."""
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Let a model of transformers compute its activations anew in the backward pass instead of keeping them."""
+    # The method was renamed within transformers 5.
+    renamed = getattr(model, "activation_checkpointing_enable", None)
+    (renamed or model.gradient_checkpointing_enable)()
+
+
+def resize_vocabulary(model: PreTrainedModel, vocab_size: int, known: int | None = None) -> None:
+    """Grow the input and output embeddings to `vocab_size` rows; rows from `known` on, without it the new ones, become
+    the mean of those before.
+
+    Models may have more rows than their tokenizer has tokens: what was never trained there is no start for a token.
+    """
     old = model.get_input_embeddings().num_embeddings
-    if vocab_size <= old:
-        return
-    model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    if vocab_size > old:
+        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+    known = old if known is None else min(known, old)
     with torch.no_grad():
         for table in {
             id(t): t for t in (model.get_input_embeddings(), model.get_output_embeddings())
         }.values():
-            table.weight[old:] = table.weight[:old].mean(0)
+            table.weight[known:vocab_size] = table.weight[:known].mean(0)
 
 
 def _build(config: LanguageConfig) -> PreTrainedModel:
+    if config.pretrained is None and config.architecture is not None:
+        model = AutoModelForCausalLM.from_config(
+            built_config(config.architecture), attn_implementation=config.attention
+        )
+        resize_vocabulary(model, config.vocab_size)
+        return model
     if config.pretrained is None:
         model = LlamaForCausalLM(
             LlamaConfig(
@@ -137,8 +192,11 @@ def _build(config: LanguageConfig) -> PreTrainedModel:
         )
         _look_back(model, config.look_back)
         return model
-    model = AutoModelForCausalLM.from_pretrained(config.pretrained, attn_implementation=config.attention)
-    resize_vocabulary(model, config.vocab_size)
+    # Weights are kept in full precision, whatever the folder's: autocast computes in less where it may.
+    model = AutoModelForCausalLM.from_pretrained(
+        config.pretrained, dtype=torch.float32, attn_implementation=config.attention
+    )
+    resize_vocabulary(model, config.vocab_size, config.known_tokens)
     return model
 
 

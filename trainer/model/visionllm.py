@@ -17,9 +17,9 @@ from torch import nn
 from dataengine.errors import ModelError, nearest
 from trainer.batch import REGIONS, TILES, Batch
 from trainer.model.config import ModelConfig
-from trainer.model.decoders import Decoder, find_decoder
-from trainer.model.decoders.detection import ObjectPredictions
+from trainer.model.decoders import Decoder, find_decoder, token_owners
 from trainer.model.language import LanguageModel, LanguageOutput
+from trainer.model.lora import lora_parameters
 from trainer.model.region import RegionEncoder
 from trainer.model.superlink import SuperLink, check_placeholders, gather_queries
 from trainer.model.vision import VisionEncoder
@@ -75,9 +75,10 @@ class VisionLLM(nn.Module):
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return every parameter once, under the name of the part that it belongs to.
 
-        The parts: "vision", "projector", "region", "language" (the body), "embeddings" (input and output),
-        "superlink" and `decoders.<family>`, of which the picture backbone is `decoders.<family>.backbone`
-        where a decoder has one. Stages freeze parts and give them learning rates by these names.
+        The parts: "vision", "projector", "region", "lora" (where there is one), "language" (the body), "embeddings"
+        (input and output), "superlink" and `decoders.<family>`, of which the picture backbone is
+        `decoders.<family>.backbone` where a decoder has one. Stages freeze parts and give them learning rates by these
+        names.
         """
         embeddings = [*self.language.embeddings.parameters(), *self.language.head.parameters()]
         named: list[tuple[str, list[nn.Parameter]]] = [
@@ -85,6 +86,7 @@ class VisionLLM(nn.Module):
             ("vision", list(self.vision.encoder.parameters())),
             ("region", list(self.region.parameters())),
             ("embeddings", embeddings),
+            ("lora", lora_parameters(self.language)),
             ("language", list(self.language.parameters())),
             ("superlink", list(self.superlink.parameters())),
         ]
@@ -98,7 +100,7 @@ class VisionLLM(nn.Module):
         for name, parameters in named:
             result[name] = [p for p in dict.fromkeys(parameters) if id(p) not in seen]
             seen.update(id(p) for p in parameters)
-        return result
+        return {name: parameters for name, parameters in result.items() if parameters or name != "lora"}
 
     def train_only(self, names: set[str]) -> None:
         """Let only the named parts be trained (see `parts`); raises ModelError for an unknown name.
@@ -114,6 +116,10 @@ class VisionLLM(nn.Module):
             for parameter in parameters:
                 parameter.requires_grad_(name in names)
         self.vision.freeze_unused()
+        for decoder in self.decoders.values():
+            # What a decoder itself keeps frozen, such as a pretrained autoencoder.
+            if hasattr(decoder, "freeze"):
+                decoder.freeze()
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> Output:
         """Return the losses of a batch.
@@ -128,7 +134,7 @@ class VisionLLM(nn.Module):
         losses = {TEXT: language.text.loss}
         detail: dict[str, torch.Tensor] = {}
         if batch.family != TEXT:
-            decoder = self._decoder(batch)
+            decoder = self._decoder(batch.family, batch)
             hidden_GNC = gather_queries(language.hidden_BLC, batch.groups_G2, decoder.num_queries)
             found = decoder(hidden_GNC, batch, generator)
             losses |= {f"{batch.family}/{term}": value for term, value in found.terms.items()}
@@ -146,27 +152,46 @@ class VisionLLM(nn.Module):
         )
 
     @torch.no_grad()
-    def predict_objects(self, batch: Batch, **settings: Any) -> list[ObjectPredictions]:
-        """Return the objects of each sample, with the answer's routing tokens given (teacher forcing).
+    def predict(self, batch: Batch, family: str, **settings: Any) -> list[Any]:
+        """Return what a family's decoder makes of each sample, its routing tokens given (teacher forcing).
 
-        `settings` are the decoder's (`top_k`, `with_masks`). The targets of the batch are not looked at.
+        All groups of the batch must be of tokens that the decoder reads. `settings` are the decoder's own (`top_k`,
+        `with_masks`, ...). The targets of the batch are not looked at.
         """
-        decoder = self._decoder(batch)
+        decoder = self._decoder(family, batch)
         hidden_BLC = self._language(batch, None).hidden_BLC
         return decoder.predict(
             gather_queries(hidden_BLC, batch.groups_G2, decoder.num_queries), batch, **settings
         )
 
-    def _decoder(self, batch: Batch) -> Decoder:
-        if batch.family not in self.decoders:
+    def predict_objects(self, batch: Batch, **settings: Any) -> list[Any]:
+        """Return what `predict` does for the family of the batch."""
+        return self.predict(batch, batch.family, **settings)
+
+    def queries(self, token_id: int) -> torch.Tensor | None:
+        """Return the embeddings that follow a routing token, [N, C]; None for a token that no decoder reads."""
+        if token_id not in self.owner_of_id:
+            return None
+        owner = self.owner_of_id[token_id]
+        if self.superlink.config.mode == "token":
+            ids = self.config.token_ids.placeholders(self.superlink.num_queries[owner])
+            return self.language.embeddings.weight[list(ids)]
+        return self.superlink.table(owner).to(self.language.embeddings.weight.dtype)
+
+    def embed(self, batch: Batch) -> torch.Tensor:
+        """Return the text's embeddings with pictures, regions and queries in their places, [B, L, C]."""
+        return self._embed(batch, None)
+
+    def _decoder(self, family: str, batch: Batch) -> Decoder:
+        if family not in self.decoders:
             raise ModelError(
-                f"{batch.sample_ids[0]}: batch is for decoder family {batch.family!r}, which the model does not have"
-                f"{nearest(batch.family, self.decoders.keys())}"
+                f"{batch.sample_ids[0]}: batch is for decoder family {family!r}, which the model does not have"
+                f"{nearest(family, self.decoders.keys())}"
             )
-        return self.decoders[batch.family]
+        return self.decoders[family]
 
     def _language(self, batch: Batch, generator: torch.Generator | None) -> LanguageOutput:
-        count = None if batch.whole is None else batch.whole.counts_3[0]
+        count = None if batch.whole is None else batch.whole.counts_5[0]
         return self.language(
             self._embed(batch, generator), batch.attention_mask_BL, batch.labels_BL, batch.packed, count
         )
@@ -287,16 +312,14 @@ def _lacks(batch: Batch, what: str) -> bool:
 
 
 def _token_owners(config: ModelConfig, decoders: list[Decoder]) -> dict[int, str]:
-    owners: dict[int, str] = {}
-    for decoder in decoders:
-        for token in decoder.tokens:
-            if token not in config.token_ids.routing:
-                raise ModelError(
-                    f"model: decoder {decoder.family!r} reads {token!r}, which token_ids.routing does not list"
-                    f"{nearest(token, config.token_ids.routing)}"
-                )
-            owners.setdefault(config.token_ids.routing[token], decoder.family)
-    return owners
+    owners = token_owners((decoder.family, decoder.tokens, decoder.num_queries) for decoder in decoders)
+    for token, (family, _) in owners.items():
+        if token not in config.token_ids.routing:
+            raise ModelError(
+                f"model: decoder {family!r} reads {token!r}, which token_ids.routing does not list"
+                f"{nearest(token, config.token_ids.routing)}"
+            )
+    return {config.token_ids.routing[token]: family for token, (family, _) in owners.items()}
 
 
 def _by_sample(batch: Batch, where_BL: torch.Tensor) -> list[int]:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import meter
+import numpy as np
+from content import digest
 
 from dataengine.shard import shard
-from dataengine.state import State
 from dataengine.stream import Stream, recipe
 from dataengine.verify import verify
 
@@ -101,53 +102,51 @@ def windowed(shards: str, window: int) -> dict[str, Any]:
                 part = rows[first : first + window]
                 rng.shuffle(part)
                 rows[first : first + window] = part
-        for row in rows:
-            yield 1, sum(map(len, stream.read_row(row)[1]))
+        # Places are looked up for many rows at once, as reading by position does; `read_row` asks for each.
+        for first in range(0, len(rows), 512):
+            part = rows[first : first + 512]
+            for row, place in zip(part, stream.index.places(np.array(part)), strict=True):
+                yield 1, sum(map(len, stream._read(row, place)[1]))
 
     return meter.consume(start)
 
 
-def ids(stream: Stream, positions: Iterable[int]) -> list[str]:
-    """Return the ids at some positions."""
-    return [stream.entry(position)["id"] for position in positions]
+def name_of(sample: Any, pictures: list[bytes], rng: Any) -> str:
+    """Return a sample's id; its bytes were read and checked."""
+    return sample.id
+
+
+def loader(shards: str, workers: int) -> Any:
+    """Return the loader that keeps a state, over one pass."""
+    from trainer.dataset import StreamDataset, StreamLoader
+
+    mixture = recipe(seed=1, global_batch=BATCH, policy="proportional")
+    count = len(opened(shards).index)
+    dataset = StreamDataset(Path(shards), mixture, last_step=count // BATCH, transform=name_of)
+    return StreamLoader(dataset, num_workers=workers)
 
 
 def resume(shards: str, at: float, before: int, after: int) -> dict[str, Any]:
-    """Stop at a fraction of an epoch with `before` workers, go on with `after`; the state travels as JSON.
+    """Stop at a fraction of an epoch and go on."""
+    import trainer.dataset  # noqa: F401  before the clock starts
 
-    Workers take whole batches in turn, so what was served is a prefix, whoever read it.
-    """
-    import msgspec
-
-    stream = opened(shards)
-    count = len(stream.index)
-    stop = int(count * at) // BATCH * BATCH
-
-    def share(stream: Stream, start: int, end: int, workers: int) -> list[str]:
-        read = []
-        for worker in range(workers):
-            for first in range(start + worker * BATCH, end, workers * BATCH):
-                read += [stream.read(t)[0].id for t in range(first, min(first + BATCH, end))]
-        return read
-
-    served = share(stream, 0, stop, before)
-    state = msgspec.json.encode(stream.state(stop))
-    stream.close()
+    first = loader(shards, before)
+    count = len(first.dataset.stream().index) // BATCH * BATCH
+    served: list[str] = []
+    for step in first:
+        served += step.data
+        if len(served) >= int(count * at):
+            break
+    state = json.dumps(first.state_dict()).encode()
     began = time.perf_counter()
-    stream = opened(shards)
-    loaded = msgspec.json.decode(state, type=State)
-    stream.check(loaded)
-    for position in range(loaded.position, min(loaded.position + BATCH, count)):
-        stream.read(position)
-    first_s = time.perf_counter() - began
-    served += share(stream, loaded.position, count, after)
-    return {
-        "count": len(served),
-        "missing": count - len(set(served)),
-        "twice": len(served) - len(set(served)),
-        "state_bytes": len(state),
-        "first_s": first_s,
-    }
+    second = loader(shards, after)
+    second.load_state_dict(json.loads(state))
+    first_s = 0.0
+    for step in second:
+        first_s = first_s or time.perf_counter() - began
+        served += step.data
+    return {"count": len(served), "missing": count - len(set(served)), "twice": len(served) - len(set(served)),
+            "state_bytes": len(state), "first_s": first_s}  # fmt: skip
 
 
 def far(shards: str, position: int) -> dict[str, Any]:
@@ -164,32 +163,28 @@ def far(shards: str, position: int) -> dict[str, Any]:
     }
 
 
-def crash(shards: str, folder: str, steps: int, pause_s: float) -> dict[str, Any]:
-    """Serve batches until a kill: every step appends its ids, then renames a new state into place."""
-    import msgspec
-
-    stream = opened(shards)
-    place, log = Path(folder) / "state.json", Path(folder) / "served.jsonl"
-    position = 0
+def crash(shards: str, log_folder: str, steps: int, pause_s: float) -> dict[str, Any]:
+    """Serve batches until a kill, a state after each."""
+    place, log = Path(log_folder) / "state.json", Path(log_folder) / "served.jsonl"
+    here = loader(shards, 0)
     if place.exists():
-        state = msgspec.json.decode(place.read_bytes(), type=State)
-        stream.check(state)
-        position = state.position
-    while position < steps * BATCH:
-        batch = [stream.read(t)[0].id for t in range(position, position + BATCH)]
+        here.load_state_dict(json.loads(place.read_text()))
+    for step in here:
+        if step.step >= steps:
+            break
         with log.open("a") as file:
-            file.write(json.dumps([position // BATCH, batch]) + "\n")
-        position += BATCH
-        place.with_suffix(".new").write_bytes(msgspec.json.encode(stream.state(position)))
+            file.write(json.dumps([step.step, step.data]) + "\n")
+        place.with_suffix(".new").write_text(json.dumps(here.state_dict()))
         place.with_suffix(".new").replace(place)
         time.sleep(pause_s)
     return {"count": steps}
 
 
 def expected(shards: str, steps: int) -> dict[str, Any]:
-    """Return the ids of each step of a run that nothing stops."""
+    """Return the ids of each step by the plan alone."""
     stream = opened(shards)
-    return {"count": steps, "steps": [ids(stream, range(s * BATCH, (s + 1) * BATCH)) for s in range(steps)]}
+    found = [[stream.entry(t)["id"] for t in range(s * BATCH, (s + 1) * BATCH)] for s in range(steps)]
+    return {"count": steps, "steps": found}
 
 
 def corruption(shards: str, tars: list[str]) -> dict[str, Any]:
@@ -200,19 +195,15 @@ def corruption(shards: str, tars: list[str]) -> dict[str, Any]:
         for row in range(len(stream.index)):
             try:
                 _, pictures = stream.read_row(row)
-                delivered[stream.index.row(row)["key"]] = _digest(pictures[0])
+                place = stream.index.place(row)
+                text = stream.pool.read(place.file, place.json_offset, place.json_size)
+                delivered[stream.index.row(row)["key"]] = digest(pictures[0], text)
             except Exception as error:
                 errors.append(str(error))
         findings = verify(Path(shards))
     except Exception as error:
         findings = [str(error)]
     return {"count": len(delivered), "delivered": delivered, "errors": errors, "findings": findings}
-
-
-def _digest(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def write(manifests: str, out: str, workers: int, samples_per_shard: int) -> dict[str, Any]:

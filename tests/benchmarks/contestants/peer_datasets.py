@@ -4,7 +4,6 @@
 # What it imports is in an environment of its own, or beside it.
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import meter
+from content import digest
 from datasets import Features, IterableDataset, Value, interleave_datasets, load_dataset
 
 BATCH = 32
@@ -172,7 +172,7 @@ def corruption(tars: list[str]) -> dict[str, Any]:
             data = picture(sample)
             key = sample["__key__"]
             key = key if key not in delivered else f"{key} again"
-            delivered[key] = hashlib.blake2b(data, digest_size=8).hexdigest() if data else "no picture"
+            delivered[key] = digest(data, sample.get("json"))
     except Exception as error:
         errors.append(repr(error))
     return {"count": len(delivered), "delivered": delivered, "errors": errors, "findings": []}

@@ -4,7 +4,6 @@
 # What it imports is in an environment of its own, or beside it.
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import meter
+from content import digest
 from megatron.energon import (
     CrudeSample,
     DefaultTaskEncoder,
@@ -164,9 +164,9 @@ def resume(folder: str, at: float, before: int, after: int, count: int) -> dict[
     first_s = 0.0
     for batch in second:
         first_s = first_s or time.perf_counter() - began
-        served += keys(batch)
         if len(served) >= count:
             break
+        served += keys(batch)
     wanted, got = Counter(whole), Counter(served)
     return {"count": len(served), "missing": (wanted - got).total(), "twice": (got - wanted).total(),
             "state_bytes": len(state), "first_s": first_s}  # fmt: skip
@@ -212,9 +212,7 @@ def corruption(tars: list[str], out: str) -> dict[str, Any]:
             data = sample.get("jpg")
             key = sample["__key__"].rpartition("/")[2]
             key = key if key not in delivered else f"{key} again"
-            delivered[key] = (
-                hashlib.blake2b(data, digest_size=8).hexdigest() if data is not None else "no picture"
-            )
+            delivered[key] = digest(data, sample.get("json"))
     except Exception as error:
         errors.append(repr(error))
     return {"count": len(delivered), "delivered": delivered, "errors": errors, "findings": []}

@@ -4,7 +4,6 @@
 # What it imports is in an environment of its own, or beside it.
 from __future__ import annotations
 
-import hashlib
 import io
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import meter
 import webdataset as wds
+from content import digest
 from torch.utils.data import DataLoader
 
 
@@ -67,9 +67,7 @@ def corruption(tars: list[str], go_on: bool) -> dict[str, Any]:
             data = sample.get("jpg")
             key = sample["__key__"]
             key = key if key not in delivered else f"{key} again"
-            delivered[key] = (
-                hashlib.blake2b(data, digest_size=8).hexdigest() if data is not None else "no picture"
-            )
+            delivered[key] = digest(data, sample.get("json"))
     except Exception as error:
         errors.append(repr(error))
     return {"count": len(delivered), "delivered": delivered, "errors": errors, "findings": []}

@@ -19,7 +19,9 @@ from dataengine.annotation import (
     Rle,
     Turn,
 )
-from dataengine.audit.rules import ANNOTATION_RULES, BY_ID, RULES, image_rules, rule_of, sample_rules
+from dataengine.audit.rule import Facts, Hit, SampleFacts
+from dataengine.audit.samples import NAMED
+from dataengine.audit.table import ANNOTATION_RULES, BY_ID, PICTURE_RULES, RULES, SAMPLE_RULES, rule_of
 from dataengine.images import Probe
 from dataengine.sample import (
     InstanceTargets,
@@ -45,7 +47,7 @@ def _with(**fields: Any) -> Annotation:
 
 
 def _hits(annotation: Annotation, size: tuple[int, int] | None = (32, 24)) -> list[str]:
-    return [rule for check in ANNOTATION_RULES for rule, _ in check(annotation, [size])]
+    return [rule for rule, check in ANNOTATION_RULES for _ in check(Facts(annotation, [size]))]
 
 
 def test_a_sound_annotation_breaks_no_rule() -> None:
@@ -132,6 +134,10 @@ def _target(*box: float) -> InstanceTargets:
     return InstanceTargets(instances=(TargetInstance(label="cat", box=box, area=1),))  # type: ignore[arg-type]
 
 
+def _found(sample: Sample) -> list[tuple[str, Hit]]:
+    return [(rule, hit) for rule, check in SAMPLE_RULES for hit in check(SampleFacts(sample))]
+
+
 def test_a_dialog_that_says_nowhere_where_its_picture_stands_is_sound() -> None:
     dialog = Dialog(id="1", turns=(Turn("user", "What is it?"), Turn("assistant", "A cat.")))
 
@@ -139,13 +145,14 @@ def test_a_dialog_that_says_nowhere_where_its_picture_stands_is_sound() -> None:
 
 
 def test_a_sound_sample_breaks_no_rule() -> None:
-    assert list(sample_rules(_sample())) == []
+    assert _found(_sample()) == []
 
 
 @pytest.mark.parametrize(
     ("sample", "rule"),
     [
-        (_sample(routes=()), "schema"),
+        (_sample(routes=()), "sample.contradiction"),
+        (_sample(conversation=(Turn("user", "<image> hi"),), routes=()), "turn.structure"),
         (_sample(images=()), "media.placeholder"),
         (_sample(license=SampleLicense(annotations="unspecified", images="CC0-1.0")), "license.missing"),
         (_sample(license=SampleLicense(annotations="CC0-1.0", images="unknown")), "license.missing"),
@@ -158,7 +165,7 @@ def test_a_sound_sample_breaks_no_rule() -> None:
     ],
 )
 def test_each_sample_rule_is_hit_by_what_breaks_it(sample: Sample, rule: str) -> None:
-    assert [name for name, _ in sample_rules(sample)] == [rule]
+    assert [name for name, _ in _found(sample)] == [rule]
 
 
 def test_the_objects_of_several_pictures_are_held_against_the_last() -> None:
@@ -167,7 +174,7 @@ def test_the_objects_of_several_pictures_are_held_against_the_last() -> None:
     )
     turns = (Turn("user", "<image><image>\nwhere?"), Turn("assistant", "cat[DET]"))
 
-    ((name, hit),) = sample_rules(_sample(images=images, conversation=turns, targets=_target(5, 5, 33, 9)))
+    ((name, hit),) = _found(_sample(images=images, conversation=turns, targets=_target(5, 5, 33, 9)))
 
     assert (name, hit.image) == ("box.outside", 1)
 
@@ -188,7 +195,7 @@ def test_a_header_is_held_against_its_name(
 ) -> None:
     header = Probe(width=2, height=2, format=file_format, orientation=orientation)
 
-    assert [name for name, _ in image_rules(path, header)] == rules
+    assert [name for name, check in PICTURE_RULES for _ in check(path, header)] == rules
 
 
 def test_every_rule_stands_once() -> None:
@@ -198,3 +205,7 @@ def test_every_rule_stands_once() -> None:
 def test_a_reason_that_no_rule_names_counts_as_an_error() -> None:
     assert (rule_of("mine.own").severity, rule_of("mine.own").action) == ("error", "quarantine")
     assert rule_of("box.outside").severity == "warn"
+
+
+def test_every_named_contradiction_is_a_rule() -> None:
+    assert {rule for rule, _ in SAMPLE_RULES} >= set(NAMED)

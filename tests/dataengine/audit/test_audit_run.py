@@ -15,7 +15,8 @@ from PIL import Image
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
 from dataengine.audit.report import write
-from dataengine.audit.run import Report, audit, explain
+from dataengine.audit.run import audit
+from dataengine.audit.state import Report, explain
 from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.shard import shard
 

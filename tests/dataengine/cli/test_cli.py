@@ -244,14 +244,21 @@ def test_the_rebuild_that_a_finding_names_works_as_it_stands(call: Call, tiny: T
     assert call("shard", out, "--verify")[0] == 0
 
 
-def test_a_conversion_of_nothing_is_said(call: Call, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_conversion_of_nothing_fails_unless_that_is_right(call: Call, tiny: Tiny, tmp_path: Path) -> None:
     tiny.write({"images": [], "annotations": [], "categories": []})
+    command = ("convert", tiny.spec, "--root", tiny.root, "--out", tmp_path / "m", "--json")
 
-    code, _, err = call("convert", tiny.spec, "--root", tiny.root, "--out", tmp_path / "m")
+    code, out, err = call(*command)
 
-    assert code == 0
-    assert "warning: tiny/detection/train: the source has no record for it" in err
-    assert "tiny/detection/val" not in err.partition("warning")[2]
+    assert code == 3
+    assert (
+        "error: tiny/detection train: the source has no record for it, expected some; is the split's file"
+        in err
+    )
+    accounts = json.loads(out)
+    assert [accounts[f"tiny/detection/{split}"]["samples"] for split in ("train", "val")] == [0, 3]
+    assert call(*command, "--allow-empty")[0] == 0
+    assert call(*command)[0] == 3  # Asking again does not make it better.
 
 
 def test_an_out_folder_that_is_a_file_is_one_line(call: Call, tiny: Tiny, tmp_path: Path) -> None:
@@ -658,7 +665,7 @@ def test_a_command_phones_nobody(tiny: Tiny) -> None:
         (["convert", "demo_scenes", "--root", ".", "--out", "s3://b/m"], "--out"),
         (["convert", "demo_scenes", "--root", "s3://b/m", "--out", "m"], "--root"),
         (["shard", "m", "--out", "s3://b/m"], "--out"),
-        (["shard", "s3://b/m", "--verify"], "[PATHS]..."),
+        (["shard", "s3://b/m", "--rebuild"], "PATHS"),
     ],
     ids=str,
 )
@@ -670,12 +677,12 @@ def test_a_url_is_no_relative_path(
     code, _, err = call(*arguments)
 
     assert code == 2
-    assert f"{name}: s3://b/m is a URL, expected a path of this machine; copy" in err
+    assert f"{name}: s3://b/m is a URL, expected a path of this machine; " in err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_url_in_a_message_shows_no_login(call: Call) -> None:
-    _, _, err = call("shard", "https://me:secret@host/m?signature=secret", "--verify")
+    _, _, err = call("shard", "https://me:secret@host/m?signature=secret", "--rebuild")
 
     assert "https://host/m is a URL" in err
     assert "secret" not in err

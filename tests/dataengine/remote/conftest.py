@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import importlib.util
+import multiprocessing
+import select
 import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +34,7 @@ server.start()
 print(server.get_host_and_port()[1], flush=True)
 input()
 """
+LIMIT_S = 60.0
 LOGIN = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -171,6 +174,39 @@ class _Server(ThreadingHTTPServer):
         """A connection that broke is what these tests are about."""
 
 
+@dataclass
+class Asked:
+    """A process that sends one answer."""
+
+    process: Any
+    end: Any
+
+    @staticmethod
+    def of(method: str, function: Callable[..., None], *arguments: Any) -> Asked:
+        """Start a process that calls `function` with the end of a pipe to answer by, and the arguments."""
+        context: Any = multiprocessing.get_context(method)
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=function, args=(there, *arguments), daemon=True)
+        process.start()
+        there.close()
+        return Asked(process, here)
+
+    def answer(self) -> Any:
+        """Return what it sends; the test fails where it dies first, or says nothing in time."""
+        if not self.end.poll(LIMIT_S):
+            self.process.kill()
+            pytest.fail(f"{self.process.name} said nothing within {LIMIT_S:.0f} s")
+        try:
+            found = self.end.recv()
+        except EOFError:
+            found = None
+        self.process.join(LIMIT_S)
+        assert self.process.exitcode == 0, (
+            f"{self.process.name} ended with {self.process.exitcode}; see above"
+        )
+        return found
+
+
 @pytest.fixture(scope="session")
 def s3_port() -> Iterator[int]:
     """Return the port of an S3 server of its own process."""
@@ -181,8 +217,14 @@ def s3_port() -> Iterator[int]:
         [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.kill()
+        try:
+            told, _, _ = select.select([process.stdout], [], [], LIMIT_S)
+            assert told, f"the S3 server did not start within {LIMIT_S:.0f} s"
+            line = process.stdout.readline()
+            assert line, f"the S3 server ended with exit code {process.wait(LIMIT_S)}; its output says why"
+            yield int(line)
+        finally:
+            process.kill()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
 import random
 import shutil
@@ -25,6 +24,7 @@ from dataengine.errors import DataEngineError, ShardError, StoreError, UsageErro
 from dataengine.shares import Recipe
 from dataengine.store import Store, StoreSettings, Url
 from dataengine.stream import Stream
+from tests.dataengine.remote.conftest import LIMIT_S, Asked
 
 if TYPE_CHECKING:
     from tests.dataengine.conftest import Web
@@ -126,14 +126,14 @@ def test_a_cache_that_cannot_hold_one_shard_is_refused(source: Url, folder: Path
         _cache(source, folder, SIZE - 1)
 
 
-def _read_much(cache: Cache, seed: int, out: Any) -> None:
+def _read_much(out: Any, cache: Cache, seed: int) -> None:
     def read(turn: int) -> bool:
         name = random.Random(f"{seed}:{turn}").choice(NAMES)
         return cache.read(name, turn, 500) == DATA[name][turn : turn + 500]
 
     with ThreadPoolExecutor(3) as executor:
         right = all(executor.map(read, range(60)))
-    out.put((right, cache.store.stats.fetched, cache.store.stats.evicted))
+    out.send((right, cache.store.stats.fetched, cache.store.stats.evicted))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -144,16 +144,12 @@ def test_processes_and_threads_together_never_hold_more_than_they_may(
     most = 2 * SIZE + SIZE // 2
     cache = _cache(source, folder, most)
     cache.read(NAMES[0], 0, 1)
-    context: Any = multiprocessing.get_context(method)
-    out = context.SimpleQueue()
-    processes = [context.Process(target=_read_much, args=(cache, seed, out)) for seed in range(2)]
-    largest = 0
+    largest, deadline = 0, time.monotonic() + LIMIT_S
 
-    for process in processes:
-        process.start()
-    while any(process.is_alive() for process in processes):
+    asked = [Asked.of(method, _read_much, cache, seed) for seed in range(2)]
+    while any(one.process.is_alive() for one in asked) and time.monotonic() < deadline:
         largest = max(largest, _held_bytes(folder, cache))
-    found = [out.get() for _ in processes]
+    found = [one.answer() for one in asked]
 
     assert all(right for right, _, _ in found)
     assert SIZE < largest <= most
@@ -276,7 +272,8 @@ def killed(bucket: Bucket, folder: Path) -> Path:
     whole = _whole("0.tar", DATA["0.tar"])
     command = [FETCH, str(bucket.url("set")), str(folder), whole.name, str(SIZE), whole.digest, str(2 * SIZE)]
     with subprocess.Popen([sys.executable, "-c", *command]) as process:
-        while len(bucket.ranges("set/0.tar")) < 2:
+        deadline = time.monotonic() + LIMIT_S
+        while len(bucket.ranges("set/0.tar")) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
@@ -328,7 +325,7 @@ def test_who_waits_for_room_goes_on_when_there_is_some(source: Url, folder: Path
             assert not waiting.done()
             part.unlink()
 
-            assert waiting.result() == DATA["1.tar"]
+            assert waiting.result(LIMIT_S) == DATA["1.tar"]
 
 
 def test_a_copy_that_was_damaged_here_says_what_to_remove(
@@ -396,7 +393,7 @@ def test_evicting_stops_at_what_is_being_read(source: Url, folder: Path) -> None
         kept = _kept(folder)
         os.close(descriptor)
 
-        assert waiting.result() == DATA["1.tar"]
+        assert waiting.result(LIMIT_S) == DATA["1.tar"]
     assert _path(folder, "0.tar").name in kept
     assert _kept(folder) == {_path(folder, "1.tar").name}
 

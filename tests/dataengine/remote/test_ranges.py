@@ -49,8 +49,8 @@ def test_a_sample_is_one_request(tiny_shards: Path, bucket: Bucket) -> None:
     assert len(bucket.asked) == 9
     for t in range(9):
         place = local.index.place(local.row(t))
-        first = min(place.json_offset, *place.image_offsets)
-        last = max(place.json_offset + place.json_size, place.image_offsets[0] + place.image_sizes[0]) - 1
+        first = min(offset for offset, _ in place.spans)
+        last = max(offset + size for offset, size in place.spans) - 1
         assert f"bytes={first}-{last}" in bucket.ranges(f"set/{place.file}")
 
 
@@ -133,7 +133,11 @@ Stream(Path(sys.argv[1]), Recipe(seed=0, global_batch=1)).read(0)
 print([name for name in sys.modules if name.split(".")[0] in ("fsspec", "aiohttp", "requests", "s3fs")])
 """
     found = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_shards)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tiny_shards)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
 
     assert found.stdout.strip() == "[]"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import pytest
 from dataengine.errors import ShardError, StoreError
 from dataengine.store import Store, StoreSettings, Url
 from tests.dataengine.conftest import COMMIT
-from tests.dataengine.remote.conftest import Trick
+from tests.dataengine.remote.conftest import Asked, Trick
 
 if TYPE_CHECKING:
     from tests.dataengine.conftest import Web
@@ -196,6 +195,19 @@ def test_a_server_that_nobody_answers_at_is_one_line(bucket: Bucket, monkeypatch
     assert len(waits) == 2
 
 
+def test_an_error_shows_no_login_that_the_provider_shows() -> None:
+    pytest.importorskip("aiohttp", reason="needs aiohttp, which fsspec reads http:// with")
+    url = Url("http://me:secret@127.0.0.1:9/set?signature=secret")
+
+    with pytest.raises(
+        StoreError, match=r"http://127.0.0.1:9/set/a.tar: .* the connection broke \("
+    ) as caught:
+        Store(url, StoreSettings(retries=0)).read_whole("a.tar")
+
+    assert "secret" not in str(caught.value)
+    assert "signature" not in str(caught.value)
+
+
 def test_without_a_login_the_error_says_so(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     store, waits = store_of(bucket)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -221,8 +233,8 @@ def test_many_threads_read_at_once(bucket: Bucket) -> None:
     assert store.stats.requests == 20
 
 
-def _read_elsewhere(store: Store, out: Any) -> None:
-    out.put((store.read("a.tar", 300, 500), store.stats.requests))
+def _read_elsewhere(out: Any, store: Store) -> None:
+    out.send((store.read("a.tar", 300, 500), store.stats.requests))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -230,15 +242,9 @@ def _read_elsewhere(store: Store, out: Any) -> None:
 def test_another_process_opens_the_store_anew(bucket: Bucket, method: str) -> None:
     store, _ = store_of(bucket)
     store.read("a.tar", 0, 100)
-    context: Any = multiprocessing.get_context(method)
-    out = context.SimpleQueue()
 
-    process = context.Process(target=_read_elsewhere, args=(store, out))
-    process.start()
-    found = out.get()
-    process.join(20)
+    found = Asked.of(method, _read_elsewhere, store).answer()
 
-    assert process.exitcode == 0
     assert found == (DATA[300:500], 1)
     assert store.read("a.tar", 0, 100) == DATA[:100]
     assert store.stats.requests == 2

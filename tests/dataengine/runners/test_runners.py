@@ -214,10 +214,11 @@ def test_a_killed_worker_costs_its_shard_and_nothing_else(
                 trap.disarm()
             trap.kill()
 
-    killer = threading.Thread(target=kill_two)
+    killer = threading.Thread(target=kill_two, daemon=True)
     killer.start()
     shard([tiny.out], tmp_path / "s", samples_per_shard=50, progress=lambda *one: told.append(one), **way)
-    killer.join()
+    killer.join(60)
+    assert not killer.is_alive()
 
     assert [len(files) for files in caught] == [1, 2]  # the dead one's was there as well
     assert _files(tmp_path / "s") == _files(tmp_path / "expected")
@@ -238,13 +239,14 @@ def test_a_shard_that_kills_its_worker_every_time_is_named_and_the_others_stay(
             trap.kill()
         trap.disarm()
 
-    killer = threading.Thread(target=kill_two)
+    killer = threading.Thread(target=kill_two, daemon=True)
     killer.start()
     with pytest.raises(
         DataEngineError, match=r"^tiny-detection-train-000002: its worker died 2 times \(.*\); .* to resume$"
     ):
         shard([tiny.out], tmp_path / "s", samples_per_shard=50, **way)
-    killer.join()
+    killer.join(60)
+    assert not killer.is_alive()
 
     assert not list(tmp_path.glob("s/.*.tmp*"))
     done = _finished(tmp_path / "s")
@@ -278,7 +280,8 @@ def test_a_stopped_command_removes_what_is_half_written_and_resumes(
     (trap,) = trapped(141)
     process = _start(tiny, tmp_path / "s")
     trap.catch()
-    while len(list(tmp_path.glob("s/.parts/*.msgpack"))) < 3:
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("s/.parts/*.msgpack"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     if end == signal.SIGINT:
         os.killpg(process.pid, end)  # Ctrl-C in a terminal reaches every process

@@ -6,6 +6,7 @@ import pytest
 from dataengine.errors import ModelError
 from dataengine.tokens import ADDED_TOKENS
 from trainer.model.config import ModelConfig, TokenIds, VisionConfig, tiny
+from trainer.model.options import read
 
 
 def test_token_ids_follow_the_papers_vocabulary() -> None:
@@ -32,7 +33,7 @@ def test_placeholders_must_be_consecutive(vocabulary: dict[str, int]) -> None:
 def test_a_configuration_survives_plain_data(config: ModelConfig) -> None:
     plain = msgspec.json.decode(msgspec.json.encode(config.to_dict()))
 
-    assert msgspec.convert(plain, ModelConfig) == config
+    assert read(ModelConfig, plain, "model") == config
 
 
 @pytest.mark.parametrize(("size", "shuffle", "tokens"), [(336, 1, 576), (448, 2, 256), (112, 2, 16)])

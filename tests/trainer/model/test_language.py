@@ -2,14 +2,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers.models.internlm3 import InternLM3Config
 
 from dataengine.errors import ModelError
 from trainer.batch import Packed
 from trainer.model.config import LanguageConfig
 from trainer.model.language import LanguageModel, resize_vocabulary
+from trainer.model.pretrained import describe_language
 
 SMALL = LanguageConfig(
     vocab_size=40, hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, max_length=64
@@ -97,6 +101,17 @@ def test_new_rows_are_the_mean_of_the_old_rows() -> None:
     torch.testing.assert_close(language.head.weight[40:], old_output.mean(0).expand(26, -1))
 
 
+def test_rows_that_the_tokenizer_never_used_are_no_start_for_a_token() -> None:
+    language = build()
+    known = language.embeddings.weight[:30].detach().clone()
+
+    resize_vocabulary(language.model, 36, known=30)
+
+    torch.testing.assert_close(language.embeddings.weight[:30], known)
+    torch.testing.assert_close(language.embeddings.weight[30:36], known.mean(0).expand(6, -1))
+    assert language.embeddings.num_embeddings == 40
+
+
 def test_a_vocabulary_that_is_large_enough_is_left_alone() -> None:
     language = build()
 
@@ -158,3 +173,73 @@ def test_recomputed_activations_give_the_same_gradient() -> None:
         gradients.append(language.embeddings.weight.grad)
 
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+FAMILIES = {
+    "llama": LlamaConfig(**SIZES),
+    "mistral": MistralConfig(**SIZES, sliding_window=None),
+    "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SIZES, head_dim=8),
+    "internlm3": InternLM3Config(**SIZES),
+}
+
+
+@pytest.fixture(params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Save a causal model of random weights in half precision, as others publish theirs."""
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(FAMILIES[request.param]).to(torch.bfloat16).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_other_language_models_give_their_own_loss_and_grow(folder: Path) -> None:
+    language = build(LanguageConfig(vocab_size=66, known_tokens=40, pretrained=str(folder)))
+    ids, labels, attention = batch()
+
+    output = language(language.embeddings(ids), attention, labels)
+
+    assert {p.dtype for p in language.parameters()} == {torch.float32}
+    assert language.embeddings.num_embeddings == language.head.weight.shape[0] == 66
+    expected = language.model(input_ids=ids, attention_mask=attention, labels=labels).loss
+    torch.testing.assert_close(output.text.loss, expected)
+
+
+def test_samples_packed_in_other_language_models_are_what_they_are_alone(
+    folder: Path, packed: tuple[torch.Tensor, Packed]
+) -> None:
+    language = build(LanguageConfig(vocab_size=40, pretrained=str(folder)))
+    ids, layout = packed
+
+    labels = ids.masked_fill(layout.position_BL == 0, -100)
+
+    together = language(language.embeddings(ids), layout.sample_BL >= 0, labels, layout)
+
+    for number in range(3):
+        alone_ids = ids[layout.sample_BL == number][None]
+        mask = torch.ones_like(alone_ids, dtype=torch.bool)
+        alone = language(language.embeddings(alone_ids), mask, alone_ids)
+        torch.testing.assert_close(together.hidden_BLC[layout.sample_BL == number], alone.hidden_BLC[0])
+
+
+def test_a_language_model_is_built_again_without_its_folder(folder: Path) -> None:
+    original = build(LanguageConfig(vocab_size=66, pretrained=str(folder)))
+    config = LanguageConfig(vocab_size=66, **describe_language(str(folder)))
+
+    again = build(config)
+    again.load_state_dict(original.state_dict())
+
+    ids, labels, attention = batch()
+    expected = original(original.embeddings(ids), attention, labels).hidden_BLC
+    torch.testing.assert_close(again(again.embeddings(ids), attention, labels).hidden_BLC, expected)

@@ -14,6 +14,7 @@ from trainer.batch import Batch, ObjectTargets
 from trainer.losses import box_areas, intersections, to_xyxy
 from trainer.model.config import DetectionConfig, ModelConfig, SuperLinkConfig, tiny
 from trainer.model.decoders.detection import ObjectPredictions
+from trainer.model.options import read
 from trainer.model.visionllm import Output, VisionLLM
 
 MakeBatch = Callable[..., Batch]
@@ -199,7 +200,7 @@ def test_a_model_can_be_rebuilt_from_plain_data(model: VisionLLM, make_batch: Ma
     batch = make_batch(1)
     plain = msgspec.json.decode(msgspec.json.encode(model.config.to_dict()))
 
-    rebuilt = VisionLLM(msgspec.convert(plain, ModelConfig))
+    rebuilt = VisionLLM(read(ModelConfig, plain, "model"))
     rebuilt.load_state_dict(model.state_dict())
 
     assert torch.equal(run(rebuilt, batch).loss, run(model, batch).loss)

@@ -7,7 +7,7 @@ protocol below.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,8 +15,14 @@ import torch
 
 from dataengine.errors import ModelError, nearest
 from trainer.batch import Batch
+from trainer.model.options import overlay, plain, read
 
-DECODERS = {"detection": "trainer.model.decoders.detection:DetectionDecoder"}
+DECODERS = {
+    "detection": "trainer.model.decoders.detection:DetectionDecoder",
+    "pose": "trainer.model.decoders.pose:PoseDecoder",
+    "generation": "trainer.model.decoders.diffusion:GenerationDecoder",
+    "editing": "trainer.model.decoders.diffusion:EditingDecoder",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,11 @@ class Decoder(Protocol):
 
     `family` is the name that batches carry, `tokens` are the routing tokens it reads, `num_queries` the
     super-link queries after each (N). A token belongs to the first configured decoder that reads it: that
-    one's query table follows the token.
+    one's query table follows the token, and all that read it have the same N.
+
+    A class may name the dataclass of its options as `options` (DetectionDecoder.options is DetectionConfig). Options
+    are then strict and written out in full, and a classmethod of the dataclass with the name of a preset of models
+    (`tiny`, `small`) gives the options for that preset. Without one, options are what the configuration says.
     """
 
     family: str
@@ -70,3 +80,47 @@ def find_decoder(name: str) -> type[Decoder]:
         raise ModelError(
             f"decoders: cannot find {target!r} ({error}), expected package.module:Class; check the name"
         ) from error
+
+
+def decoder_options(name: str, changes: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
+    """Return a decoder's options in full, as plain data: those of the preset, or the defaults, with changes over them.
+
+    Raises ModelError for an unknown or ill-typed change.
+    """
+    kind = getattr(find_decoder(name), "options", None)
+    if kind is None:
+        return dict(changes)
+    sizes = getattr(kind, preset or "", kind)()
+    return plain(read(kind, overlay(plain(sizes), changes), name))
+
+
+def readers_of(decoders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, tuple[str, ...], int]]:
+    """Return (family, tokens, N) of each decoder of a configuration. Raises ModelError where N is not to be found."""
+    found = []
+    for name, options in decoders.items():
+        decoder = find_decoder(name)
+        number = decoder_options(name, options).get("num_queries", getattr(decoder, "num_queries", None))
+        if not isinstance(number, int) or number < 1:
+            raise ModelError(
+                f"{name}: num_queries is {number!r}, expected at least 1; give the decoder's class num_queries, or the"
+                " option of that name"
+            )
+        found.append((decoder.family, tuple(decoder.tokens), number))
+    return found
+
+
+def token_owners(readers: Iterable[tuple[str, tuple[str, ...], int]]) -> dict[str, tuple[str, int]]:
+    """Return (family, N) of the first decoder that reads each token: its queries follow the token.
+
+    Raises ModelError where a later one reads the token with another N.
+    """
+    owners: dict[str, tuple[str, int]] = {}
+    for family, tokens, number in readers:
+        for token in tokens:
+            owner, expected = owners.setdefault(token, (family, number))
+            if number != expected:
+                raise ModelError(
+                    f"decoders: {family!r} reads {token} with num_queries {number}, expected {expected}, as {owner!r}"
+                    " does; the same queries serve both"
+                )
+    return owners

@@ -12,23 +12,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from dataengine import tokens
-from dataengine.errors import ModelError
 from trainer import losses
-from trainer.batch import Batch, ObjectTargets
+from trainer.batch import Batch
 from trainer.model.config import DetectionConfig
 from trainer.model.decoders import DecoderLosses
 from trainer.model.decoders.denoise import make_denoising
 from trainer.model.decoders.grounding import GroundingTransformer
+from trainer.model.decoders.inputs import by_sample, check_groups, check_targets, decoder_view, inside
 from trainer.model.decoders.masks import MaskHead
 from trainer.model.decoders.match import pad_targets
 from trainer.model.decoders.objective import objective
+from trainer.model.options import read
 from trainer.model.superlink import PerceptionProjection
+
+GROUPS_AT_ONCE = 16  # of a label map
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,16 @@ class ObjectPredictions:
 
     `boxes_K4` are xyxy pixels of the original picture, `scores_K` in [0, 1], `labels_K` positions among the
     sample's groups (the order of its routing tokens); `masks_KHW` bool on the original picture, or None where
-    none were asked for.
+    none were asked for. A label map, where it was asked for, is `classes_HW`, the group of each pixel, and
+    `class_scores_HW`, how much speaks for it.
     """
 
     boxes_K4: torch.Tensor
     scores_K: torch.Tensor
     labels_K: torch.Tensor
     masks_KHW: torch.Tensor | None
+    classes_HW: torch.Tensor | None = None
+    class_scores_HW: torch.Tensor | None = None
 
 
 class DetectionDecoder(nn.Module):
@@ -51,6 +56,7 @@ class DetectionDecoder(nn.Module):
 
     family = "detection"
     tokens = (tokens.DET, tokens.GRD, tokens.SEG)
+    options = DetectionConfig
 
     def __init__(self, config: DetectionConfig, language_width: int) -> None:
         super().__init__()
@@ -65,28 +71,15 @@ class DetectionDecoder(nn.Module):
     @classmethod
     def build(cls, options: Mapping[str, Any], language_width: int) -> DetectionDecoder:
         """Build from the fields of DetectionConfig; raises ModelError for unknown or ill-typed ones."""
-        known = set(DetectionConfig.__dataclass_fields__)
-        unknown = sorted(set(options) - known)
-        if unknown:
-            raise ModelError(f"detection: unknown option {unknown[0]!r}, expected one of {sorted(known)!r}")
-        try:
-            config = msgspec.convert(dict(options), DetectionConfig)
-        except msgspec.ValidationError as error:
-            raise ModelError(f"detection: {error}; see DetectionConfig") from error
-        return cls(config, language_width)
+        return cls(read(DetectionConfig, options, "detection"), language_width)
 
     def forward(self, hidden_GNC: torch.Tensor, batch: Batch, generator: torch.Generator) -> DecoderLosses:
         """Return the losses: classification, L1, GIoU, mask cross entropy and dice, summed over all decoder
         layers, the encoder's proposals ("_enc") and the denoising queries ("_dn").
         """
-        images_B3HW, pixel_mask_BHW = _decoder_view(batch)
-        if len(batch.targets) != len(batch.sample_ids):
-            raise ModelError(
-                f"{batch.sample_ids[0]}: batch has {len(batch.targets)} targets for {len(batch.sample_ids)} samples; "
-                "collate one ObjectTargets a sample"
-            )
+        images_B3HW, pixel_mask_BHW = decoder_view(batch)
         vectors_BMD, group_mask_BM = self._group_vectors(hidden_GNC, batch)
-        _check_labels(batch.targets, group_mask_BM, batch.sample_ids)
+        check_targets(batch, group_mask_BM)
         targets = pad_targets(batch.targets)
         denoising = make_denoising(
             targets,
@@ -107,81 +100,116 @@ class DetectionDecoder(nn.Module):
             self.mask_head,
             self.config,
             generator,
-            None if batch.whole is None else batch.whole.counts_3[1:],
+            None if batch.whole is None else batch.whole.counts_5[1:3],
         )
 
     @torch.no_grad()
     def predict(
-        self, hidden_GNC: torch.Tensor, batch: Batch, *, top_k: int = 100, with_masks: bool = True
+        self,
+        hidden_GNC: torch.Tensor,
+        batch: Batch,
+        *,
+        top_k: int = 100,
+        min_score: float = 0.0,
+        with_masks: bool = True,
+        label_map: bool = False,
     ) -> list[ObjectPredictions]:
-        """Return the `top_k` best pairs of query and group of each sample."""
-        images_B3HW, pixel_mask_BHW = _decoder_view(batch)
+        """Return the `top_k` best pairs of query and group of each sample, without those below `min_score`, and its
+        label map where asked.
+
+        Of a [GRD] token, which asks for something that is there, the best one is kept whatever its score.
+        """
+        images_B3HW, pixel_mask_BHW = decoder_view(batch)
         vectors_BMD, group_mask_BM = self._group_vectors(hidden_GNC, batch)
         output = self.transformer(images_B3HW, pixel_mask_BHW, vectors_BMD, group_mask_BM)
-        feature_BDhw = self.mask_head.features(output) if with_masks else None
-        inside_B2 = torch.stack([pixel_mask_BHW[:, :, 0].sum(1), pixel_mask_BHW[:, 0].sum(1)], 1).tolist()
+        feature_BDhw = self.mask_head.features(output) if with_masks or label_map else None
         num_groups_B = group_mask_BM.sum(1).tolist()
+        group_tokens: list[list[str]] = [[] for _ in batch.sample_ids]
+        for sample, token in zip(batch.groups_G2[:, 0].tolist(), batch.group_tokens, strict=True):
+            group_tokens[sample].append(token)
         results = []
-        for b, (inside, num_groups) in enumerate(zip(inside_B2, num_groups_B, strict=True)):
-            height, width = batch.original_sizes[b] if batch.original_sizes else inside
+        for b, (size, num_groups) in enumerate(
+            zip(inside(pixel_mask_BHW).tolist(), num_groups_B, strict=True)
+        ):
+            height, width = batch.original_sizes[b] if batch.original_sizes else size
             score_QM = output.logits[-1][b, :, :num_groups].float().sigmoid()
             scores_K, index_K = score_QM.flatten().topk(min(top_k, score_QM.numel()))
+            kept_K = (scores_K >= min_score) | _best_of_grounded(index_K % num_groups, group_tokens[b])
+            scores_K, index_K = scores_K[kept_K], index_K[kept_K]
             query_K = torch.div(index_K, num_groups, rounding_mode="floor")
             scale_4 = scores_K.new_tensor([width, height, width, height])
             boxes_K4 = losses.to_xyxy(output.boxes[-1][b, query_K].float()).clamp(0, 1) * scale_4
             masks_KHW = None
-            if feature_BDhw is not None:
+            if with_masks and feature_BDhw is not None:
                 embedding_KD = self.mask_head.embed(output.queries[-1][b, query_K])
                 logits_Khw = torch.einsum("kd,dhw->khw", embedding_KD, feature_BDhw[b]).float()
-                masks_KHW = _to_original(logits_Khw, images_B3HW.shape[-2:], inside, (height, width))
-            results.append(ObjectPredictions(boxes_K4, scores_K, index_K % num_groups, masks_KHW))
+                masks_KHW = _to_original(logits_Khw, images_B3HW.shape[-2:], size, (height, width))
+            maps = ()
+            if label_map and feature_BDhw is not None:
+                embedding_QD = self.mask_head.embed(output.queries[-1][b])
+                mask_Qhw = torch.einsum("qd,dhw->qhw", embedding_QD, feature_BDhw[b]).float().sigmoid()
+                maps = _label_map(score_QM, mask_Qhw, images_B3HW.shape[-2:], size, (height, width))
+            results.append(ObjectPredictions(boxes_K4, scores_K, index_K % num_groups, masks_KHW, *maps))
         return results
 
     def _group_vectors(self, hidden_GNC: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Project the groups and lay them out by sample: [B, M, D] and which of them exist [B, M]."""
         sample_G = batch.groups_G2[:, 0]
-        num_groups_B = torch.bincount(sample_G, minlength=len(batch.sample_ids))
-        for sample_id, count in zip(batch.sample_ids, num_groups_B.tolist(), strict=True):
-            if not 1 <= count <= self.config.max_groups:
-                raise ModelError(
-                    f"{sample_id}: {count} routing tokens for the detection decoder, expected 1 to "
-                    f"{self.config.max_groups}; split the class list"
-                )
-        first_B = num_groups_B.cumsum(0) - num_groups_B
-        place_G = torch.arange(sample_G.shape[0], device=sample_G.device) - first_B[sample_G]
-        vectors_GD = self.projection(hidden_GNC)
-        most = int(num_groups_B.max())
-        vectors_BMD = vectors_GD.new_zeros((len(batch.sample_ids), most, vectors_GD.shape[1]))
-        vectors_BMD = vectors_BMD.index_put((sample_G, place_G), vectors_GD)
-        return vectors_BMD, torch.arange(most, device=sample_G.device)[None] < num_groups_B[:, None]
+        check_groups(batch, sample_G, self.config.max_groups, "the detection decoder")
+        return by_sample(self.projection(hidden_GNC), sample_G, len(batch.sample_ids))
 
 
-def _decoder_view(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    if batch.images_B3HW is None or batch.pixel_mask_BHW is None:
-        raise ModelError(
-            f"{batch.sample_ids[0]}: batch has no decoder images, the detection decoder needs them; "
-            "collate images_B3HW and pixel_mask_BHW"
-        )
-    return batch.images_B3HW, batch.pixel_mask_BHW.bool()
+def _best_of_grounded(labels_K: torch.Tensor, group_tokens: list[str]) -> torch.Tensor:
+    """Return which of some predictions, best first, is the first of its [GRD] token, bool [K]."""
+    first_K = torch.zeros_like(labels_K, dtype=torch.bool)
+    for label, token in enumerate(group_tokens):
+        places = (labels_K == label).nonzero()
+        if token == tokens.GRD and len(places):
+            first_K[places[0]] = True
+    return first_K
 
 
-def _check_labels(
-    targets: tuple[ObjectTargets, ...], group_mask_BM: torch.Tensor, ids: tuple[str, ...]
-) -> None:
-    for target, count, sample_id in zip(targets, group_mask_BM.sum(1).tolist(), ids, strict=True):
-        if len(target.labels_n) and not 0 <= int(target.labels_n.min()) <= int(target.labels_n.max()) < count:
-            raise ModelError(
-                f"{sample_id}: target labels are {target.labels_n.unique().tolist()!r}, expected positions among its "
-                f"{count} routing tokens; check how labels are mapped to routes"
-            )
+def _label_map(
+    score_QM: torch.Tensor,
+    mask_Qhw: torch.Tensor,
+    padded: torch.Size,
+    inside: list[int],
+    original: tuple[int, int] | list[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the group of each pixel of the original picture and how much speaks for it: over all queries, the sum of
+    its probability times that of the query's mask.
+
+    The sum is taken at stride 4 and then resized, a few groups at a time: all of them on a large picture, or all
+    queries, would not fit into memory.
+    """
+    best_HW = torch.full(tuple(original), -1.0, device=mask_Qhw.device)
+    class_HW = torch.zeros(tuple(original), dtype=torch.int64, device=mask_Qhw.device)
+    for first in range(0, score_QM.shape[1], GROUPS_AT_ONCE):
+        sum_Mhw = torch.einsum("qm,qhw->mhw", score_QM[:, first : first + GROUPS_AT_ONCE], mask_Qhw)
+        top_HW, place_HW = _resized(sum_Mhw, padded, inside, original).max(0)
+        better_HW = top_HW > best_HW
+        best_HW = torch.where(better_HW, top_HW, best_HW)
+        class_HW = torch.where(better_HW, place_HW + first, class_HW)
+    return class_HW, best_HW
 
 
 def _to_original(
     logits_Khw: torch.Tensor, padded: torch.Size, inside: list[int], original: tuple[int, int] | list[int]
 ) -> torch.Tensor:
-    """Resize mask logits to the padded decoder image, cut the padding, resize to the original picture,
-    threshold at .5.
+    """Resize mask logits as `_resized` does, threshold at .5.
+
+    One mask after the other: the logits of a hundred on a large photograph are gigabytes.
     """
-    logits_KHW = F.interpolate(logits_Khw[:, None], size=tuple(padded), mode="bilinear", align_corners=False)
-    logits_KHW = logits_KHW[..., : inside[0], : inside[1]]
-    return F.interpolate(logits_KHW, size=tuple(original), mode="bilinear", align_corners=False)[:, 0] > 0
+    masks_KHW = torch.zeros((len(logits_Khw), *original), dtype=torch.bool, device=logits_Khw.device)
+    for mask_HW, logits_hw in zip(masks_KHW, logits_Khw, strict=True):
+        mask_HW[:] = _resized(logits_hw[None], padded, inside, original)[0] > 0
+    return masks_KHW
+
+
+def _resized(
+    maps_Khw: torch.Tensor, padded: torch.Size, inside: list[int], original: tuple[int, int] | list[int]
+) -> torch.Tensor:
+    """Resize maps to the padded decoder image, cut the padding, resize to the original picture."""
+    maps_KHW = F.interpolate(maps_Khw[:, None], size=tuple(padded), mode="bilinear", align_corners=False)
+    maps_KHW = maps_KHW[..., : inside[0], : inside[1]]
+    return F.interpolate(maps_KHW, size=tuple(original), mode="bilinear", align_corners=False)[:, 0]

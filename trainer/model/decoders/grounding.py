@@ -28,7 +28,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 )
 
 from dataengine.errors import ModelError
-from trainer.model.config import DetectionConfig
+from trainer.model.config import GroundingConfig
 from trainer.model.decoders.backbone import ConvBackbone, build_swin
 from trainer.model.decoders.denoise import Denoising, attention_mask
 
@@ -53,7 +53,7 @@ class GroundingOutput:
 
 
 @dataclass(frozen=True)
-class _Levels:
+class Levels:
     """The flattened maps: features, which positions are picture, position embeddings, sizes, share of each
     level in use.
     """
@@ -67,10 +67,37 @@ class _Levels:
     ratios_BV2: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What the encoder made of pictures and groups: all that the decoder's layers look at.
+
+    `fine_BDhw` (stride 4) comes from the backbone, past the encoder.
+    """
+
+    picture_BFD: torch.Tensor
+    groups_BMD: torch.Tensor
+    group_mask_BM: torch.Tensor
+    levels: Levels
+    fine_BDhw: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What a decoder layer starts from; `blocked_B1QQ` is added to the scores of self-attention, if there is any.
+
+    `num_denoising` queries stand before the others.
+    """
+
+    states_BQD: torch.Tensor
+    boxes_BQ4: torch.Tensor
+    blocked_B1QQ: torch.Tensor | None
+    num_denoising: int
+
+
 class GroundingTransformer(nn.Module):
     """Backbone, fusion encoder, two-stage query selection and decoder."""
 
-    def __init__(self, config: DetectionConfig) -> None:
+    def __init__(self, config: GroundingConfig) -> None:
         super().__init__()
         parts = _load(config) if config.pretrained else _build(config)
         # Read sizes from the parts' own configuration: with pretrained weights it is the one that holds.
@@ -101,6 +128,40 @@ class GroundingTransformer(nn.Module):
         denoising: Denoising | None = None,
     ) -> GroundingOutput:
         """Detect the groups' objects. Every sample must have at least one group; see GroundingOutput."""
+        memory = self.encode(images_B3HW, pixel_mask_BHW, vectors_BMD, group_mask_BM)
+        proposal_logits_BQM, proposal_boxes_BQ4 = self.propose(memory)
+        start = self.start(proposal_boxes_BQ4.detach(), denoising)
+        states_BQD, boxes_BQ4 = start.states_BQD, start.boxes_BQ4
+        queries, logits, boxes = [], [], []
+        for layer in self.decoder.layers:
+            states_BQD = self.attend(layer, states_BQD, boxes_BQ4, start.blocked_B1QQ, memory)
+            normed_BQD = self.decoder.layer_norm(states_BQD)
+            queries.append(normed_BQD)
+            logits.append(self.classify(normed_BQD, memory))
+            boxes.append(self.refine(normed_BQD, boxes_BQ4))
+            boxes_BQ4 = self.refine(states_BQD, boxes_BQ4).detach()
+
+        height, width = memory.levels.sizes[0]
+        coarse_BDhw = memory.picture_BFD[:, : height * width].transpose(1, 2).unflatten(2, (height, width))
+        return GroundingOutput(
+            queries,
+            logits,
+            boxes,
+            start.num_denoising,
+            proposal_logits_BQM,
+            proposal_boxes_BQ4,
+            memory.fine_BDhw,
+            coarse_BDhw,
+        )
+
+    def encode(
+        self,
+        images_B3HW: torch.Tensor,
+        pixel_mask_BHW: torch.Tensor,
+        vectors_BMD: torch.Tensor,
+        group_mask_BM: torch.Tensor,
+    ) -> Memory:
+        """Fuse the pictures and the groups' vectors with each other."""
         maps = self.backbone(images_B3HW)
         levels = self._flatten(maps[1:], pixel_mask_BHW)
         # All groups of a sample see each other and stand at positions 0, 1, ...: no sentence structure is
@@ -123,80 +184,85 @@ class GroundingTransformer(nn.Module):
             text_position_ids=None,
             return_dict=True,
         )
-        memory_BFD, groups_BMD = encoded.last_hidden_state_vision, encoded.last_hidden_state_text
-
-        def classify(states_BQD: torch.Tensor) -> torch.Tensor:
-            logits_BQM = states_BQD @ groups_BMD.transpose(1, 2)
-            if self.calibrated:
-                logits_BQM = logits_BQM / math.sqrt(self.width) + self.class_bias
-            return logits_BQM.masked_fill(~group_mask_BM[:, None], -torch.inf)
-
-        # First stage: every position proposes a box; the best become the object queries' first boxes.
-        proposal_BFD, anchor_BF4, usable_BF = self._proposals(memory_BFD, levels)
-        proposal_logits_BFM = classify(proposal_BFD)
-        proposal_boxes_BF4 = (self.proposal_box_head(proposal_BFD) + anchor_BF4).sigmoid()
-        best_BF = proposal_logits_BFM.detach().amax(-1).masked_fill(~usable_BF, -torch.inf)
-        chosen_BQ1 = best_BF.topk(self._num_objects(levels), dim=1).indices[..., None]
-        chosen_logits_BQM = proposal_logits_BFM.gather(
-            1, chosen_BQ1.expand(-1, -1, proposal_logits_BFM.shape[2])
+        return Memory(
+            picture_BFD=encoded.last_hidden_state_vision,
+            groups_BMD=encoded.last_hidden_state_text,
+            group_mask_BM=group_mask_BM,
+            levels=levels,
+            fine_BDhw=maps[0],
         )
-        chosen_boxes_BQ4 = proposal_boxes_BF4.gather(1, chosen_BQ1.expand(-1, -1, 4))
 
-        # Second stage: learned contents at those boxes, with denoising queries before them.
-        num_objects = chosen_boxes_BQ4.shape[1]
-        states_BQD = self.object_queries.weight[:num_objects].expand(images_B3HW.shape[0], -1, -1)
-        boxes_BQ4 = chosen_boxes_BQ4.detach()
-        blocked_B1QQ = None
-        num_denoising = 0
-        if denoising is not None:
-            num_denoising = denoising.boxes_BJ4.shape[1]
-            states_BQD = torch.cat([denoising.content_BJD, states_BQD], dim=1)
-            boxes_BQ4 = torch.cat([denoising.boxes_BJ4, boxes_BQ4], dim=1)
-            allowed_BQQ = attention_mask(denoising, num_objects)
-            blocked_B1QQ = _additive(~allowed_BQQ, states_BQD.dtype)[:, None]
-        blocked_B11M = _additive(~group_mask_BM, states_BQD.dtype)[:, None, None]
-        ratios_B1V4 = torch.cat([levels.ratios_BV2, levels.ratios_BV2], -1)[:, None]
-        queries, logits, boxes = [], [], []
-        for layer in self.decoder.layers:
-            reference_BQV4 = boxes_BQ4[:, :, None] * ratios_B1V4
-            position_BQD = self.decoder.reference_points_head(
-                encode_sinusoidal_position_embedding(
-                    reference_BQV4[:, :, 0], num_pos_feats=self.settings.d_model // 2
-                )
+    def classify(self, states_BQD: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """Return the logit of each state for each group, [B, Q, M]; -inf for groups that do not exist."""
+        logits_BQM = states_BQD @ memory.groups_BMD.transpose(1, 2)
+        if self.calibrated:
+            logits_BQM = logits_BQM / math.sqrt(self.width) + self.class_bias
+        return logits_BQM.masked_fill(~memory.group_mask_BM[:, None], -torch.inf)
+
+    def propose(self, memory: Memory) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits [B, Q, M] and boxes [B, Q, 4] of the best positions of the pictures (first stage)."""
+        proposal_BFD, anchor_BF4, usable_BF = self._proposals(memory.picture_BFD, memory.levels)
+        logits_BFM = self.classify(proposal_BFD, memory)
+        boxes_BF4 = (self.proposal_box_head(proposal_BFD) + anchor_BF4).sigmoid()
+        best_BF = logits_BFM.detach().amax(-1).masked_fill(~usable_BF, -torch.inf)
+        chosen_BQ1 = best_BF.topk(self._num_objects(memory.levels), dim=1).indices[..., None]
+        chosen_logits_BQM = logits_BFM.gather(1, chosen_BQ1.expand(-1, -1, logits_BFM.shape[2]))
+        return chosen_logits_BQM, boxes_BF4.gather(1, chosen_BQ1.expand(-1, -1, 4))
+
+    def start(self, boxes_BQ4: torch.Tensor, denoising: Denoising | None) -> Queries:
+        """Return learned contents at the proposed boxes, with denoising queries before them (second stage)."""
+        num_objects = boxes_BQ4.shape[1]
+        states_BQD = self.object_queries.weight[:num_objects].expand(boxes_BQ4.shape[0], -1, -1)
+        if denoising is None:
+            return Queries(states_BQD, boxes_BQ4, None, 0)
+        states_BQD = torch.cat([denoising.content_BJD, states_BQD], dim=1)
+        boxes_BQ4 = torch.cat([denoising.boxes_BJ4, boxes_BQ4], dim=1)
+        blocked_B1QQ = additive(~attention_mask(denoising, num_objects), states_BQD.dtype)[:, None]
+        return Queries(states_BQD, boxes_BQ4, blocked_B1QQ, denoising.boxes_BJ4.shape[1])
+
+    def attend(
+        self,
+        layer: nn.Module,
+        states_BQD: torch.Tensor,
+        boxes_BQ4: torch.Tensor,
+        blocked_B1QQ: torch.Tensor | None,
+        memory: Memory,
+    ) -> torch.Tensor:
+        """Return the states after one decoder layer, before the decoder's norm."""
+        levels = memory.levels
+        reference_BQV4 = boxes_BQ4[:, :, None] * levels.ratios_BV2.repeat(1, 1, 2)[:, None]
+        position_BQD = self.decoder.reference_points_head(
+            encode_sinusoidal_position_embedding(
+                reference_BQV4[:, :, 0], num_pos_feats=self.settings.d_model // 2
             )
-            states_BQD = layer(
-                hidden_states=states_BQD,
-                position_embeddings=position_BQD,
-                reference_points=reference_BQV4,
-                spatial_shapes=levels.sizes_V2,
-                spatial_shapes_list=levels.sizes,
-                level_start_index=levels.starts_V,
-                vision_encoder_hidden_states=memory_BFD,
-                vision_encoder_attention_mask=levels.real_BF,
-                text_encoder_hidden_states=groups_BMD,
-                text_encoder_attention_mask=blocked_B11M,
-                self_attn_mask=blocked_B1QQ,
-            )[0]
-            normed_BQD = self.decoder.layer_norm(states_BQD)
-            before_BQ4 = torch.special.logit(boxes_BQ4, eps=1e-5)
-            queries.append(normed_BQD)
-            logits.append(classify(normed_BQD))
-            boxes.append((self.box_head(normed_BQD) + before_BQ4).sigmoid())
-            # The next layer starts from the refinement of the states before the norm, as pretrained weights
-            # expect.
-            boxes_BQ4 = (self.box_head(states_BQD) + before_BQ4).sigmoid().detach()
-
-        height, width = levels.sizes[0]
-        coarse_BDhw = memory_BFD[:, : height * width].transpose(1, 2).unflatten(2, (height, width))
-        return GroundingOutput(
-            queries, logits, boxes, num_denoising, chosen_logits_BQM, chosen_boxes_BQ4, maps[0], coarse_BDhw
         )
+        return layer(
+            hidden_states=states_BQD,
+            position_embeddings=position_BQD,
+            reference_points=reference_BQV4,
+            spatial_shapes=levels.sizes_V2,
+            spatial_shapes_list=levels.sizes,
+            level_start_index=levels.starts_V,
+            vision_encoder_hidden_states=memory.picture_BFD,
+            vision_encoder_attention_mask=levels.real_BF,
+            text_encoder_hidden_states=memory.groups_BMD,
+            text_encoder_attention_mask=additive(~memory.group_mask_BM, states_BQD.dtype)[:, None, None],
+            self_attn_mask=blocked_B1QQ,
+        )[0]
 
-    def _num_objects(self, levels: _Levels) -> int:
+    def refine(self, states_BQD: torch.Tensor, boxes_BQ4: torch.Tensor) -> torch.Tensor:
+        """Return the boxes moved by what the states say.
+
+        A layer's boxes come from its states after the norm; the next layer starts from the refinement of those before
+        it, as pretrained weights expect.
+        """
+        return (self.box_head(states_BQD) + torch.special.logit(boxes_BQ4, eps=1e-5)).sigmoid()
+
+    def _num_objects(self, levels: Levels) -> int:
         # A picture smaller than expected may have fewer positions than object queries.
         return min(self.settings.num_queries, levels.feature_BFD.shape[1])
 
-    def _flatten(self, maps: list[torch.Tensor], pixel_mask_BHW: torch.Tensor) -> _Levels:
+    def _flatten(self, maps: list[torch.Tensor], pixel_mask_BHW: torch.Tensor) -> Levels:
         """Project the maps (strides 8, 16, 32, then further strided ones) to one sequence."""
         features = [project(feature) for project, feature in zip(self.input_projections, maps, strict=False)]
         source = maps[-1]
@@ -216,7 +282,7 @@ class GroundingTransformer(nn.Module):
             ratios.append(in_use.to(feature_BDhw.dtype))
         sizes_V2 = torch.tensor(sizes, device=pixel_mask_BHW.device)
         areas_V = sizes_V2.prod(1)
-        return _Levels(
+        return Levels(
             torch.cat(flat, 1),
             torch.cat(real, 1),
             torch.cat(positions, 1),
@@ -227,7 +293,7 @@ class GroundingTransformer(nn.Module):
         )
 
     def _proposals(
-        self, memory_BFD: torch.Tensor, levels: _Levels
+        self, memory_BFD: torch.Tensor, levels: Levels
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return for each position its proposal feature, its anchor as logits of cxcywh, and whether it may
         be chosen.
@@ -252,13 +318,14 @@ class GroundingTransformer(nn.Module):
         return self.proposal_norm(self.proposal_projection(feature_BFD)), anchor_BF4, usable_BF
 
 
-def _additive(blocked: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def additive(blocked: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return what is added to attention scores so that blocked places get no weight."""
     return torch.zeros(blocked.shape, dtype=dtype, device=blocked.device).masked_fill(
         blocked, torch.finfo(dtype).min
     )
 
 
-def _build(config: DetectionConfig) -> dict[str, nn.Module]:
+def _build(config: GroundingConfig) -> dict[str, nn.Module]:
     """Build the parts with random weights, initialised as Grounding DINO's authors do (Xavier in the
     transformer).
     """
@@ -342,7 +409,7 @@ def _initialise(module: nn.Module) -> None:
             nn.init.xavier_uniform_(parameter)
 
 
-def _load(config: DetectionConfig) -> dict[str, nn.Module]:
+def _load(config: GroundingConfig) -> dict[str, nn.Module]:
     """Take the parts of a Grounding DINO checkpoint; its text encoder is left behind."""
     return take_parts(GroundingDinoForObjectDetection.from_pretrained(config.pretrained))
 

@@ -1,4 +1,4 @@
-"""The losses of the object decoder, over all its sets of predictions at once.
+"""The losses of boxes and masks, over all sets of predictions at once.
 
 Shape suffixes: X sets of predictions (decoder layers, encoder's proposals), L decoder layers, B samples, Q
 queries, M groups of the sample with the most, n m objects of a sample, K matched pairs, D width, h w stride-4
@@ -13,7 +13,7 @@ import torch
 
 from trainer import losses
 from trainer.batch import ObjectTargets
-from trainer.model.config import DetectionConfig
+from trainer.model.config import DetectionConfig, LossWeights, PoseWeights
 from trainer.model.decoders import DecoderLosses
 from trainer.model.decoders.denoise import Denoising
 from trainer.model.decoders.grounding import GroundingOutput
@@ -25,18 +25,18 @@ from trainer.model.decoders.match import Matches, PaddedTargets, match
 class PredictionSets:
     """Sets of predictions that are judged alike: the object queries' or the denoising queries'.
 
-    `queries_LBQD` are the states of the decoder layers, which are the first of the sets. Queries that are not
-    `counted_XBQ` add nothing to classification unless they are matched. `share` is the weight of a pair: one
-    over how often each target is repeated.
+    Queries that are not `counted_XBQ` add nothing to classification unless they are matched. `share` is the weight of
+    a pair: one over how often each target is repeated. `queries_LBQD` are the states of the decoder layers, which are
+    the first of the sets: masks come from them (None: there are no masks).
     """
 
     names: list[str]
     logits_XBQM: torch.Tensor
     boxes_XBQ4: torch.Tensor
-    queries_LBQD: torch.Tensor
     counted_XBQ: torch.Tensor
     matches: Matches
     share: float
+    queries_LBQD: torch.Tensor | None = None
 
 
 def objective(
@@ -60,29 +60,49 @@ def objective(
     masks = stack_masks(targets, padded)
     sets = [_object_sets(output, padded, targets, mask_head, feature_BDhw, masks, config, generator)]
     if denoising is not None:
-        sets.append(_denoising_sets(output, denoising))
+        end = output.num_denoising
+        sets.append(
+            denoising_sets(
+                denoising,
+                torch.stack([logits[:, :end] for logits in output.logits]),
+                torch.stack([boxes[:, :end] for boxes in output.boxes]),
+                torch.stack([queries[:, :end] for queries in output.queries]),
+            )
+        )
     if counts_2 is None:
         counts_2 = losses.mean_count(torch.stack([padded.valid_Bn.sum(), masks.has_mask_Bn.sum()]))
     num_boxes, num_masks = counts_2.unbind(0)
     values: dict[str, dict[str, torch.Tensor]] = {}
     for some in sets:
-        cls_X = class_losses(
-            some.logits_XBQM, some.counted_XBQ, some.matches, padded.labels_Bn, group_mask_BM
-        )
-        l1_X, giou_X = _box_losses(some, padded)
-        for term, factor, sum_X in (
-            ("cls", weights.cls, cls_X),
-            ("l1", weights.l1, l1_X),
-            ("giou", weights.giou, giou_X),
-        ):
-            mean_X = factor * some.share / num_boxes * sum_X
-            values.setdefault(term, {}).update(zip(some.names, mean_X, strict=True))
+        for term, by_set in box_objective(some, padded, group_mask_BM, weights, num_boxes).items():
+            values.setdefault(term, {}).update(by_set)
     names, bce_X, dice_X = _mask_sums(
         sets, padded, masks, mask_head, feature_BDhw, config.mask_points, generator
     )
     for term, factor, sum_X in (("mask", weights.mask, bce_X), ("dice", weights.dice, dice_X)):
         values[term] = dict(zip(names, factor / num_masks * sum_X, strict=True))
-    return _summarise(values)
+    return summarise(values)
+
+
+def box_objective(
+    some: PredictionSets,
+    padded: PaddedTargets,
+    group_mask_BM: torch.Tensor,
+    weights: LossWeights | PoseWeights,
+    num_boxes: torch.Tensor,
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Return classification, L1 and GIoU of each set, weighted and divided by the number of boxes, by term and set."""
+    cls_X = class_losses(some.logits_XBQM, some.counted_XBQ, some.matches, padded.labels_Bn, group_mask_BM)
+    l1_X, giou_X = _box_losses(some, padded)
+    values = {}
+    for term, factor, sum_X in (
+        ("cls", weights.cls, cls_X),
+        ("l1", weights.l1, l1_X),
+        ("giou", weights.giou, giou_X),
+    ):
+        mean_X = factor * some.share / num_boxes * sum_X
+        values[term] = dict(zip(some.names, mean_X, strict=True))
+    return values
 
 
 def class_losses(
@@ -140,27 +160,32 @@ def _object_sets(
         names=[*map(str, range(len(output.logits))), "enc"],
         logits_XBQM=logits_XBQM,
         boxes_XBQ4=boxes_XBQ4,
-        queries_LBQD=queries_LBQD,
         counted_XBQ=~ignored(boxes_XBQ4.detach(), targets),
         matches=match(logits_XBQM, boxes_XBQ4, padded, config.costs, costs),
         share=1.0,
+        queries_LBQD=queries_LBQD,
     )
 
 
-def _denoising_sets(output: GroundingOutput, denoising: Denoising) -> PredictionSets:
+def denoising_sets(
+    denoising: Denoising,
+    logits_LBJM: torch.Tensor,
+    boxes_LBJ4: torch.Tensor,
+    queries_LBJD: torch.Tensor | None = None,
+) -> PredictionSets:
     """Pair the positive denoising queries with the targets they came from: nothing has to be matched."""
-    num_layers, end = len(output.logits), output.num_denoising
+    num_layers = boxes_LBJ4.shape[0]
     sample_k, query_k = denoising.positive_BJ.nonzero(as_tuple=True)
     target_k = denoising.target_BJ[sample_k, query_k]
     layer_K = torch.arange(num_layers, device=sample_k.device).repeat_interleave(sample_k.shape[0])
     return PredictionSets(
         names=[f"dn_{layer}" for layer in range(num_layers)],
-        logits_XBQM=torch.stack([logits[:, :end] for logits in output.logits]),
-        boxes_XBQ4=torch.stack([boxes[:, :end] for boxes in output.boxes]),
-        queries_LBQD=torch.stack([queries[:, :end] for queries in output.queries]),
+        logits_XBQM=logits_LBJM,
+        boxes_XBQ4=boxes_LBJ4,
         counted_XBQ=denoising.valid_BJ.expand(num_layers, -1, -1),
         matches=Matches(layer_K, *(values.repeat(num_layers) for values in (sample_k, query_k, target_k))),
         share=1 / denoising.num_repeats,
+        queries_LBQD=queries_LBJD,
     )
 
 
@@ -192,6 +217,7 @@ def _mask_sums(
     names: list[str] = []
     states, samples, rows, places, shares = [], [], [], [], []
     for some in sets:
+        assert some.queries_LBQD is not None
         matches, num_layers = some.matches, some.queries_LBQD.shape[0]
         keep_K = (matches.set_K < num_layers) & masks.has_mask_Bn[matches.sample_K, matches.target_K]
         layer_K, sample_K, query_K, target_K = (
@@ -219,7 +245,7 @@ def _mask_sums(
     return names, bce_X, dice_X
 
 
-def _summarise(values: dict[str, dict[str, torch.Tensor]]) -> DecoderLosses:
+def summarise(values: dict[str, dict[str, torch.Tensor]]) -> DecoderLosses:
     """Sum each term over the decoder's layers, "term", and over denoising, "term_dn"; "term_enc" is alone.
 
     The detail lists every single value as `term_set`.

@@ -229,7 +229,9 @@ def test_a_label_that_no_routing_token_asks_for_is_an_error(make_batch: MakeBatc
 
 
 def test_unknown_and_ill_typed_options_are_refused() -> None:
-    with pytest.raises(ModelError, match="unknown option 'num_querys'"):
+    with pytest.raises(
+        ModelError, match=r"detection: unknown key 'num_querys', .*; did you mean 'num_queries'"
+    ):
         DetectionDecoder.build({"num_querys": 3}, WIDTH)
     with pytest.raises(ModelError, match="Expected `int`"):
         DetectionDecoder.build({"num_queries": "many"}, WIDTH)

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from transformers.models.mask2former import modeling_mask2former as oracle
 
 from trainer import losses
 from trainer.batch import ObjectTargets
@@ -35,6 +36,29 @@ def test_which_targets_have_masks_is_kept_by_sample() -> None:
 
     assert masks.has_mask_Bn.tolist() == [[True, False, False], [True, False, True]]
     assert masks.masks_nHW.shape == (4, 32, 32)
+
+
+def test_losses_on_points_are_those_of_transformers() -> None:
+    some, _, masks = targets()
+    rows, wanted = torch.tensor([0, 1, 3]), [(0, 0), (1, 0), (1, 2)]
+    embeddings = torch.randn((3, 5), generator=torch.Generator().manual_seed(2))
+    sample = torch.tensor([b for b, _ in wanted])
+
+    bce, dice = mask_losses(embeddings, FEATURES, sample, masks, rows, 40, torch.Generator().manual_seed(4))
+
+    logits = torch.stack(
+        [(embeddings[k] @ FEATURES[b].flatten(1)).view(8, 8) for k, (b, _) in enumerate(wanted)]
+    )
+    truth = torch.stack([some[b].masks_nHW[n].float() for b, n in wanted])
+    points = losses.uncertain_points(logits, 40, torch.Generator().manual_seed(4))
+    predicted, labels = (
+        oracle.sample_point(planes[:, None], points, align_corners=False).squeeze(1)
+        for planes in (logits, truth)
+    )
+    torch.testing.assert_close(
+        bce.sum(), oracle.sigmoid_cross_entropy_loss(predicted, labels, 1), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(dice.sum(), oracle.dice_loss(predicted, labels, 1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 1], [1, 0, 1]])

@@ -1,4 +1,4 @@
-"""Average precision and pointed precision on scenes whose answer is known by hand."""
+"""Average precision and the precision of single answers on scenes whose answer is known by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import pytest
 
 from dataengine.geometry import rle_of_box
 from dataengine.sample import TargetInstance
-from trainer.metrics import Found, Scene, average_precision, mask_iou, pointed_precision
+from trainer.metrics.objects import (
+    Found,
+    Scene,
+    average_precision,
+    matches_at_50,
+    precision_at_50,
+    recall_at_50,
+)
 
 Box = tuple[float, float, float, float]
 LEFT: Box = (10, 10, 50, 50)
@@ -81,29 +88,34 @@ def test_nothing_to_find_has_no_score_and_nothing_found_has_zero() -> None:
     assert average_precision([scene([true("cat", LEFT)], [])], "bbox") == {"ap": 0, "ap50": 0, "ap75": 0}
 
 
+ASKED = [
+    scene([true("the cat", LEFT)], [seen("the cat", LEFT, 0.9), seen("the cat", NOWHERE, 0.3)]),
+    scene([true("the dog", LEFT)], [seen("the dog", NOWHERE, 0.9), seen("the dog", LEFT, 0.3)]),
+    scene([true("either", LEFT), true("either", RIGHT)], [seen("either", RIGHT, 0.9)]),
+    scene([true("missed", LEFT)], [seen("other", LEFT, 0.9)]),
+]
+
+
 def test_the_best_object_of_each_name_is_the_answer() -> None:
-    scenes = [
-        scene([true("the cat", LEFT)], [seen("the cat", LEFT, 0.9), seen("the cat", NOWHERE, 0.3)]),
-        scene([true("the dog", LEFT)], [seen("the dog", NOWHERE, 0.9), seen("the dog", LEFT, 0.3)]),
-        scene([true("either", LEFT), true("either", RIGHT)], [seen("either", RIGHT, 0.9)]),
-        scene([true("missed", LEFT)], [seen("other", LEFT, 0.9)]),
+    assert precision_at_50(ASKED) == {"precision_at_50": 0.5}
+    assert precision_at_50([]) is None
+
+
+def test_a_relation_is_found_when_both_its_ends_are() -> None:
+    both = scene([true("a", LEFT), true("b", RIGHT)], [seen("a", LEFT, 0.9), seen("b", RIGHT, 0.8)])
+    one = scene([true("a", LEFT), true("b", RIGHT)], [seen("a", LEFT, 0.9)])
+
+    assert recall_at_50([both, one]) == {"recall_at_50": 0.5}
+
+
+def test_objects_of_a_picture_are_matched_once_each_and_ignored_ones_do_not_count() -> None:
+    truth = [true("cat", LEFT), true("cat", RIGHT, ignore=True)]
+    found = [
+        seen("cat", LEFT, 0.9),
+        seen("cat", LEFT, 0.8),
+        seen("cat", RIGHT, 0.7),
+        seen("dog", LEFT, 0.6),
+        seen("cat", LEFT, 0.1),
     ]
 
-    found = pointed_precision(scenes)
-
-    right = 30 * 40 / (30 * 40 + 40 * 40)
-    assert found == {"precision_at_50": 0.5, "mean_mask_iou": pytest.approx((1 + 0 + right + 0) / 4)}
-
-
-def test_masks_are_only_measured_where_there_are_some() -> None:
-    found = pointed_precision([scene([true("cat", LEFT, masked=False)], [seen("cat", LEFT, 0.9)])])
-
-    assert found == {"precision_at_50": 1.0}
-    assert pointed_precision([]) is None
-
-
-def test_the_overlap_of_masks_is_counted_in_pixels() -> None:
-    whole, half = rle_of_box((0, 0, 100, 100), 100, 100), rle_of_box((0, 0, 50, 100), 100, 100)
-
-    assert mask_iou(half, [whole]) == pytest.approx(0.5)
-    assert mask_iou(whole, [half, rle_of_box((50, 0, 100, 100), 100, 100)]) == pytest.approx(1)
+    assert matches_at_50(scene(truth, found)) == (1, 3, 1)

@@ -1,0 +1,101 @@
+"""Annotation files that nobody has converted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dataengine.annotation import Rejected
+from dataengine.audit.pictures import check_pictures
+from dataengine.audit.policy import is_known
+from dataengine.audit.rule import Hit
+from dataengine.audit.state import Audit, Progress, Report, close, side
+from dataengine.conventions import PictureSizes
+from dataengine.errors import SourceError, SpecError, UsageError
+from dataengine.files import Root
+from dataengine.modules import Reader, load_reader
+from dataengine.source import named
+from dataengine.units import SKIP_REASONS
+
+
+def foreign_source(reader: Reader, format_name: str, file: Path, root: Path, options: dict[str, str]) -> Any:
+    """Return the reader's Source for one file: its first required key takes the file, `options` the others.
+
+    A list or a mapping is written as JSON.
+    """
+    fields = msgspec.structs.fields(reader.Source)
+    required = [field.encode_name for field in fields if field.required and field.encode_name not in options]
+    values: dict[str, Any] = {key: _value(text) for key, text in options.items()}
+    if required:
+        values[required[0]] = file.relative_to(root).as_posix()
+    try:
+        return msgspec.convert(values, reader.Source, strict=False)
+    except msgspec.ValidationError as error:
+        raise SpecError(
+            f"format {format_name!r}: {error}; give the missing keys with --source KEY=VALUE"
+        ) from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text) if text[:1] in ("[", "{") else text
+    except msgspec.DecodeError:
+        return text
+
+
+def audit_foreign(
+    path: Path, format_name: str, root: Path | None, options: dict[str, str], workers: int, progress: Progress
+) -> Report:
+    """Audit an annotation file that nobody has converted; pictures are looked at where `root` is given."""
+    reader = load_reader(format_name, "--format")
+    folder = root or (path if path.is_dir() else path.parent)
+    if not path.exists():
+        raise SourceError(f"{path}: no such file")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{path}: lies outside {folder}; --root must be a folder that holds it")
+    source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
+    state = Audit(str(path), str(folder))
+    pictures: dict[str, None] = {}
+    quarantined: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    stated = 0
+    sizes = PictureSizes(root)
+    for item in map(named, reader.read(source, Root(folder.resolve()))):
+        state.counts["records"] += 1
+        if isinstance(item, Rejected):
+            (skipped if item.reason in SKIP_REASONS else quarantined)[item.reason] += 1
+            if item.reason not in SKIP_REASONS:
+                state.add(
+                    item.reason,
+                    Hit(item.detail),
+                    key=item.key,
+                    file=item.origin.file,
+                    record=item.origin.record,
+                )
+        else:
+            state.annotation(item, sizes.of(item))
+            pictures.update(dict.fromkeys(image.path for image in item.images))
+            for image in item.images:
+                known = is_known(image.license)
+                state.licenses[image.license if known and image.license else "none stated"] += 1
+                stated += known
+                if image.width and image.height:
+                    state.sides[side(image.width, image.height)] += 1
+        progress(1, "")
+    state.conventions()
+    if missing := state.licenses["none stated"]:
+        state.add("license.missing", Hit(f"{missing} of {missing + stated} pictures have no license"))
+    if root is not None:
+        check_pictures(state, str(root), list(pictures), workers, progress, {})
+    account = close(state, None)
+    first = msgspec.structs.replace(
+        account.accounts[0],
+        records=state.counts["records"],
+        skipped=dict(skipped),
+        quarantined=dict(quarantined),
+        images=len(pictures),
+    )
+    return msgspec.structs.replace(account, accounts=[first])

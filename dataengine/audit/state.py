@@ -1,0 +1,194 @@
+"""What an audit finds, as it goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import jsonschema
+import msgspec
+
+from dataengine import sample as samples
+from dataengine import schema
+from dataengine.annotation import Annotation, Box
+from dataengine.audit.rule import Facts, Hit, SampleFacts, Sizes
+from dataengine.audit.table import ANNOTATION_RULES, SAMPLE_RULES, rule_of
+from dataengine.conventions import Evidence
+from dataengine.ledger import Ledger
+from dataengine.sample import Sample
+
+Progress = Callable[[int, str], None]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One broken rule at one place. `subject` is the split, shard set or file that was audited."""
+
+    rule: str
+    severity: str
+    subject: str
+    key: str
+    file: str
+    record: str
+    detail: str
+    image: str = ""
+    box: Box | None = None
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """What one audited subject holds."""
+
+    subject: str
+    records: int
+    samples: int = 0
+    skipped: dict[str, int] = {}
+    quarantined: dict[str, int] = {}
+    objects: int = 0
+    images: int = 0
+    licenses: dict[str, int] = {}
+    labels: dict[str, int] = {}
+    sides: dict[str, int] = {}
+    root: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The findings of an audit, and how many places each rule looked at."""
+
+    accounts: list[Account]
+    findings: list[Finding]
+    checked: dict[str, int]
+
+
+class Audit:
+    """Collects findings and counts while an audit runs."""
+
+    def __init__(self, subject: str, root: str = "") -> None:
+        self.subject = subject
+        self.root = root
+        self.findings: list[Finding] = []
+        self.checked: Counter[str] = Counter()
+        self.licenses: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.sides: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.seen: set[str] = set()
+        self.evidence = Evidence()
+
+    def add(
+        self, rule_id: str, hit: Hit, *, key: str = "", file: str = "", record: str = "", image: str = ""
+    ) -> None:
+        """Note one hit."""
+        self.findings.append(
+            Finding(
+                rule=rule_id,
+                severity=rule_of(rule_id).severity,
+                subject=self.subject,
+                key=key,
+                file=file,
+                record=record,
+                detail=hit.detail,
+                image=image,
+                box=hit.box,
+            )
+        )
+
+    def annotation(self, item: Annotation, sizes: Sizes) -> None:
+        """Look at one annotation."""
+        self.checked["annotation"] += 1
+        self.counts["objects"] += len(item.instances)
+        self.labels.update(one.category for one in item.instances if one.category and not one.crowd)
+        if item.key in self.seen:
+            self.add(
+                "id.duplicate",
+                Hit(f"key {item.key!r}"),
+                key=item.key,
+                file=item.origin.file,
+                record=item.origin.record,
+            )
+        self.seen.add(item.key)
+        ids = Counter(one.id for one in item.instances)
+        for one_id, count in ids.items():
+            if count > 1:
+                self.add("id.duplicate", Hit(f"instance {one_id} stands {count} times"), key=item.key,
+                         file=item.origin.file, record=item.origin.record)  # fmt: skip
+        self.evidence.add(item, sizes)
+        facts = Facts(item, sizes)
+        for rule_id, check in ANNOTATION_RULES:
+            for hit in check(facts):
+                image = item.images[hit.image].path if hit.image < len(item.images) else ""
+                self.add(
+                    rule_id, hit, key=item.key, file=item.origin.file, record=item.origin.record, image=image
+                )
+
+    def sample(self, data: bytes) -> Sample | None:
+        """Look at one encoded sample; a broken one is explained in full by its JSON Schema."""
+        self.checked["sample"] += 1
+        try:
+            sample = samples.decode(data)
+        except msgspec.DecodeError as error:
+            for line in explain(data) or [str(error)]:
+                self.add("schema", Hit(line))
+            return None
+        self.licenses[sample.license.images] += 1
+        self.sides.update(side(image.width, image.height) for image in sample.images)
+        facts = SampleFacts(sample)
+        for rule_id, check in SAMPLE_RULES:
+            for hit in check(facts):
+                image = sample.images[hit.image].path if hit.image < len(sample.images) else ""
+                self.add(
+                    rule_id,
+                    hit,
+                    key=sample.id,
+                    file=sample.origin.file,
+                    record=sample.origin.record,
+                    image=image,
+                )
+        return sample
+
+    def picture(self, path: str, found: list[tuple[str, Hit]]) -> None:
+        """Note what a picture's bytes showed."""
+        self.checked["picture"] += 1
+        for rule_id, hit in found:
+            self.add(rule_id, hit, image=path)
+
+    def conventions(self) -> None:
+        """Close the evidence over all boxes and keypoints."""
+        for rule_id, line in self.evidence.verdicts():
+            self.add(rule_id, Hit(line))
+
+
+def explain(data: bytes) -> list[str]:
+    """Return every violation of the sample schema as `path: what is wrong` (Draft 2020-12)."""
+    try:
+        value = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        return [f"not JSON: {error}"]
+    validator = jsonschema.Draft202012Validator(schema.generate(Sample))
+    found = []
+    for violation in validator.iter_errors(value):
+        deepest = jsonschema.exceptions.best_match([violation])
+        found.append(f"{deepest.json_path}: {deepest.message[:200]}")
+    return sorted(found)
+
+
+def side(width: int, height: int) -> str:
+    """Return the class of sizes that a picture is of."""
+    longest = max(width, height)
+    return next((f"< {limit}" for limit in (128, 256, 512, 1024, 2048, 4096) if longest < limit), ">= 4096")
+
+
+def close(state: Audit, ledger: Ledger | None) -> Report:
+    """Return what was found; the account is that of a conversion, where there was one."""
+    account = Account(
+        subject=state.subject,
+        records=ledger.records if ledger else 0,
+        samples=ledger.samples if ledger else 0,
+        skipped=ledger.skipped if ledger else {},
+        quarantined=ledger.quarantined if ledger else {},
+        objects=ledger.objects_read if ledger else state.counts["objects"],
+        images=ledger.images if ledger else 0,
+        licenses=dict(state.licenses),
+        labels=dict(state.labels.most_common()),
+        sides=dict(state.sides),
+        root=state.root,
+    )
+    return Report(accounts=[account], findings=state.findings, checked=dict(state.checked))

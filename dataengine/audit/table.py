@@ -1,0 +1,234 @@
+"""The table of rules. To add one, write a function and a row.
+
+`docs/rules.md` is made from it. Rows without a function are reasons that conversion or the audit itself gives.
+"""
+
+from __future__ import annotations
+
+from dataengine.audit import geometry, media, policy, samples, texts
+from dataengine.audit.rule import Rule
+
+RULES: tuple[Rule, ...] = (
+    # Records and samples as a whole.
+    Rule(
+        id="schema",
+        severity="error",
+        action="quarantine",
+        says="a record is not of the declared layout, or a sample breaks its schema",
+    ),
+    Rule(
+        id="sample.contradiction",
+        severity="error",
+        action="quarantine",
+        says="a sample's tokens, routes, regions and targets contradict each other",
+        sample=samples.other_contradiction,
+    ),
+    Rule(
+        id="count.expected",
+        severity="error",
+        action="fail",
+        says="a split has another number of records or pictures than its spec states",
+    ),
+    Rule(id="ledger.unbalanced", severity="error", action="fail", says="an account does not balance"),
+    Rule(
+        id="shard.damaged",
+        severity="error",
+        action="fail",
+        says="a shard's bytes are not those that were written",
+    ),
+    # Geometry.
+    Rule(
+        id="box.degenerate",
+        severity="error",
+        action="drop",
+        says="a box has no area",
+        budget=0.001,
+        known=("COCO train2017", "BCCD", "MOTSynth"),
+        annotation=geometry.degenerate,
+        sample=geometry.target_degenerate,
+    ),
+    Rule(
+        id="box.inverted",
+        severity="error",
+        action="drop",
+        says="a box ends before it begins",
+        annotation=geometry.inverted,
+    ),
+    Rule(
+        id="box.nonfinite",
+        severity="error",
+        action="drop",
+        says="a box holds a number that is not finite",
+        annotation=geometry.nonfinite,
+    ),
+    Rule(
+        id="box.outside",
+        severity="warn",
+        action="fix",
+        says="a box leaves its picture by more than a pixel",
+        known=("Visual Genome", "DOTA", "Objects365", "CityPersons", "TACO"),
+        annotation=geometry.outside,
+        sample=geometry.target_outside,
+    ),
+    Rule(
+        id="box.convention",
+        severity="error",
+        action="fail",
+        says="the boxes look like another convention than the declared one",
+        known=("Pascal VOC (counts from 1)",),
+    ),
+    Rule(
+        id="box.size_mismatch",
+        severity="error",
+        action="quarantine",
+        says="the stated picture size is not the file's",
+        budget=0.001,
+        known=("Sherlock", "Bongard-HOI"),
+    ),
+    Rule(
+        id="polygon.invalid",
+        severity="error",
+        action="quarantine",
+        says="a polygon has too few points or numbers that are not finite",
+        known=("TACO", "labelme's example"),
+    ),
+    Rule(
+        id="rle.size_mismatch",
+        severity="error",
+        action="drop",
+        says="a run-length code does not fit its picture",
+        annotation=geometry.mask_size,
+    ),
+    Rule(
+        id="keypoint.count",
+        severity="error",
+        action="quarantine",
+        says="an object has another number of keypoints than its category",
+        known=("CrowdPose (its skeleton)",),
+    ),
+    Rule(
+        id="keypoint.convention",
+        severity="error",
+        action="fail",
+        says="the keypoints look like another convention than the declared one",
+    ),
+    Rule(
+        id="keypoint.visibility",
+        severity="warn",
+        action="fix",
+        says="a keypoint's flag and place disagree, or the stated number of keypoints is wrong",
+        known=("CrowdPose", "Halpe"),
+        annotation=geometry.keypoint_visibility,
+    ),
+    Rule(
+        id="keypoint.outside",
+        severity="warn",
+        action="fix",
+        says="a labelled keypoint lies outside its picture",
+        known=("CrowdPose",),
+        annotation=geometry.keypoint_outside,
+    ),
+    # Identity, labels and joins.
+    Rule(
+        id="id.duplicate",
+        severity="error",
+        action="quarantine",
+        says="an id stands twice",
+        known=("TACO",),
+    ),
+    Rule(
+        id="id.orphan", severity="error", action="quarantine", says="a record points to one that is not there"
+    ),
+    Rule(
+        id="category.unknown",
+        severity="error",
+        action="quarantine",
+        says="an object's category is not in the label space",
+        known=("TAO", "AnimalKingdom", "InterHand2.6M", "OpenLane"),
+    ),
+    Rule(id="path.outside", severity="error", action="quarantine", says="a file name leaves the root"),
+    # Text.
+    Rule(
+        id="text.empty",
+        severity="error",
+        action="skip",
+        says="a text that is asked or answered is empty",
+        annotation=texts.empty,
+        sample=samples.contradiction("text.empty"),
+    ),
+    Rule(
+        id="text.special_token",
+        severity="error",
+        action="quarantine",
+        says="source text holds a token of the model",
+        annotation=texts.special_token,
+        sample=samples.contradiction("text.special_token"),
+    ),
+    Rule(
+        id="turn.structure",
+        severity="error",
+        action="quarantine",
+        says="turns of a conversation do not alternate from user to assistant",
+        sample=samples.contradiction("turn.structure"),
+    ),
+    Rule(
+        id="media.placeholder",
+        severity="error",
+        action="quarantine",
+        says="the number of <image> is not the number of pictures",
+        annotation=texts.placeholder,
+        sample=samples.contradiction("media.placeholder"),
+    ),
+    # Pictures.
+    Rule(id="image.missing", severity="error", action="quarantine", says="a picture's file is not there"),
+    Rule(
+        id="image.corrupt",
+        severity="error",
+        action="quarantine",
+        says="a picture cannot be decoded to its last row",
+        known=("COCO train2014", "CelebA-HQ", "LAION-400M"),
+    ),
+    Rule(
+        id="image.too_large",
+        severity="error",
+        action="quarantine",
+        says="a picture has more pixels than is safe to decode",
+    ),
+    Rule(
+        id="image.format_vs_extension",
+        severity="warn",
+        action="fix",
+        says="a picture's bytes are of another format than its name says",
+        known=("ImageNet", "COCO val2014", "OCR-VQA"),
+        picture=media.format_vs_extension,
+    ),
+    Rule(
+        id="image.exif_orientation",
+        severity="warn",
+        action="warn",
+        says="a picture is stored turned; annotations may mean either side up",
+        known=("Open Images", "COCO"),
+        picture=media.exif_orientation,
+    ),
+    # Policy.
+    Rule(
+        id="license.missing",
+        severity="warn",
+        action="warn",
+        says="no license is stated for annotations or pictures",
+        known=("TACO", "CrowdPose"),
+        annotation=policy.license_missing,
+        sample=policy.sample_license_missing,
+    ),
+)
+BY_ID = {rule.id: rule for rule in RULES}
+ANNOTATION_RULES = tuple((rule.id, rule.annotation) for rule in RULES if rule.annotation is not None)
+SAMPLE_RULES = tuple((rule.id, rule.sample) for rule in RULES if rule.sample is not None)
+PICTURE_RULES = tuple((rule.id, rule.picture) for rule in RULES if rule.picture is not None)
+
+
+def rule_of(reason: str) -> Rule:
+    """Return the rule of a reason; one that a reader or builder named itself counts as an error."""
+    return BY_ID.get(reason) or Rule(
+        id=reason, severity="error", action="quarantine", says="named by a reader or builder"
+    )
