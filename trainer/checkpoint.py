@@ -22,13 +22,15 @@ from typing import Any
 import msgspec
 import torch
 import torch.distributed.checkpoint as dcp
-from safetensors import SafetensorError
+import xxhash
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.adapt import Memory
 from dataengine.errors import ModelError
+from dataengine.files import digest_file
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
@@ -248,6 +250,17 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         raise ModelError(
             f"{directory}: not a checkpoint: {error}; expected the folder that training wrote, with {RECORD}"
         ) from error
+
+
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """Return a digest of the files that hold weights, whatever else the checkpoint holds."""
+    digests = []
+    for path in sorted(checkpoint.directory.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+        if names and names[0].startswith("model."):
+            digests.append(digest_file(path))
+    return xxhash.xxh3_128_hexdigest(" ".join(digests).encode())
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -188,17 +188,13 @@ def test_what_a_device_can_do_is_known_by_name_or_given(monkeypatch: pytest.Monk
     assert peak_flops(cuda, "bf16", None) is None
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"recompute": ("language", "vision", "decoders")}, {"compile": "eager"}],
-    ids=["recompute", "compile"],
-)
-def test_how_layers_are_run_changes_no_number(
-    change: dict[str, Any], straight: Path, tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+def test_compiled_layers_change_no_number(
+    straight: Path, tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
 ) -> None:
-    train(make_run(steps=6, checkpoint_every=6, **change), tmp_path, reader=make_reader())
+    # A backend that compiles nothing: it takes the layers apart and puts them together.
+    train(make_run(checkpoint_every=6, compile="eager"), tmp_path, reader=make_reader())
 
-    for line, other in zip(read(straight)[:3], read(tmp_path)[:3], strict=True):
+    for line, other in zip(read(straight), read(tmp_path), strict=True):
         assert other.loss == pytest.approx(line.loss, rel=1e-5)
         assert other.grad_norm == pytest.approx(line.grad_norm, rel=1e-4)
 
