@@ -24,13 +24,14 @@ import torch
 import torch.distributed.checkpoint as dcp
 import xxhash
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.adapt import Memory
 from dataengine.errors import ModelError
-from dataengine.files import digest_file
+from dataengine.files import digest_file, make_folder
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
@@ -357,6 +358,22 @@ def load_model(
     if merge:
         merge_lora(model.language)
     return model.eval(), load_tokenizer(checkpoint.directory / TOKENIZER), checkpoint.record.config
+
+
+def export(directory: Path, out_dir: Path) -> Path:
+    """Write the weights of a checkpoint, or of a run's newest, to one safetensors file; return `out_dir`.
+
+    `load_model` takes the folder for a checkpoint; a run cannot go on from it.
+    """
+    checkpoint = find_checkpoint(directory)
+    model, tokenizer, _ = load_model(directory, merge=False)
+    make_folder(out_dir)
+    save_file(
+        {name: value.contiguous() for name, value in weights_of(model).items()}, out_dir / "model.safetensors"
+    )
+    save_tokenizer(tokenizer, out_dir / TOKENIZER)
+    (out_dir / RECORD).write_bytes((checkpoint.directory / RECORD).read_bytes())
+    return out_dir
 
 
 def _sync(directory: Path) -> None:
