@@ -188,6 +188,8 @@ def test_what_a_device_can_do_is_known_by_name_or_given(monkeypatch: pytest.Monk
     assert peak_flops(cuda, "bf16", None) is None
 
 
+# torch looks at every tensor's gradient while it takes a layer apart.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_compiled_layers_change_no_number(
     straight: Path, tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
 ) -> None:
