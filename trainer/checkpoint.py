@@ -23,13 +23,15 @@ import msgspec
 import torch
 import torch.distributed.checkpoint as dcp
 import xxhash
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.adapt import Memory
 from dataengine.errors import ModelError
+from dataengine.files import digest_file, make_folder
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
@@ -222,15 +224,6 @@ def _files(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
     return files
 
 
-def weights_digest(model: nn.Module) -> str:
-    """Return a digest of a model's parameters and buffers, wherever and however they were saved."""
-    digest = xxhash.xxh3_128()
-    for name, value in sorted(weights_of(model).items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def find_all(directory: Path) -> list[Path]:
     """Return the checkpoints of a folder, oldest first; unfinished ones have other names."""
     if not directory.is_dir():
@@ -258,6 +251,17 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         raise ModelError(
             f"{directory}: not a checkpoint: {error}; expected the folder that training wrote, with {RECORD}"
         ) from error
+
+
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """Return a digest of the files that hold weights, whatever else the checkpoint holds."""
+    digests = []
+    for path in sorted(checkpoint.directory.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+        if names and names[0].startswith("model."):
+            digests.append(digest_file(path))
+    return xxhash.xxh3_128_hexdigest(" ".join(digests).encode())
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -354,6 +358,22 @@ def load_model(
     if merge:
         merge_lora(model.language)
     return model.eval(), load_tokenizer(checkpoint.directory / TOKENIZER), checkpoint.record.config
+
+
+def export(directory: Path, out_dir: Path) -> Path:
+    """Write the weights of a checkpoint, or of a run's newest, to one safetensors file; return `out_dir`.
+
+    `load_model` takes the folder for a checkpoint; a run cannot go on from it.
+    """
+    checkpoint = find_checkpoint(directory)
+    model, tokenizer, _ = load_model(directory, merge=False)
+    make_folder(out_dir)
+    save_file(
+        {name: value.contiguous() for name, value in weights_of(model).items()}, out_dir / "model.safetensors"
+    )
+    save_tokenizer(tokenizer, out_dir / TOKENIZER)
+    (out_dir / RECORD).write_bytes((checkpoint.directory / RECORD).read_bytes())
+    return out_dir
 
 
 def _sync(directory: Path) -> None:

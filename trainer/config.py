@@ -103,11 +103,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     the run ends, counted over at least 1000; samples that are only skipped do not count.
 
     The newest `keep` checkpoints stay, and one every `keep_every_hours`. Several processes share the model as
-    `parallel` says: "fsdp", each holds a slice of all weights, or "ddp", each holds all of them. Layers of the parts in
-    `recompute` compute their activations again in the backward pass; `compile` names the backend of torch.compile
-    (usually "inductor") for the language model's layers. `tensorboard` also writes the log's numbers for that tool;
-    `wandb` are arguments of `wandb.init` (`{project: ...}`). `peak_tflops` is what one device can do, for the MFU of
-    the log, where its name does not tell.
+    `parallel` says: "fsdp", each holds a slice of all weights, or "ddp", each holds all of them. `compile` names the
+    backend of torch.compile (usually "inductor") for the language model's layers. `tensorboard` also writes the log's
+    numbers for that tool; `wandb` are arguments of `wandb.init` (`{project: ...}`). `peak_tflops` is what one device
+    can do, for the MFU of the log, where its name does not tell.
     """
 
     shards: str
@@ -148,7 +147,6 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     keep: int = 2
     keep_every_hours: float | None = None
     parallel: Literal["fsdp", "ddp"] = "fsdp"
-    recompute: tuple[Literal["language", "vision", "decoders"], ...] = ()
     compile: str | None = None
     tensorboard: bool = True
     wandb: dict[str, Any] | None = None
@@ -172,7 +170,6 @@ FREE_TO_CHANGE = frozenset(
         "keep",
         "keep_every_hours",
         "parallel",
-        "recompute",
         "compile",
         "tensorboard",
         "wandb",

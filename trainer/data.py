@@ -356,8 +356,8 @@ class _Part:
         # Of a part with fewer samples than ranks, who has none runs one of another's.
         idle = not own
         own = own or range(part.start, part.start + 1)
-        self.cut = loading.world > 1
         rows = [[place] for place in range(len(own))]
+        self.cut = loading.world > 1
         # Its number seeds its noise, which must be another on each rank.
         self.micro = [MicroBatch(number=loading.rank, rows=rows, packed=False, idle=idle)]
         self.loaded = [[self._start(loading.load, position) for position in own]]

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -19,7 +18,6 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
 
 from dataengine.errors import ModelError
 from trainer.batch import REGIONS, TILES, Batch
@@ -64,12 +62,6 @@ class Ranks:
     def any(self, value: bool) -> bool:
         """Return whether it is so on some rank."""
         return any(self.gather(value))
-
-    def send(self, value: T, sender: int) -> T:
-        """Return the value of one rank on every rank."""
-        box: list[Any] = [value]
-        dist.broadcast_object_list(box, sender, group=self.control)
-        return cast(T, box[0])
 
 
 @contextmanager
@@ -135,8 +127,8 @@ def share_model(model: VisionLLM, ranks: Ranks, parallel: str, precision: str) -
     full = half = MixedPrecisionPolicy()
     if precision == "bf16":
         half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    for block in (*blocks(model.vision), *blocks(model.language)):
-        fully_shard(block, mesh=mesh, mp_policy=half)
+    for layer in (*layers(model.vision), *layers(model.language)):
+        fully_shard(layer, mesh=mesh, mp_policy=half)
     # What ends the forward pass begins the backward one: nothing is gained by giving it away in between.
     if model.language.embeddings.weight is not model.language.head.weight:
         fully_shard(model.language.embeddings, mesh=mesh, mp_policy=half)
@@ -152,31 +144,22 @@ def _without_views(_: nn.Module, __: Any, found: DecoderLosses) -> DecoderLosses
     return replace(found, terms={name: value.clone() for name, value in found.terms.items()})
 
 
-def prepare_layers(model: VisionLLM, recompute: Sequence[str], backend: str | None) -> None:
-    """Have layers of the named parts compute their activations again in the backward pass, and those of the language
-    model compiled. Both come before the model is shared: what ranks gather for a layer is there for all of its work.
+def compile_layers(model: VisionLLM, backend: str) -> None:
+    """Have the language model's layers compiled, before ranks share it: what they gather for a layer, and what it
+    computes again in the backward pass, stays outside or inside as it was.
     """
-    found = {
-        "language": blocks(model.language),
-        "vision": blocks(model.vision),
-        "decoders": blocks(model.decoders),
-    }
-    for part in recompute:
-        for block in found[part]:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    for block in found["language"] if backend is not None else ():
-        block.compile(backend=backend, dynamic=True)
+    for layer in layers(model.language):
+        layer.compile(backend=backend, dynamic=True)
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the layers that a model repeats: those that its library says must not be split, in their order."""
-    names = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+def layers(model: nn.Module) -> list[nn.Module]:
+    """Return what a model repeats, in its order: elements of lists whose class is named a layer or a block."""
     return [
-        block
+        layer
         for part in model.modules()
         if isinstance(part, nn.ModuleList)
-        for block in part
-        if type(block).__name__ in names
+        for layer in part
+        if type(layer).__name__.endswith(("Layer", "Block"))
     ]
 
 
@@ -203,34 +186,20 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def level(ranks: Ranks, parts: Sequence[PartData]) -> tuple[PartData, ...]:
-    """Return the parts of a step with equally many batches on every rank, each knowing what the others use with it.
+    """Return the parts of a step, each batch knowing what those use that other ranks compute at the same time.
 
-    Ranks compute together: what one gathers, all have to. Who has too few batches (all of its samples were bad) runs
-    one again without weight: its own last, or where it has none, that of the first rank that has all.
+    Ranks compute together: what one gathers, all have to. The data layer sees to it that they have equally many
+    batches; here they learn which parts of the model these need.
     """
     if ranks.world == 1:
         return tuple(parts)
     told = ranks.gather([[uses(batch) for batch in part.batches] for part in parts])
-    return tuple(_level(ranks, part, [one[number] for one in told]) for number, part in enumerate(parts))
-
-
-def _level(ranks: Ranks, part: PartData, told: Sequence[list[frozenset[str]]]) -> PartData:
-    most = max(map(len, told))
-    if most == 0:
-        return part
-    lender = next(rank for rank, some in enumerate(told) if len(some) == most)
-    own = list(part.batches)
-    if not all(told):
-        lent = ranks.send(own[-1] if ranks.rank == lender else None, lender)
-        own = own or [lent]
-    filled = [some + [(some or told[lender])[-1]] * (most - len(some)) for some in told]
-    own += [own[-1]] * (most - len(own))
-    used = [frozenset().union(*(some[place] for some in filled)) for place in range(most)]
-    return replace(
-        part,
-        batches=tuple(replace(batch, used=names) for batch, names in zip(own, used, strict=True)),
-        num_idle=most - len(part.counted),
-    )
+    found = []
+    for part, *of_ranks in zip(parts, *told, strict=True):
+        used = [frozenset().union(*together) for together in zip(*of_ranks, strict=True)]
+        batches = tuple(replace(batch, used=names) for batch, names in zip(part.batches, used, strict=True))
+        found.append(replace(part, batches=batches))
+    return tuple(found)
 
 
 def uses(batch: Batch) -> frozenset[str]:

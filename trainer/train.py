@@ -40,7 +40,7 @@ from trainer.config import (
     render_of,
 )
 from trainer.data import Reader, ShardReader, StepData, batches, open_shards
-from trainer.distributed import Ranks, joined, level, prepare_layers, share_model
+from trainer.distributed import Ranks, compile_layers, joined, level, share_model
 from trainer.flops import Flops, peak_flops
 from trainer.inherit import inherit
 from trainer.log import (
@@ -153,15 +153,16 @@ def _begin(
     found = checkpoints.newest(saver.directory)
     tokenizer = _tokenizer(config, found)
     model = VisionLLM(model_config(config, tokenizer.get_vocab()))
-    rates = learning_rates(config, model.parts())
-    model.train_only(set(rates))
     if found is None and config.init_from is not None:
         inherited = inherit(model, Path(config.init_from))
         if ranks.leads:
             (out_dir / INHERITED).write_bytes(msgspec.json.encode(inherited))
-        progress(0, str(inherited))
+            progress(0, str(inherited))
+    rates = learning_rates(config, model.parts())
+    model.train_only(set(rates))
     flops = Flops(model)
-    prepare_layers(model, config.recompute, config.compile)
+    if config.compile is not None:
+        compile_layers(model, config.compile)
     shared = share_model(model.train(), ranks, config.parallel, config.precision)
     run = _Run(
         config=config,
@@ -174,7 +175,7 @@ def _begin(
         flops=flops,
         rates=rates,
         optimizer=_optimizer(config, model, rates),
-        adapter=_adapter(config, reader, out_dir / MIXTURE, found, leads=ranks.leads),
+        adapter=_adapter(config, reader, out_dir, found, ranks),
         saver=saver,
     )
     if found is not None:
@@ -311,15 +312,15 @@ def _optimizer(config: TrainConfig, model: VisionLLM, rates: dict[str, float]) -
 
 
 def _adapter(
-    config: TrainConfig, reader: Reader, log: Path, found: Checkpoint | None, *, leads: bool
+    config: TrainConfig, reader: Reader, out_dir: Path, found: Checkpoint | None, ranks: Ranks
 ) -> Adapter | None:
-    """Return who changes the mixture, and bring the reader to the plan that was decided on before. One rank logs."""
+    """Return who changes the mixture, and bring the reader to the plan that was decided on before."""
     if config.adapt is None:
         return None
     if reader.plan is None:
         raise ModelError("adapt: the samples have no mixture, expected shards; remove adapt")
     memory = found.record.adapt if found is not None else Memory()
-    adapter = Adapter(config.adapt, reader.plan, log, memory, keep_log=leads)
+    adapter = Adapter(config.adapt, reader.plan, out_dir / MIXTURE, memory, keep_log=ranks.leads)
     reader.follow(adapter.plan)
     return adapter
 

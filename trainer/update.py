@@ -101,7 +101,7 @@ def _whole(
     """Return what batches must know of the part that they are cut from; None where its one batch is all of it."""
     if not part.cut or not part.batches:
         return None
-    counts_b5 = torch.stack([counts(batch) for batch in part.batches])
+    counts_bn = torch.stack([counts(batch) for batch in part.batches])
     counted_b1 = torch.arange(len(part.batches))[:, None] < len(part.counted)
     numbers = [batch.region_numbers_R for batch in part.batches if batch.region_numbers_R is not None]
     num_regions = max((int(numbers_R.max()) + 1 for numbers_R in numbers if len(numbers_R)), default=0)
@@ -109,7 +109,7 @@ def _whole(
     # Drawn in the order in which a batch that is the whole part would draw.
     generator = _generator(config, noise, step)
     return Whole(
-        counts_5=mean_count((counts_b5 * counted_b1).sum(0).to(device)),
+        counts_5=mean_count((counts_bn * counted_b1).sum(0).to(device)),
         region_noise_RP=region_noise(num_regions, num_pixels, generator),
         seed=draw_seed(generator),
     )

@@ -83,15 +83,8 @@ def command(
     fields["shards"] = shards
     fields.setdefault("steps", 1000)
     fields.setdefault("global_batch", 8)
-    made = settings.make_config(fields, place)
-    if ray_workers is not None:
-        cluster = importlib.import_module("trainer.cluster")
-        result = cluster.train_on_ray(made, out, workers=ray_workers, address=address)
-    elif os.environ.get("RANK", "0") == "0":
-        with progress("train", "steps") as update:
-            result = importlib.import_module("trainer.train").train(made, out, progress=update)
-    else:
-        importlib.import_module("trainer.train").train(made, out)
+    result = _train(settings.make_config(fields, place), out, ray_workers, address)
+    if result.rank:
         return  # another process tells
     summary = {
         "step": result.step,
@@ -104,3 +97,15 @@ def command(
         print_json(summary)
     else:
         click.echo(", ".join(f"{key} {value}" for key, value in summary.items()))
+
+
+def _train(config: Any, out: Path, ray_workers: int | None, address: str | None) -> Any:
+    """Train here, as one of the processes that torchrun started, or in those that Ray Train starts."""
+    if ray_workers is not None:
+        cluster = importlib.import_module("trainer.cluster")
+        return cluster.train_on_ray(config, out, workers=ray_workers, address=address)
+    trainer = importlib.import_module("trainer.train")
+    if os.environ.get("RANK", "0") != "0":
+        return trainer.train(config, out)
+    with progress("train", "steps") as update:
+        return trainer.train(config, out, progress=update)

@@ -16,7 +16,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaFo
 
 from dataengine.errors import ModelError
 from trainer import checkpoint as checkpoints
-from trainer.checkpoint import Saver, find_all, load_model, newest, open_checkpoint, superfluous
+from trainer.checkpoint import Saver, export, find_all, load_model, newest, open_checkpoint, superfluous
 from trainer.distributed import Ranks
 from trainer.model.config import make_model
 from trainer.model.visionllm import VisionLLM
@@ -88,6 +88,17 @@ def test_a_checkpoint_needs_no_folder_that_its_weights_came_from(straight: Path,
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
+def test_weights_that_are_exported_are_those_of_the_run(straight: Path, tmp_path: Path) -> None:
+    folder = export(straight, tmp_path / "weights")
+
+    model, tokenizer, config = load_model(folder)
+    same, _, _ = load_model(straight)
+
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.json", "tokenizer", "model.safetensors"}
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
+    assert (len(tokenizer), config.steps) == (model.config.language.vocab_size, 6)
+
+
 def test_an_unfinished_checkpoint_is_not_found(copy: Path) -> None:
     folder = copy / "checkpoints"
     (folder / ".step-00000009.tmp").mkdir()
@@ -120,8 +131,6 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(copy: Path, monkeypatch: p
 
 
 def test_only_the_newest_are_kept(copy: Path) -> None:
-    import msgspec
-
     model, tokenizer, _ = load_model(copy)
     found = newest(copy / "checkpoints")
     assert found is not None
@@ -182,8 +191,6 @@ def test_a_truncated_file_is_refused(copy: Path) -> None:
 
 
 def test_what_is_written_is_what_was_there_when_it_began(copy: Path) -> None:
-    import msgspec
-
     model, tokenizer, _ = load_model(copy)
     found = newest(copy / "checkpoints")
     assert found is not None

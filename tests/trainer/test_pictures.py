@@ -37,7 +37,7 @@ from trainer.model.visionllm import VisionLLM
 from trainer.settings import EncodeSettings
 from trainer.targets import FRAMES
 from trainer.tokenizer import train_tokenizer
-from trainer.train import _accumulate
+from trainer.update import _accumulate
 from trainer.views import framed, framed_size
 
 TOKENIZER = train_tokenizer(["USER: ASSISTANT: Draw a cat. Here it is. make it red Sure"], 500)
@@ -258,7 +258,8 @@ def test_a_step_of_pictures_is_the_same_however_it_is_cut(family: str, token: st
             for number, (start, stop) in enumerate(cuts)
         ]
         model.zero_grad()
-        outputs = list(_accumulate(config, model, PartData(batches=tuple(cut), cut=len(cut) > 1), 0, "noise"))
+        part = PartData(batches=tuple(cut), cut=len(cut) > 1)
+        outputs = [found.output for found in _accumulate(config, model, part, 0, 0, len(cut))]
         table = model.superlink.tables[family].grad
         assert table is not None
         return sum(float(output.losses[f"{family}/noise"]) for output in outputs), table.clone()

@@ -142,7 +142,7 @@ class VisionLLM(nn.Module):
         loss = torch.stack(list(losses.values())).sum()
         if batch.used is not None and batch.family != TEXT:
             # What this rank's samples have no use for (no masks, no keypoints), another's may.
-            loss = loss + zero(self._decoder(batch).parameters())
+            loss = loss + zero(self._decoder(batch.family, batch).parameters())
         return Output(
             loss=loss,
             losses={name: value.detach() for name, value in losses.items()},
