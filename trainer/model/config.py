@@ -402,6 +402,18 @@ class PoseConfig(GroundingConfig):
         sizes: dict[str, Any] = {**_TINY_GROUNDING, "num_instances": 10, "box_layers": 1}
         return cls(**{**sizes, **changes})
 
+    @classmethod
+    def small(cls, **changes: Any) -> PoseConfig:
+        """Return sizes that train on one GPU from random weights."""
+        sizes: dict[str, Any] = {
+            "ffn_dim": 1024,
+            "encoder_layers": 4,
+            "num_objects": 300,
+            "calibrated": True,
+            "denoising": 50,
+        }
+        return cls(**{**sizes, **changes})
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

@@ -164,10 +164,6 @@ class VisionLLM(nn.Module):
             gather_queries(hidden_BLC, batch.groups_G2, decoder.num_queries), batch, **settings
         )
 
-    def predict_objects(self, batch: Batch, **settings: Any) -> list[Any]:
-        """Return what `predict` does for the family of the batch."""
-        return self.predict(batch, batch.family, **settings)
-
     def queries(self, token_id: int) -> torch.Tensor | None:
         """Return the embeddings that follow a routing token, [N, C]; None for a token that no decoder reads."""
         if token_id not in self.owner_of_id:

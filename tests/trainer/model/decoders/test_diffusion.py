@@ -461,12 +461,17 @@ def whole_model(vocabulary: dict[str, int], **decoders: Any) -> ModelConfig:
 
 
 def picture_batch(
-    vocabulary: dict[str, int], names: list[str], *, edits: bool = False, seed: int = 0
+    vocabulary: dict[str, int],
+    names: list[str],
+    *,
+    edits: bool = False,
+    seed: int = 0,
+    num_queries: int = 64,
 ) -> Batch:
     """Return a batch that asks for a square of each named colour, or that a grey square be given it."""
     generator = torch.Generator().manual_seed(seed)
     token = EDIT if edits else GEN
-    words = ["<s>", "find", *names[:1], ".", token, *[EMB_TOKENS[0]] * 64, ".", "</s>"]
+    words = ["<s>", "find", *names[:1], ".", token, *[EMB_TOKENS[0]] * num_queries, ".", "</s>"]
     rows = [[vocabulary[name if word == names[0] else word] for word in words] for name in names]
     ids = torch.tensor(rows)
     wanted = torch.full((len(names), 3, SIDE, SIDE), 0.8)
