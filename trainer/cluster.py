@@ -9,10 +9,13 @@ import msgspec
 import torch
 
 from dataengine.errors import DataEngineError
+from dataengine.files import make_folder, write_atomic
 from dataengine.runners.ray import connected
 from trainer.config import TrainConfig, make_config
 from trainer.train import Result, train
 
+# Below a run's folder: what Ray keeps of it, and how it ended.
+FOLDER, RESULT = "ray", "result.json"
 PACKAGES = ("dataengine", "converters", "trainer", "task_specs")
 
 
@@ -25,6 +28,7 @@ def train_on_ray(
     nodes. Processes that are lost are started again up to `max_failures` times, and go on from the newest checkpoint.
     Raises DataEngineError where training fails.
     """
+    make_folder(out_dir / FOLDER)
     with connected(address, workers, PACKAGES):
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
@@ -36,25 +40,26 @@ def train_on_ray(
             torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo"),
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
             run_config=RunConfig(
-                name="ray",
+                name=FOLDER,
                 storage_path=str(out_dir.absolute()),
                 failure_config=FailureConfig(max_failures=max_failures),
             ),
         )
         try:
-            told = trainer.fit().metrics
+            trainer.fit()
         except Exception as error:
             # Ray Train has an error for each place; what our own code raised stands in its text.
             raise DataEngineError(f"{out_dir}: training on Ray failed: {_last_line(error)}") from error
-    return msgspec.convert(told, Result, dec_hook=lambda kind, value: kind(value))
+    told = msgspec.json.decode((out_dir / FOLDER / RESULT).read_bytes())
+    return Result(**{**told, "checkpoint": Path(told["checkpoint"]), "nonfinite": tuple(told["nonfinite"])})
 
 
 def _train(given: dict[str, Any]) -> None:
-    """Train in one of the processes, and report how it ended."""
-    from ray import train as ray_train
-
-    result = train(make_config(given["config"]), Path(given["out_dir"]))
-    ray_train.report(msgspec.to_builtins(result, enc_hook=str))
+    """Train in one of the processes. One of them writes how it ended: not every Ray hands over what is returned."""
+    out_dir = Path(given["out_dir"])
+    result = train(make_config(given["config"]), out_dir)
+    if result.rank == 0:
+        write_atomic(out_dir / FOLDER / RESULT, msgspec.json.encode(result, enc_hook=str))
 
 
 def _last_line(error: BaseException) -> str:
