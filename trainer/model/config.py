@@ -403,7 +403,13 @@ class PoseConfig(GroundingConfig):
     @classmethod
     def tiny(cls, **changes: Any) -> PoseConfig:
         """Return sizes that train on two processor cores."""
-        sizes: dict[str, Any] = {**_TINY_GROUNDING, "num_instances": 10, "box_layers": 1}
+        sizes: dict[str, Any] = {
+            **_TINY_GROUNDING,
+            "num_instances": 10,
+            "box_layers": 1,
+            # Three layers find keypoints; with two, a model of random weights learns them many times slower.
+            "decoder_layers": 4,
+        }
         return cls(**{**sizes, **changes})
 
     @classmethod

@@ -87,10 +87,10 @@ def test_layers_find_boxes_first_and_keypoints_of_the_best_then(transformer: Pos
 
     assert [found.boxes_BX4.shape for found in output.objects] == [(2, 12, 4)]
     assert [found.points_BIK2 is None for found in output.objects] == [True]
-    assert [found.boxes_BX4.shape for found in output.instances] == [(2, 5, 4)] * 2
+    assert [found.boxes_BX4.shape for found in output.instances] == [(2, 5, 4)] * 3
     assert [
         tuple(found.points_BIK2.shape) for found in output.instances if found.points_BIK2 is not None
-    ] == [(2, 5, 3, 2)] * 2
+    ] == [(2, 5, 3, 2)] * 3
     assert output.num_denoising == 0
 
 
