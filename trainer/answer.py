@@ -258,10 +258,13 @@ def _speak(
 ) -> None:
     """Let the model answer the prompts of some drafts, in words."""
     device = model.language.embeddings.weight.device
-    # Of these, no answer in training has any: they stand for pictures, regions and queries.
-    never = tokenizer.convert_tokens_to_ids(
-        ["[PAD]", tokens.IMAGE, "<im_patch>", tokens.REGION, *tokens.EMB_TOKENS]
-    )
+    # Of these, no answer in training has any: they stand for pictures, regions and queries, or for nothing.
+    never = {
+        *tokenizer.convert_tokens_to_ids(
+            ["[PAD]", tokens.IMAGE, "<im_patch>", tokens.REGION, *tokens.EMB_TOKENS]
+        ),
+        *range(len(tokenizer), model.language.embeddings.num_embeddings),
+    }
     generated = generate(
         model,
         collate([draft.prompt for draft in drafts], tokenizer.pad_token_id).to(device),

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 IGNORED = -100  # a position without a label
+# What a batch may lack: see `Batch.used`.
+TILES, REGIONS = "tiles", "regions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +137,9 @@ class Batch:
     region_numbers_R: torch.Tensor | None = None
     # None where the batch is all that its losses are about.
     whole: Whole | None = None
+    # Where ranks compute together: TILES, REGIONS and the routing tokens of which some rank's batch has any. The parts
+    # of the model that read them run on every rank. None where this process is alone.
+    used: frozenset[str] | None = None
 
     def sample_at(self, row_K: torch.Tensor, position_K: torch.Tensor) -> torch.Tensor:
         """Return the number of the sample at each (row, position)."""

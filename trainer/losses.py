@@ -43,17 +43,17 @@ def text_loss(
 
 
 def mean_count(count: torch.Tensor) -> torch.Tensor:
-    """Return the mean of a count over all ranks, at least 1.
+    """Return the mean of a count over all ranks, of which the count is at least 1.
 
     Ranks average their gradients, so a sum divided by this is the sum over all ranks divided by the count
     over all ranks. Every rank must call it equally often.
     """
     count = count.detach().float()
-    if dist.is_available() and dist.is_initialized():
-        count = count.clone()
-        dist.all_reduce(count)
-        count = count / dist.get_world_size()
-    return count.clamp(min=1)
+    if not (dist.is_available() and dist.is_initialized()):
+        return count.clamp(min=1)
+    count = count.clone()
+    dist.all_reduce(count)
+    return count.clamp(min=1) / dist.get_world_size()
 
 
 def sigmoid_focal(

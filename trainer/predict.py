@@ -26,12 +26,11 @@ from dataengine.tokens import DET, POSE
 from trainer.answer import Answer, Choices, Question, Refused, Result, answers
 from trainer.checkpoint import load_model
 from trainer.config import encode_settings
+from trainer.distributed import find_device
 from trainer.settings import DETECTION, EDITING, GENERATION
 from trainer.settings import POSE as POSES
 from trainer.train import computing_threads
 
-# A keypoint that is less likely is drawn as a ring.
-_SURE = 0.5
 _MADE = {GENERATION: "gen", EDITING: "edit"}
 
 
@@ -93,9 +92,7 @@ def predict(
     """
     model, tokenizer, config = load_model(run_dir)
     settings = encode_settings(config, model.config)
-    place = torch.device(
-        "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-    )
+    place = find_device(device, None)
     choices = replace(choices, decoding={DETECTION: {"min_score": min_score}, **choices.decoding})
     common = _digest_of(model) + repr((replace(choices, batch_size=0), min_score))
     model.to(place)
@@ -291,7 +288,7 @@ def _drawn(question: Question, objects: Sequence[FoundObject]) -> images.Pixels:
 def _target(found: FoundObject) -> TargetInstance:
     keypoints: tuple[Keypoint, ...] | None = None
     if found.keypoints is not None:
-        keypoints = tuple((point.x, point.y, 2 if point.score >= _SURE else 1) for point in found.keypoints)
+        keypoints = tuple((point.x, point.y, 2) for point in found.keypoints)
     return TargetInstance(
         label=found.label, box=found.box, area=box_area(found.box), mask=found.mask, keypoints=keypoints
     )

@@ -26,7 +26,7 @@ from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import encode_settings
 from trainer.encode import Encoded, encode
-from trainer.model.config import EditingConfig, GenerationConfig, tiny
+from trainer.model.config import DetectionConfig, EditingConfig, GenerationConfig, PoseConfig, tiny
 from trainer.model.visionllm import VisionLLM
 from trainer.samples import read_samples
 from trainer.settings import EncodeSettings
@@ -370,23 +370,49 @@ def test_what_needs_a_picture_is_not_asked_without_one(
 
 @pytest.fixture(scope="module")
 def painting() -> tuple[Any, Any, EncodeSettings]:
-    """A model of random weights that makes and edits pictures."""
-    config = tiny(TOKENIZER.get_vocab(), generation=GenerationConfig.tiny(), editing=EditingConfig.tiny())
+    """A model of random weights with all decoders of ours."""
+    config = tiny(
+        TOKENIZER.get_vocab(),
+        detection=DetectionConfig.tiny(),
+        pose=PoseConfig.tiny(),
+        generation=GenerationConfig.tiny(),
+        editing=EditingConfig.tiny(),
+    )
     model = VisionLLM(config).eval()
-    num_queries = {
-        token: decoder.num_queries for decoder in model.decoders.values() for token in decoder.tokens
-    }
+    decoders: list[Any] = list(model.decoders.values())
+    num_queries = {token: decoder.num_queries for decoder in decoders for token in decoder.tokens}
     settings = EncodeSettings(
         tile_side=112,
         tokens_per_tile=16,
         num_queries={**dict.fromkeys(ROUTING_TOKENS, 0), **num_queries},
-        readers={name: READERS[name] for name in ("generation", "editing")},
+        decoder_short=(64,),
+        decoder_longest=64,
+        readers=READERS,
         picture_side={"generation": 64, "editing": 64},
     )
     return model, TOKENIZER, settings
 
 
 STEPS = {"generation": {"steps": 2}, "editing": {"steps": 2}}
+
+
+def test_objects_and_keypoints_are_found_in_one_answer(
+    painting: tuple[Any, Any, EncodeSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(
+        monkeypatch,
+        "Here: cat[DET], dog[DET]. The points are nose[POSE], tail[POSE] and paw[POSE]. It is [GRD].",
+    )
+    asked = Question(id="q", turns=(Turn("user", "<image>\nWhere?"),), pictures=(PICTURE_3,))
+
+    found = one(answer(*painting, [asked], decoding={"pose": {"top_k": 5}}))
+
+    (pose,), (grounded,) = found.of("pose"), found.of("detection")
+    assert (pose.groups, grounded.groups) == ((0, 1, 2, 3, 4), (5,))
+    assert pose.found.keypoints_KJ3.shape == (5, 3, 3)
+    assert set(pose.found.labels_K.tolist()) <= {0, 1}
+    assert set(grounded.found.labels_K.tolist()) == {0}
+    assert (pose.found.boxes_K4 <= torch.tensor([30.0, 20, 30, 20])).all()
 
 
 def test_pictures_are_made_and_edited(

@@ -20,7 +20,7 @@ from transformers import (
 from dataengine.tokens import DET, EMB_TOKENS, GRD, POSE, SEG
 from trainer.batch import IGNORED, Batch, ObjectTargets
 from trainer.generate import Generated, Limits, generate
-from trainer.model.config import LanguageConfig, SuperLinkConfig, tiny
+from trainer.model.config import LanguageConfig, LoraConfig, SuperLinkConfig, tiny
 from trainer.model.superlink import gather_queries
 from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import train_tokenizer
@@ -161,7 +161,7 @@ def absolute(folder: Path) -> str:
 SAVED = {"windowed": windowed, "biased": biased, "absolute": absolute}
 
 
-@pytest.mark.parametrize("kind", ["tiny", "token", "shared", *SAVED])
+@pytest.mark.parametrize("kind", ["tiny", "token", "shared", "adapted", *SAVED])
 @pytest.mark.parametrize("lengths", [[3], [4, 4, 4], [9, 1, 14, 5]])
 def test_hidden_states_of_a_free_answer_are_those_of_the_same_answer_given(
     model: VisionLLM, kind: str, lengths: list[int], tmp_path: Path
@@ -169,6 +169,9 @@ def test_hidden_states_of_a_free_answer_are_those_of_the_same_answer_given(
     if kind in ("token", "shared"):
         superlink = SuperLinkConfig(mode="token") if kind == "token" else SuperLinkConfig(shared=True)
         model = VisionLLM(tiny(VOCABULARY, superlink=superlink)).eval()
+    if kind == "adapted":
+        config = tiny(VOCABULARY)
+        model = VisionLLM(replace(config, language=replace(config.language, lora=LoraConfig()))).eval()
     if kind in SAVED:
         torch.manual_seed(0)
         language = LanguageConfig(vocab_size=len(VOCABULARY), pretrained=SAVED[kind](tmp_path))

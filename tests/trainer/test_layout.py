@@ -103,10 +103,10 @@ def numbered(steps: Iterable[StepData]) -> list[list[Batch]]:
 def gradient(config: TrainConfig, model: VisionLLM, data: StepData) -> tuple[float, dict[str, torch.Tensor]]:
     """Return the loss of a step, and its gradient by parameter; the weights stay."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    output, norm = update(config, model, optimizer, data.parts, data.step)
+    computed, norm = update(config, model, optimizer, data.parts, data.step)
     assert math.isfinite(norm)
     grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return float(output.loss), grads
+    return sum(found.weight * float(found.output.loss) for found in computed), grads
 
 
 def test_what_is_said_of_a_sample_without_its_pictures_is_what_encoding_makes(

@@ -254,7 +254,7 @@ torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_counts_are_averaged_over_ranks_and_at_least_one(tmp_path: Path) -> None:
+def test_counts_are_averaged_over_ranks_and_their_sum_is_at_least_one(tmp_path: Path) -> None:
     command = [sys.executable, "-c", COUNT_ON_RANK]
 
     ranks = [
@@ -262,4 +262,4 @@ def test_counts_are_averaged_over_ranks_and_at_least_one(tmp_path: Path) -> None
         for rank in range(2)
     ]
 
-    assert [process.communicate(timeout=60)[0].strip() for process in ranks] == ["[4.0, 1.0]"] * 2
+    assert [process.communicate(timeout=60)[0].strip() for process in ranks] == ["[4.0, 0.5]"] * 2

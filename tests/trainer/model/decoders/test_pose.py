@@ -348,7 +348,7 @@ def test_a_sample_that_asks_for_no_keypoint_is_an_error_that_names_it(
 
 
 def test_unknown_and_ill_typed_options_are_refused() -> None:
-    with pytest.raises(ModelError, match="pose: unknown option 'num_instance'"):
+    with pytest.raises(ModelError, match="pose: unknown key 'num_instance'"):
         PoseDecoder.build({"num_instance": 3}, WIDTH)
     with pytest.raises(ModelError, match=r"pose: .*num_instances"):
         PoseDecoder.build({"num_instances": "many"}, WIDTH)
