@@ -271,7 +271,9 @@ def _tokenizer(config: TrainConfig, found: Checkpoint | None) -> PreTrainedToken
     if found is not None:
         return load_tokenizer(found.directory / checkpoints.TOKENIZER)
     if config.init_from is not None:
-        return load_tokenizer(checkpoints.find_checkpoint(Path(config.init_from)).directory / checkpoints.TOKENIZER)
+        return load_tokenizer(
+            checkpoints.find_checkpoint(Path(config.init_from)).directory / checkpoints.TOKENIZER
+        )
     return load_tokenizer(config.tokenizer) if config.tokenizer else train_tokenizer(bank_texts())
 
 
