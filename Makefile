@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint docs bench clean
+.PHONY: setup demo test lint docs bench ablation clean
 
 setup: .venv/.ok
 
@@ -29,6 +29,11 @@ docs: .venv/.ok
 
 bench: .venv/.ok
 	$(BIN)/python tests/benchmarks/run.py
+
+# Every study, on scenes: STEPS of each arm (600 are about half an hour on two cores).
+ablation: .venv/.ok
+	$(BIN)/dataengine run ablations
+	$(BIN)/python -m trainer.ablation all out/ablations/shards --out out/ablations/studies --steps $(or $(STEPS),600)
 
 clean:
 	rm -rf .venv out runs

@@ -18,6 +18,9 @@ from dataengine.errors import ModelError
 from trainer.batch import IGNORED
 from trainer.settings import EncodeSettings
 
+# Of Unicode's private use: no text has it.
+_ANOTHER = "\uf8ff"
+
 
 @dataclass(frozen=True)
 class Text:
@@ -31,29 +34,41 @@ class Text:
 def render(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerFast) -> tuple[str, list[tuple[int, int]]]:
     """Return the chat text and the character spans [start, end) that the model must say, end token included.
 
-    Uses the tokenizer's own chat template; without one, `USER: ... ASSISTANT: ...</s>`. A conversation that ends with
-    a question gives the text up to where the assistant would begin. Raises ModelError where a template rewrites earlier
-    turns, since then no span can be told.
+    Uses the tokenizer's own chat template, without thinking where it can be asked for that; without one,
+    `USER: ... ASSISTANT: ...</s>`. A conversation that ends with a question gives the text up to where the assistant
+    would begin. Raises ModelError where a template rewrites what a turn says, since then no span can be told.
     """
     if tokenizer.chat_template is None:
         return _render_plain(turns, str(tokenizer.eos_token))
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
 
-    def shown(count: int, ask: bool) -> str:
-        return str(tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=ask))
+    def shown(some: Sequence[Turn], ask: bool) -> str:
+        messages = [{"role": turn.role, "content": turn.text} for turn in some]
+        return str(
+            tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=ask, enable_thinking=False
+            )
+        )
 
-    whole = shown(len(messages), turns[-1].role != "assistant")
+    whole = shown(turns, turns[-1].role != "assistant")
     spans = []
     for place, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
-        before, after = shown(place, True), shown(place + 1, False)
-        if not (whole.startswith(after) and after.startswith(before)):
+        before, after = shown(turns[:place], True), shown(turns[: place + 1], False)
+        if whole.startswith(after) and after.startswith(before):
+            spans.append((len(before), len(after.rstrip())))
+            continue
+        # Some templates show an earlier answer otherwise than the last (without the place to think). It ends
+        # where a character more at its end is shown.
+        longer = shown([*turns[:place], Turn(turn.role, turn.text + _ANOTHER), *turns[place + 1 :]], False)
+        end = longer.find(_ANOTHER)
+        if end < 0 or whole[:end] != longer[:end] or not whole[:end].endswith(turn.text):
             raise ModelError(
                 f"{tokenizer.name_or_path}: the chat template rewrites earlier turns, expected one that only appends;"
                 " remove chat_template from the tokenizer"
             )
-        spans.append((len(before), len(after.rstrip())))
+        closing = str(tokenizer.eos_token) if whole.startswith(str(tokenizer.eos_token), end) else ""
+        spans.append((end - len(turn.text), end + len(closing)))
     return whole, spans
 
 

@@ -29,6 +29,7 @@ from trainer.config import (
     stage_fields,
     stage_names,
 )
+from trainer.model.decoders import DECODERS
 from trainer.model.visionllm import VisionLLM
 from trainer.settings import CLIP_MEAN
 from trainer.tokenizer import train_tokenizer
@@ -312,6 +313,26 @@ def test_a_preset_takes_a_decoders_sizes_from_its_own_class() -> None:
         4, 4, 4, 2, 0,
     ]  # fmt: skip
     assert settings.readers["counting"] == ("[DET]", "[POSE]")
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    # In millions. CLIP-L/14 has 303; a language model of Vicuna's sizes 6476 without its embeddings.
+    [
+        ("small", {"vision": (20, 25), "language": (80, 90)}),
+        ("base", {"vision": (303, 304), "language": (6476, 6477)}),
+    ],
+)
+def test_presets_have_the_sizes_that_they_promise(preset: str, expected: dict[str, tuple[int, int]]) -> None:
+    with torch.device("meta"):
+        parts = VisionLLM(model_config(make(model=preset), VOCABULARY)).parts()
+
+    millions = {name: sum(p.numel() for p in some) / 1e6 for name, some in parts.items()}
+    for name, (least, most) in expected.items():
+        assert least < millions[name] < most, name
+    assert {f"decoders.{name}" for name in DECODERS} <= set(millions)
+    if preset == "small":
+        assert 100 < sum(millions.values()) < 300
 
 
 @pytest.mark.usefixtures("own_decoders")

@@ -323,9 +323,37 @@ def test_a_chat_template_is_used_and_only_its_answers_are_labelled() -> None:
     assert [text[start:end] for start, end in spans] == ["cat[DET]<|im_end|>", "y<|im_end|>"]
 
 
+def test_a_template_that_shows_a_place_to_think_before_the_last_answer_alone_is_used() -> None:
+    tokenizer = train_tokenizer(["<|im_start|>user assistant Find cat"], 500)
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+        "{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n"
+        "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+    )
+    turns = (
+        Turn("user", "Find cat"),
+        Turn("assistant", "cat[DET]"),
+        Turn("user", "x"),
+        Turn("assistant", "y"),
+    )
+
+    text, spans = render(turns, tokenizer)
+
+    assert [text[start:end] for start, end in spans] == ["cat[DET]<|im_end|>", "y<|im_end|>"]
+    assert text.count("<think>") == 1
+    # What is asked ends where the answer begins, in training as in use.
+    assert text.startswith(render(turns[:1], tokenizer)[0].split("<think>")[0])
+    assert render(turns[:3], tokenizer)[0] == text[: spans[1][0]]
+
+
 def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
     tokenizer = train_tokenizer(["cat"], 400)
-    tokenizer.chat_template = "{% for m in messages %}{{ messages|length }}{{ m['content'] }}{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ messages|length }}{{ m['content']|upper }}{% endfor %}"
+    )
 
     with pytest.raises(ModelError, match="rewrites earlier turns"):
         render((Turn("user", "a"), Turn("assistant", "b")), tokenizer)

@@ -282,7 +282,8 @@ class DiffusionConfig:
 
     `pretrained` is a folder or hub id of a pipeline of diffusers (subfolders vae, unet, scheduler, text_encoder,
     tokenizer); it overrides `num_tokens`, `width`, `patch` and all that begins with `unet_` or `noise_`. Autoencoder
-    and text encoder stay frozen, the UNet too unless `train_unet`. Without `pretrained`, the UNet has random weights,
+    and text encoder stay frozen, the UNet too unless `train_unet` (null: where
+    nobody has trained it before). Without `pretrained`, the UNet has random weights,
     latents are squares of `patch` x `patch` pixels, and there is no text encoder: a random one would teach nothing.
 
     `picture_side` is the side of the pictures in pixels. The mapper turns `num_queries` hidden states into `num_tokens`
@@ -296,7 +297,7 @@ class DiffusionConfig:
     """
 
     picture_side: int
-    train_unet: bool
+    train_unet: bool | None
     drop_text: float
     drop_picture: float
     drop_both: float
@@ -348,13 +349,35 @@ class DiffusionConfig:
         }
         return cls(**{**sizes, **changes})
 
+    @classmethod
+    def small(cls, **changes: Any) -> Self:
+        """Return sizes that train on one GPU from random weights."""
+        sizes: dict[str, Any] = {
+            "picture_side": 128,
+            "num_tokens": 77,
+            "width": 256,
+            "num_heads": 8,
+            "ffn_dim": 1024,
+            "unet_channels": (96, 192, 256),
+            "unet_layers": 2,
+            "unet_heads": 8,
+            "unet_norm_groups": 16,
+            "sampling_steps": 50,
+        }
+        return cls.tiny(**{**sizes, **changes})
+
+    @property
+    def unet_learns(self) -> bool:
+        """Whether the UNet is trained."""
+        return self.pretrained is None if self.train_unet is None else self.train_unet
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig(DiffusionConfig):
     """The text-to-image decoder. The paper's code says .1 for `drop_text` and drops twice as many."""
 
     picture_side: int = 512
-    train_unet: bool = False
+    train_unet: bool | None = None
     drop_text: float = 0.1
     drop_picture: float = 0.0
     drop_both: float = 0.0
@@ -367,7 +390,7 @@ class EditingConfig(DiffusionConfig):
     """
 
     picture_side: int = 256
-    train_unet: bool = True
+    train_unet: bool | None = True
     drop_text: float = 0.05
     drop_picture: float = 0.05
     drop_both: float = 0.05

@@ -116,7 +116,7 @@ class DiffusionDecoder(nn.Module):
 
     def freeze(self) -> None:
         """Take from training what is never trained: text encoder, autoencoder, and the UNet unless configured."""
-        frozen = [self.latents, self.text, None if self.config.train_unet else self.unet]
+        frozen = [self.latents, self.text, None if self.config.unet_learns else self.unet]
         for part in frozen:
             if part is not None:
                 part.requires_grad_(False)

@@ -103,7 +103,7 @@ def make_parts(family: str, config: DiffusionConfig, *, edits: bool) -> Parts:
     Raises ModelError for sizes that do not fit each other, and for a UNet that nobody has trained or will.
     """
     parts = _random(config, edits) if config.pretrained is None else _load(config.pretrained)
-    if config.pretrained is None and not config.train_unet:
+    if config.pretrained is None and not config.unet_learns:
         raise ModelError(
             f"{family}: train_unet is false and the UNet has random weights, expected one of the two; set pretrained"
             " or train_unet"
