@@ -16,7 +16,7 @@ from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.conventions import PictureSizes
 from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.files import Root
-from dataengine.modules import Reader, load_reader
+from dataengine.modules import Reader, load_reader, source_labels
 from dataengine.source import named
 from dataengine.units import SKIP_REASONS
 
@@ -57,7 +57,8 @@ def audit_foreign(
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{path}: lies outside {folder}; --root must be a folder that holds it")
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
-    state = Audit(str(path), str(folder))
+    labels = source_labels(reader, source, Root(folder.resolve()))
+    state = Audit(str(path), str(folder), labels)
     pictures: dict[str, None] = {}
     quarantined: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
@@ -85,9 +86,13 @@ def audit_foreign(
                 if image.width and image.height:
                     state.sides[side(image.width, image.height)] += 1
         progress(1, "")
-    state.conventions()
+    state.whole()
     if missing := state.licenses["none stated"]:
-        state.add("license.missing", Hit(f"{missing} of {missing + stated} pictures have no license"))
+        state.add(
+            "license.missing",
+            Hit(f"{missing} of {missing + stated} pictures have no license"),
+            place="subject",
+        )
     if root is not None:
         check_pictures(state, str(root), list(pictures), workers, progress, {})
     account = close(state, None)

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from dataengine.annotation import Instance
 from dataengine.audit.rule import Facts, Hit, SampleFacts
-from dataengine.geometry import box_area, clip_box
+from dataengine.geometry import box_area, box_iou, clip_box
 
 OUTSIDE_TOLERANCE_PX = 1.0
+# Two boxes of one class that share so much are one object, drawn twice.
+SAME_IOU = 0.98
 
 
 def degenerate(facts: Facts) -> Iterator[Hit]:
     """Yield boxes without area."""
-    for item, box in facts.boxes:
+    for item, box in facts.odd_boxes:
         if min(box[2] - box[0], box[3] - box[1]) == 0:
             yield Hit(_named(item), box, item.image)
 
 
 def inverted(facts: Facts) -> Iterator[Hit]:
     """Yield boxes that end before they begin."""
-    for item, box in facts.boxes:
+    for item, box in facts.odd_boxes:
         if box[2] < box[0] or box[3] < box[1]:
             yield Hit(_named(item), box, item.image)
 
 
 def nonfinite(facts: Facts) -> Iterator[Hit]:
     """Yield boxes with a number that is not finite."""
-    for item in facts.annotation.instances:
-        if item.box is not None and not all(map(math.isfinite, item.box)):
-            yield Hit(_named(item))
+    return (Hit(_named(item)) for item in facts.endless)
 
 
 def outside(facts: Facts) -> Iterator[Hit]:
     """Yield boxes that leave their picture by more than a pixel."""
-    for item, (x0, y0, x1, y1) in facts.boxes:
+    for item, (x0, y0, x1, y1) in facts.odd_boxes:
         size = facts.size_of(item)
         if size is None:
             continue
@@ -44,18 +43,36 @@ def outside(facts: Facts) -> Iterator[Hit]:
             yield Hit(f"{_named(item)} in {size[0]} x {size[1]}", item.box, item.image)
 
 
-def mask_size(facts: Facts) -> Iterator[Hit]:
-    """Yield masks of another size than their picture."""
-    for item in facts.annotation.instances:
-        size = facts.size_of(item)
-        if item.mask is not None and size is not None and item.mask.size != (size[1], size[0]):
-            text = f"instance {item.id}: mask of {item.mask.size}, picture of {(size[1], size[0])}"
-            yield Hit(text, item.box, item.image)
+def duplicate(facts: Facts) -> Iterator[Hit]:
+    """Yield boxes that are another object's of the same class and text.
+
+    Referred objects have no class: each expression brings its own. Ignored regions and crowds may lie on objects.
+    """
+    # From left to right: whoever shares nearly all of a box begins within a fiftieth of its width.
+    rows = [
+        (box, number)
+        for number, (item, box) in enumerate(facts.boxes)
+        if item.category is not None and not (item.crowd or item.ignore)
+    ]
+    rows.sort()
+    for place, (box, number) in enumerate(rows):
+        limit = box[0] + (1 - SAME_IOU) * (box[2] - box[0])
+        for next_place in range(place + 1, len(rows)):
+            other, second = rows[next_place]
+            if other[0] > limit:
+                break
+            one, two = facts.boxes[min(number, second)][0], facts.boxes[max(number, second)][0]
+            if (
+                box_iou(box, other) > SAME_IOU
+                and (one.category, one.text, one.image) == (two.category, two.text, two.image)
+            ):  # fmt: skip
+                yield Hit(f"{_named(two)}, as instance {one.id}, both {one.category!r}", two.box, two.image)
+                break
 
 
 def keypoint_visibility(facts: Facts) -> Iterator[Hit]:
     """Yield keypoints whose flag is none, or contradicts their place, and numbers of keypoints that are wrong."""
-    for item in facts.annotation.instances:
+    for item in facts.posed:
         if item.keypoints is None:
             continue
         name = f"instance {item.id}"
@@ -74,7 +91,7 @@ def keypoint_visibility(facts: Facts) -> Iterator[Hit]:
 
 def keypoint_outside(facts: Facts) -> Iterator[Hit]:
     """Yield objects with a labelled keypoint outside their picture, by its first."""
-    for item in facts.annotation.instances:
+    for item in facts.posed:
         size = facts.size_of(item)
         if item.keypoints is None or size is None:
             continue

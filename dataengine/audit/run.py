@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from dataengine import manifest as manifests
 from dataengine.audit.foreign import audit_foreign
 from dataengine.audit.manifests import audit_manifest
@@ -56,14 +58,71 @@ def audit(
     )
 
 
-def rates(report: Report) -> list[tuple[str, str, str, int, int]]:
-    """Return (rule, severity, action, hits, subjects hit) for every rule with hits, the most frequent first."""
-    hits = Counter(finding.rule for finding in report.findings)
-    subjects = {rule: len({f.subject for f in report.findings if f.rule == rule}) for rule in hits}
-    return [
-        (rule, rule_of(rule).severity, rule_of(rule).action, count, subjects[rule])
-        for rule, count in sorted(hits.items(), key=lambda pair: (-pair[1], pair[0]))
-    ]
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a rule was broken: hits, subjects hit, and the largest share of the places that it looked at."""
+
+    rule: str
+    severity: str
+    action: str
+    hits: int
+    subjects: int
+    share: float
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget that a subject broke: so many of the places that were looked at, where `budget` is the largest share."""
+
+    subject: str
+    rule: str
+    place: str
+    hits: int
+    checked: int
+    budget: float
+
+
+def rates(report: Report) -> list[Rate]:
+    """Return every rule with hits, the most frequent first."""
+    found: dict[str, dict[str, tuple[int, float]]] = {}
+    for (subject, rule, _), (hits, checked) in _places(report).items():
+        old = found.setdefault(rule, {}).get(subject, (0, 0.0))
+        found[rule][subject] = (old[0] + hits, max(old[1], hits / checked))
+    return sorted(
+        (
+            Rate(
+                rule=rule,
+                severity=rule_of(rule).severity,
+                action=rule_of(rule).action,
+                hits=sum(hits for hits, _ in subjects.values()),
+                subjects=len(subjects),
+                share=max(share for _, share in subjects.values()),
+            )
+            for rule, subjects in found.items()
+        ),
+        key=lambda rate: (-rate.hits, rate.rule),
+    )
+
+
+def broken(report: Report) -> list[Broken]:
+    """Return the budgets that are broken: those of a subject's spec, or else the rules' own."""
+    budgets = {account.subject: account.budgets for account in report.accounts}
+    found = []
+    for (subject, rule, place), (hits, checked) in _places(report).items():
+        budget = budgets.get(subject, {}).get(rule, rule_of(rule).budget)
+        if budget is not None and hits > budget * checked:
+            found.append(
+                Broken(subject=subject, rule=rule, place=place, hits=hits, checked=checked, budget=budget)
+            )
+    return sorted(found, key=lambda one: (one.subject, one.rule, one.place))
+
+
+def _places(report: Report) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Return (hits, looked at) for each subject, rule and kind of place.
+
+    A place can break a rule twice, and a record that no reader can read was not looked at: so many there were at least.
+    """
+    checked = {account.subject: account.checked for account in report.accounts}
+    hits = Counter((one.subject, one.rule, one.place) for one in report.findings)
+    return {key: (count, max(checked.get(key[0], {}).get(key[2], 0), count)) for key, count in hits.items()}
 
 
 def examples(report: Report, rule: str, count: int) -> Iterator[Finding]:
