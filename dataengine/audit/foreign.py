@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from dataengine.annotation import Rejected
+from dataengine.annotation import Annotation, Rejected
 from dataengine.audit.pictures import check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
@@ -46,6 +46,16 @@ def _value(text: str) -> Any:
         return text
 
 
+def _sizes_on_disk(state: Audit, item: Annotation, sizes: PictureSizes) -> None:
+    """Hold the stated sizes of pictures with objects against their files, as conversion does."""
+    for number, image in enumerate(item.images if item.instances else ()):
+        real = sizes.on_disk(image.path) if image.width and image.height else None
+        if real is not None and real != (image.width, image.height):
+            text = f"{image.path}: stated {image.width} x {image.height}, is {real[0]} x {real[1]}"
+            where = {"key": item.key, "file": item.origin.file, "record": item.origin.record}
+            state.add("box.size_mismatch", Hit(text, None, number), image=image.path, **where)
+
+
 def audit_foreign(
     path: Path, format_name: str, root: Path | None, options: dict[str, str], workers: int, progress: Progress
 ) -> Report:
@@ -79,6 +89,7 @@ def audit_foreign(
         else:
             state.annotation(item, sizes.of(item))
             pictures.update(dict.fromkeys(image.path for image in item.images))
+            _sizes_on_disk(state, item, sizes)
             for image in item.images:
                 known = is_known(image.license)
                 state.licenses[image.license if known and image.license else "none stated"] += 1

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dataengine.annotation import Instance
+from dataengine.annotation import Box, Instance
 from dataengine.audit.rule import Facts, Hit, SampleFacts
 from dataengine.geometry import box_area, box_iou, clip_box
 
 OUTSIDE_TOLERANCE_PX = 1.0
 # Two boxes of one class that share so much are one object, drawn twice.
 SAME_IOU = 0.98
+# A box that covers so much of the sides of its picture covers 99 % of it, or nearly.
+MARGIN = 0.005
+# In so many pictures, and such a share of them, a box that covers all or is always the same says nothing.
+MANY, WHOLE_SHARE, SAME_SHARE = 20, 0.2, 0.1
+MOST_BOXES = 256
+# Where a box begins farther from the border, the picture would have 20,000 pixels a side.
+FAR_PX = 100
 
 
 def degenerate(facts: Facts) -> Iterator[Hit]:
@@ -68,6 +75,72 @@ def duplicate(facts: Facts) -> Iterator[Hit]:
             ):  # fmt: skip
                 yield Hit(f"{_named(two)}, as instance {one.id}, both {one.category!r}", two.box, two.image)
                 break
+
+
+class WholeImage:
+    """Counts pictures in which a box covers nearly everything."""
+
+    def __init__(self) -> None:
+        self._covered = self._all = 0
+
+    def add(self, facts: Facts) -> None:
+        """Look at the boxes of one annotation; an ignored region, or a crowd, may be everywhere."""
+        if facts.boxes:
+            self._all += 1
+            self._covered += any(covers(facts, item, box) for item, box in facts.boxes)
+
+    def hits(self) -> Iterator[Hit]:
+        """Yield the count where it is large."""
+        if self._covered >= max(MANY, WHOLE_SHARE * self._all):
+            yield Hit(
+                f"in {self._covered} of {self._all} pictures with boxes, a box covers the whole picture"
+            )
+
+
+def covers(facts: Facts, item: Instance, box: Box) -> bool:
+    """Say whether a box covers its picture."""
+    if box[0] > FAR_PX or (size := facts.size_of(item)) is None or item.crowd or item.ignore:
+        return False
+    width, height = size
+    return (
+        box[0] <= MARGIN * width
+        and box[2] >= (1 - MARGIN) * width
+        and box[1] <= MARGIN * height
+        and box[3] >= (1 - MARGIN) * height
+    )
+
+
+class Constant:
+    """Finds a box that many pictures have, in the room of a few hundred boxes.
+
+    Counters of the boxes seen, all lowered by one when there are too many (Misra and Gries, Finding repeated elements,
+    1982): none is off by more than a 256th of all boxes.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[Box, int] = {}
+        self._all = 0
+
+    def add(self, facts: Facts) -> None:
+        """Count the boxes of one annotation, each once."""
+        if not facts.boxes:
+            return
+        self._all += 1
+        counts = self._counts
+        for box in {box for item, box in facts.boxes if not (item.crowd or item.ignore)}:
+            if box in counts:
+                counts[box] += 1
+            elif len(counts) < MOST_BOXES:
+                counts[box] = 1
+            else:
+                self._counts = counts = {one: count - 1 for one, count in counts.items() if count > 1}
+
+    def hits(self) -> Iterator[Hit]:
+        """Yield the boxes that many pictures have."""
+        for box, count in sorted(self._counts.items(), key=lambda pair: (-pair[1], pair[0])):
+            if count >= max(MANY, SAME_SHARE * self._all):
+                numbers = ", ".join(f"{value:g}" for value in box)
+                yield Hit(f"at least {count} of {self._all} pictures with boxes have the box ({numbers})")
 
 
 def keypoint_visibility(facts: Facts) -> Iterator[Hit]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from functools import cached_property
@@ -178,6 +179,13 @@ class SampleFacts:
         return ()
 
 
+class Whole(msgspec.Struct, frozen=True):
+    """What an audit has counted when it has seen all of a subject: `counts` are objects, or pictures, by class."""
+
+    labels: LabelSpace | None
+    counts: Counter[str]
+
+
 class Corpus(Protocol):
     """A check of a subject as a whole, which holds no more than a few bytes a record."""
 
@@ -194,9 +202,9 @@ class Corpus(Protocol):
 class Rule:
     """A rule: what a hit means, how bad it is, and what conversion does about it by default.
 
-    It looks at the facts of one `annotation` or one `sample`, at a `picture`'s name and header, at a source's `labels`,
-    or, by a `corpus` that is made with these for each subject, at all annotations. A rule that looks at none of them is
-    a reason that a reader, a builder or the audit itself gives.
+    It looks at the facts of one `annotation` or one `sample`, at a `picture`'s name and header, at what was counted of
+    the `whole` subject, or, by a `corpus` that is made for each subject, at all its annotations. A rule that looks at
+    none of them is a reason that a reader, a builder or the audit itself gives.
 
     `among` is the list of Facts without which an annotation has nothing to look at, and in whose members hits lie.
     `budget` is the share of places that may break it where a spec says nothing; None: any. `known` are public datasets
@@ -213,8 +221,8 @@ class Rule:
     annotation: Callable[[Facts], Iterable[Hit]] | None = None
     sample: Callable[[SampleFacts], Iterable[Hit]] | None = None
     picture: Callable[[str, Probe], Iterable[Hit]] | None = None
-    labels: Callable[[LabelSpace], Iterable[Hit]] | None = None
-    corpus: Callable[[LabelSpace | None], Corpus] | None = None
+    whole: Callable[[Whole], Iterable[Hit]] | None = None
+    corpus: Callable[[], Corpus] | None = None
 
     @property
     def place(self) -> Place:

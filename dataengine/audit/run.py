@@ -13,6 +13,7 @@ from dataengine.audit.foreign import audit_foreign
 from dataengine.audit.manifests import audit_manifest
 from dataengine.audit.pictures import Pictures
 from dataengine.audit.shards import audit_shards
+from dataengine.audit.splits import overlaps, pictured
 from dataengine.audit.state import Finding, Progress, Report
 from dataengine.audit.table import rule_of
 from dataengine.errors import UsageError
@@ -37,6 +38,7 @@ def audit(
     reports = []
     # Several tasks show the same pictures: each is decoded once.
     pictures: Pictures = {}
+    overlapping: list[Finding] = []
     for path in paths:
         if isinstance(path, Url):
             reports.append(audit_shards(path, progress, store))
@@ -45,7 +47,9 @@ def audit(
         elif (path / SHARDS).is_file():
             reports.append(audit_shards(path, progress))
         elif path.is_dir():
-            reports += [audit_manifest(one, workers, progress, pictures) for one in manifests.find(path)]
+            folders = manifests.find(path)
+            reports += [audit_manifest(one, workers, progress, pictures) for one in folders]
+            overlapping += _overlaps(folders, pictures)
         else:
             raise UsageError(
                 f"{path}: neither a folder of manifests nor of shards; name its layout with --format"
@@ -53,9 +57,27 @@ def audit(
     checked = sum((Counter(report.checked) for report in reports), Counter[str]())
     return Report(
         accounts=[account for report in reports for account in report.accounts],
-        findings=[finding for report in reports for finding in report.findings],
+        findings=[finding for report in reports for finding in report.findings] + overlapping,
         checked=dict(checked),
     )
+
+
+def _overlaps(folders: list[Path], pictures: Pictures) -> Iterator[Finding]:
+    """Yield the pictures of splits to evaluate on that one to train on has."""
+    digests = {place: looked.digest for place, looked in pictures.items() if looked.digest is not None}
+    splits = [pictured(manifests.load(one), one, digests) for one in folders]
+    for split, path, hit in overlaps(splits, digests):
+        yield Finding(
+            rule="split.overlap",
+            severity=rule_of("split.overlap").severity,
+            subject=split.manifest.name,
+            place="picture",
+            key="",
+            file="",
+            record="",
+            detail=hit.detail,
+            image=path,
+        )
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,8 +11,8 @@ import msgspec
 from dataengine import sample as samples
 from dataengine import schema
 from dataengine.annotation import Annotation, Box, LabelSpace
-from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes
-from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, LABEL_RULES, SAMPLE_RULES, rule_of
+from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
+from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
 from dataengine.ledger import Ledger
 from dataengine.sample import Sample
@@ -88,11 +88,9 @@ class Audit:
         self.counts: Counter[str] = Counter()
         self.seen: set[str] = set()
         self.evidence = Evidence()
-        self.corpora = [(rule_id, make(labels)) for rule_id, make in CORPUS_RULES]
-        if labels is not None:
-            for rule_id, check in LABEL_RULES:
-                for hit in check(labels):
-                    self.add(rule_id, hit, place="subject")
+        self.corpora = [(rule_id, make()) for rule_id, make in CORPUS_RULES]
+        self.label_space = labels
+        self.classes: Counter[str] = Counter()
 
     def add(
         self,
@@ -126,6 +124,8 @@ class Audit:
         self.checked["annotation"] += 1
         self.counts["objects"] += len(item.instances)
         self.labels.update(one.category for one in item.instances if one.category and not one.crowd)
+        if item.labels:
+            self.classes.update(item.labels)
         if item.key in self.seen:
             self.add(
                 "id.duplicate",
@@ -197,8 +197,11 @@ class Audit:
         """Note what all annotations show together: the evidence over boxes and keypoints, and rules on the subject."""
         for rule_id, line in self.evidence.verdicts():
             self.add(rule_id, Hit(line), place="subject")
-        for rule_id, corpus in self.corpora:
-            for hit in corpus.hits():
+        seen = Whole(self.label_space, self.labels + self.classes)
+        found = [(rule_id, check(seen)) for rule_id, check in WHOLE_RULES]
+        found += [(rule_id, corpus.hits()) for rule_id, corpus in self.corpora]
+        for rule_id, hits in found:
+            for hit in hits:
                 self.add(rule_id, hit, place="subject")
 
 

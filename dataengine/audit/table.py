@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataengine.audit import geometry, media, outlines, policy, samples, texts
+from dataengine.audit import geometry, labels, media, outlines, paths, policy, samples, texts
 from dataengine.audit.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -97,6 +97,20 @@ RULES: tuple[Rule, ...] = (
         known=("COCO train2017", "Objects365"),
         among="boxes",
         annotation=geometry.duplicate,
+    ),
+    Rule(
+        id="box.whole_image",
+        severity="warn",
+        action="warn",
+        says="in many pictures a box covers all of the picture",
+        corpus=geometry.WholeImage,
+    ),
+    Rule(
+        id="box.constant",
+        severity="warn",
+        action="warn",
+        says="many pictures have the very same box",
+        corpus=geometry.Constant,
     ),
     # Polygons, masks and corners.
     Rule(
@@ -198,16 +212,30 @@ RULES: tuple[Rule, ...] = (
         among="posed",
         annotation=geometry.keypoint_outside,
     ),
+    Rule(
+        id="keypoint.swap_map",
+        severity="error",
+        action="fail",
+        says="a keypoint's mirror partner is unknown, itself, another's too, or of no other side",
+        budget=0.0,
+        whole=labels.swap_map,
+    ),
     # Identity, labels and joins.
     Rule(
         id="id.duplicate",
         severity="error",
         action="quarantine",
         says="an id stands twice",
-        known=("TACO",),
+        known=("TACO", "MG-LLaVA"),
+        corpus=labels.RepeatedIds,
     ),
     Rule(
-        id="id.orphan", severity="error", action="quarantine", says="a record points to one that is not there"
+        id="id.orphan",
+        severity="error",
+        action="quarantine",
+        says="a record points to one that is not there",
+        known=("LLaVA-NeXT", "InstructPix2Pix"),
+        annotation=labels.orphan,
     ),
     Rule(
         id="category.unknown",
@@ -215,6 +243,80 @@ RULES: tuple[Rule, ...] = (
         action="quarantine",
         says="an object's category is not in the label space",
         known=("TAO", "AnimalKingdom", "InterHand2.6M", "OpenLane"),
+    ),
+    Rule(
+        id="category.gap_or_shift",
+        severity="warn",
+        action="warn",
+        says="the first or last class alone has no object: numbers of classes may be off by one",
+        known=("ImageNet devkit (its own order)",),
+        whole=labels.shift,
+    ),
+    Rule(
+        id="category.name_alias",
+        severity="warn",
+        action="warn",
+        says="two names of classes differ in writing alone, or are well-known synonyms",
+        known=("Visual Genome",),
+        whole=labels.alias,
+    ),
+    Rule(
+        id="label.imbalance",
+        severity="info",
+        action="warn",
+        says="the most frequent class has more than 50 times the objects of the rarest",
+        whole=labels.imbalance,
+    ),
+    Rule(
+        id="label.not_exhaustive_used_as_negative",
+        severity="error",
+        action="fail",
+        says="a class without an object counts as absent, though nobody says that it is",
+        budget=0.0,
+        known=("LVIS", "Open Images"),
+        annotation=labels.negatives_twice,
+        sample=labels.unknown_as_absent,
+    ),
+    Rule(
+        id="ignore.used_as_object",
+        severity="error",
+        action="fail",
+        says="a region that is marked as no object is used as one",
+        budget=0.0,
+        known=("KITTI (DontCare)", "ICDAR 2015 (###)"),
+        annotation=labels.marked_as_none,
+        sample=labels.target_none,
+    ),
+    Rule(
+        id="split.overlap",
+        severity="error",
+        action="fail",
+        says="a picture to evaluate on is one to train on, too",
+        budget=0.0,
+        known=("VSR (random split)", "LIVECell", "PlantSeg", "FairFace"),
+    ),
+    Rule(
+        id="path.separator",
+        severity="error",
+        action="fix",
+        says="a picture's name has a backslash, a control character or a new line",
+        known=("simulacra-aesthetic-captions",),
+        annotation=paths.separator,
+    ),
+    Rule(
+        id="path.unicode",
+        severity="warn",
+        action="fix",
+        says="a picture's name is not in Unicode's composed form (NFC), or its file's name is in another form",
+        annotation=paths.unicode_form,
+    ),
+    Rule(
+        id="path.case",
+        severity="error",
+        action="fix",
+        says="names of pictures differ in case alone, or a file's name is written in another case",
+        known=("Cambrian-10M",),
+        corpus=paths.SameButCase,
     ),
     Rule(id="path.outside", severity="error", action="quarantine", says="a file name leaves the root"),
     # Text.
@@ -303,7 +405,7 @@ ANNOTATION_GROUPS = {
 }
 SAMPLE_RULES = tuple((rule.id, rule.sample) for rule in RULES if rule.sample is not None)
 PICTURE_RULES = tuple((rule.id, rule.picture) for rule in RULES if rule.picture is not None)
-LABEL_RULES = tuple((rule.id, rule.labels) for rule in RULES if rule.labels is not None)
+WHOLE_RULES = tuple((rule.id, rule.whole) for rule in RULES if rule.whole is not None)
 CORPUS_RULES = tuple((rule.id, rule.corpus) for rule in RULES if rule.corpus is not None)
 
 
