@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import xxhash
+
+from dataengine.audit.paths import otherwise_named
 from dataengine.audit.rule import Hit
 from dataengine.audit.state import Audit, Progress
 from dataengine.audit.table import PICTURE_RULES
@@ -13,7 +17,15 @@ from dataengine.files import Root
 from dataengine.images import decode, probe
 from dataengine.runners import run
 
-Pictures = dict[tuple[str, str], list[tuple[str, Hit]]]
+
+class Looked(NamedTuple):
+    """What is wrong with a picture, and the xxh3-64 of its bytes, None where they could not be read."""
+
+    found: list[tuple[str, Hit]]
+    digest: int | None
+
+
+Pictures = dict[tuple[str, str], Looked]
 
 
 def check_picture(data: bytes, path: str) -> list[tuple[str, Hit]]:
@@ -27,13 +39,17 @@ def check_picture(data: bytes, path: str) -> list[tuple[str, Hit]]:
     return found
 
 
-def _check_file(root_dir: str, path: str) -> tuple[str, list[tuple[str, Hit]]]:
+def _check_file(root_dir: str, path: str) -> tuple[str, Looked]:
+    root = Root(Path(root_dir))
     try:
-        return path, check_picture(Root(Path(root_dir)).inside(path).read_bytes(), path)
+        data = root.inside(path).read_bytes()
     except Quarantine as error:
-        return path, [(error.reason, Hit(f"{path}: {error.detail}"))]
+        return path, Looked([(error.reason, Hit(f"{path}: {error.detail}"))], None)
     except OSError as error:
-        return path, [("image.missing", Hit(f"{path}: {error.strerror}"))]
+        missing = ("image.missing", Hit(f"{path}: {error.strerror}"))
+        other = otherwise_named(root, path)
+        return path, Looked([missing, other] if other is not None else [missing], None)
+    return path, Looked(check_picture(data, path), xxhash.xxh3_64_intdigest(data))
 
 
 def check_pictures(
@@ -41,8 +57,8 @@ def check_pictures(
 ) -> None:
     """Look at pictures of a root; those that were looked at before are in `known`."""
     unseen = [path for path in paths if (root, path) not in known]
-    for path, found in run(partial(_check_file, root), unseen, runner="local", workers=workers):
-        known[root, path] = found
+    for path, looked in run(partial(_check_file, root), unseen, runner="local", workers=workers):
+        known[root, path] = looked
         progress(1, "")
     for path in paths:
-        state.picture(path, known[root, path])
+        state.picture(path, known[root, path].found)

@@ -25,7 +25,7 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
     state = Audit(str(directory))
     index = Index(directory, store)
     for line in verify(directory) if isinstance(directory, Path) else ():
-        state.add("shard.damaged", Hit(line))
+        state.add("shard.damaged", Hit(line), place="subject")
     for source in index.set.sources:
         dropped = sum(one.id.startswith(f"{source.dataset}/{source.split}/") and one.id.endswith(f"#{source.task}")
                       for one in index.set.dropped)  # fmt: skip
@@ -36,6 +36,7 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                     f"{source.name}: {source.samples} in shards and {dropped} dropped,"
                     f" manifest has {source.ledger.samples}"
                 ),
+                place="subject",
             )
     pool = index.open()
     ids: set[str] = set()
@@ -50,10 +51,10 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                     for offset, size in zip(row["image_offsets"], row["image_sizes"], strict=True)
                 ]
             except ShardError as error:
-                state.add("shard.damaged", Hit(str(error)), key=row["id"])
+                state.add("shard.damaged", Hit(str(error)), place="sample", key=row["id"])
                 continue
             if row["id"] in ids:
-                state.add("id.duplicate", Hit(f"sample {row['id']}"), key=row["id"])
+                state.add("id.duplicate", Hit(f"sample {row['id']}"), place="sample", key=row["id"])
             ids.add(row["id"])
             for image, data in zip(sample.images if sample else (), pictures, strict=False):
                 state.picture(image.path, _in_tar(check_picture(data, image.path)))

@@ -16,12 +16,12 @@ from dataengine.annotation import (
     Instance,
     Origin,
     Question,
-    Rle,
     Turn,
 )
 from dataengine.audit.rule import Facts, Hit, SampleFacts
 from dataengine.audit.samples import NAMED
 from dataengine.audit.table import ANNOTATION_RULES, BY_ID, PICTURE_RULES, RULES, SAMPLE_RULES, rule_of
+from dataengine.geometry import rle_of_box
 from dataengine.images import Probe
 from dataengine.sample import (
     InstanceTargets,
@@ -43,7 +43,8 @@ def _annotation(**fields: Any) -> Annotation:
 
 
 def _with(**fields: Any) -> Annotation:
-    return _annotation(instances=(SOUND, msgspec.structs.replace(SOUND, id="2", **fields)))
+    other = {"id": "2", "box": (4, 5, 22, 20), **fields}
+    return _annotation(instances=(SOUND, msgspec.structs.replace(SOUND, **other)))
 
 
 def _hits(annotation: Annotation, size: tuple[int, int] | None = (32, 24)) -> list[str]:
@@ -71,7 +72,7 @@ def test_a_sound_annotation_breaks_no_rule() -> None:
         (_with(box=(5, 5, math.inf, 9)), "box.nonfinite"),
         (_with(box=(5, 5, 40, 9)), "box.outside"),
         (_with(box=(-5, 5, 10, 9)), "box.outside"),
-        (_with(mask=Rle((32, 24), "")), "rle.size_mismatch"),
+        (_with(mask=rle_of_box((4, 5, 22, 20), 24, 32)), "rle.size_mismatch"),
         (_with(keypoints=((1.0, 1.0, 3),)), "keypoint.visibility"),
         (_with(keypoints=((1.0, 1.0, 0),)), "keypoint.visibility"),
         (_with(keypoints=((1.0, 1.0, 2),), attributes={"num_keypoints": "2"}), "keypoint.visibility"),
