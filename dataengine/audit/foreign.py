@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from dataengine.annotation import Rejected
+from dataengine.annotation import Measure, Rejected
 from dataengine.audit.pictures import check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
@@ -58,7 +58,7 @@ def audit_foreign(
         raise UsageError(f"{path}: lies outside {folder}; --root must be a folder that holds it")
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
     state = Audit(str(path), str(folder))
-    pictures: dict[str, None] = {}
+    pictures: dict[str, Measure | None] = {}
     quarantined: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     stated = 0
@@ -77,7 +77,7 @@ def audit_foreign(
                 )
         else:
             state.annotation(item, sizes.of(item))
-            pictures.update(dict.fromkeys(image.path for image in item.images))
+            pictures.update((image.path, image.measure) for image in item.images)
             for image in item.images:
                 known = is_known(image.license)
                 state.licenses[image.license if known and image.license else "none stated"] += 1
@@ -89,7 +89,7 @@ def audit_foreign(
     if missing := state.licenses["none stated"]:
         state.add("license.missing", Hit(f"{missing} of {missing + stated} pictures have no license"))
     if root is not None:
-        check_pictures(state, str(root), list(pictures), workers, progress, {})
+        check_pictures(state, str(root), pictures, workers, progress, {})
     account = close(state, None)
     first = msgspec.structs.replace(
         account.accounts[0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import jsonschema
 import msgspec
@@ -14,6 +15,7 @@ from dataengine.annotation import Annotation, Box
 from dataengine.audit.rule import Facts, Hit, SampleFacts, Sizes
 from dataengine.audit.table import ANNOTATION_RULES, SAMPLE_RULES, rule_of
 from dataengine.conventions import Evidence
+from dataengine.files import Root
 from dataengine.ledger import Ledger
 from dataengine.sample import Sample
 
@@ -61,9 +63,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class Audit:
     """Collects findings and counts while an audit runs."""
 
-    def __init__(self, subject: str, root: str = "") -> None:
+    def __init__(self, subject: str, root: str = "", lang: str | None = None) -> None:
         self.subject = subject
         self.root = root
+        self.lang = lang
+        self.files = Root(Path(root)) if root and Path(root).is_dir() else None
         self.findings: list[Finding] = []
         self.checked: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
@@ -111,7 +115,7 @@ class Audit:
                 self.add("id.duplicate", Hit(f"instance {one_id} stands {count} times"), key=item.key,
                          file=item.origin.file, record=item.origin.record)  # fmt: skip
         self.evidence.add(item, sizes)
-        facts = Facts(item, sizes)
+        facts = Facts(item, sizes, self.lang, self.files)
         for rule_id, check in ANNOTATION_RULES:
             for hit in check(facts):
                 image = item.images[hit.image].path if hit.image < len(item.images) else ""
