@@ -8,9 +8,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from dataengine.annotation import Measure
+from dataengine.audit.paths import otherwise_named
 from dataengine.audit.rule import Hit, PictureFacts
 from dataengine.audit.state import Audit, Progress
 from dataengine.audit.table import PICTURE_RULES
@@ -21,14 +23,19 @@ from dataengine.runners import run
 
 
 class Looked(msgspec.Struct, frozen=True, gc=False):
-    """What is wrong with a picture, and a digest that equal pictures share; 0 where there is nothing to compare."""
+    """What is wrong with a picture whose numbers mean `measure`.
+
+    `digest` is the xxh3-64 of its bytes, None where they could not be read; `coarse` is one that pictures of equal
+    pixels share, 0 where there is nothing to compare.
+    """
 
     found: list[tuple[str, Hit]]
-    digest: int = 0
+    digest: int | None = None
+    coarse: int = 0
+    measure: Measure | None = None
 
 
-# By root, path, and what the numbers mean.
-Pictures = dict[tuple[str, str, Measure | None], Looked]
+Pictures = dict[tuple[str, str], Looked]
 
 
 def check_picture(data: bytes, path: str, measure: Measure | None = None) -> Looked:
@@ -36,12 +43,13 @@ def check_picture(data: bytes, path: str, measure: Measure | None = None) -> Loo
     facts = PictureFacts(path, data, measure)
     try:
         found = [(rule_id, hit) for rule_id, check in PICTURE_RULES for hit in check(facts)]
-        return Looked(found, _digest(facts))
+        return Looked(found, xxhash.xxh3_64_intdigest(data), _coarse(facts), measure)
     except Quarantine as error:
-        return Looked([(error.reason, Hit(f"{path}: {error.detail}"))])
+        found = [(error.reason, Hit(f"{path}: {error.detail}"))]
+        return Looked(found, xxhash.xxh3_64_intdigest(data), measure=measure)
 
 
-def _digest(facts: PictureFacts) -> int:
+def _coarse(facts: PictureFacts) -> int:
     """Return a digest of the small copy, that of two different pictures now and then; 0 for one colour alone."""
     if not facts.spread:
         return 0
@@ -57,33 +65,39 @@ def pixels_digest(data: bytes) -> bytes:
     )
 
 
-def duplicates(digests: np.ndarray, pixels: Callable[[int], bytes | None]) -> list[tuple[int, int]]:
+def duplicates(
+    coarse: npt.NDArray[np.uint64], pixels: Callable[[int], bytes | None]
+) -> list[tuple[int, int]]:
     """Return (place, first place) of every picture that has the pixels of an earlier one.
 
-    `digests` are those of the small copies, one a place; `pixels` gives the digest of all pixels at a place, None where
-    it cannot, and is asked only where the small copies agree.
+    `coarse` are the digests of their small copies, one a place; `pixels` gives the digest of all pixels at a place,
+    None where it cannot, and is asked only where the small copies agree.
     """
-    order = np.argsort(digests, kind="stable")
-    ranked = digests[order]
+    order = np.argsort(coarse, kind="stable")
+    ranked = coarse[order]
     again = np.flatnonzero((ranked[1:] == ranked[:-1]) & (ranked[1:] != 0)) + 1
     places = np.union1d(again, again - 1)
     first: dict[tuple[int, bytes], int] = {}
     found = []
     for place in sorted(int(order[number]) for number in places):
         exact = pixels(place)
-        if exact is not None and (earlier := first.setdefault((int(digests[place]), exact), place)) != place:
+        if exact is not None and (earlier := first.setdefault((int(coarse[place]), exact), place)) != place:
             found.append((place, earlier))
     return found
 
 
-def _check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[tuple[str, Measure | None], Looked]:
+def _check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[str, Looked]:
     path, measure = one
+    root = Root(Path(root_dir))
     try:
-        return one, check_picture(Root(Path(root_dir)).inside(path).read_bytes(), path, measure)
+        data = root.inside(path).read_bytes()
     except Quarantine as error:
-        return one, Looked([(error.reason, Hit(f"{path}: {error.detail}"))])
+        return path, Looked([(error.reason, Hit(f"{path}: {error.detail}"))], measure=measure)
     except OSError as error:
-        return one, Looked([("image.missing", Hit(f"{path}: {error.strerror}"))])
+        missing = ("image.missing", Hit(f"{path}: {error.strerror}"))
+        other = otherwise_named(root, path)
+        return path, Looked([missing, other] if other is not None else [missing], measure=measure)
+    return path, check_picture(data, path, measure)
 
 
 def check_pictures(
@@ -95,21 +109,25 @@ def check_pictures(
     known: Pictures,
 ) -> None:
     """Look at pictures of a root, by path; those that were looked at before are in `known`."""
-    unseen = [one for one in pictures.items() if (root, *one) not in known]
-    for (path, measure), looked in run(partial(_check_file, root), unseen, runner="local", workers=workers):
-        known[root, path, measure] = looked
+    unseen = [
+        (path, measure)
+        for path, measure in pictures.items()
+        if (root, path) not in known or known[root, path].measure != measure
+    ]
+    for path, looked in run(partial(_check_file, root), unseen, runner="local", workers=workers):
+        known[root, path] = looked
         progress(1, "")
-    digests = np.zeros(len(pictures), np.uint64)
-    for number, (path, measure) in enumerate(pictures.items()):
-        looked = known[root, path, measure]
-        state.picture(path, looked.found)
-        digests[number] = looked.digest
+    coarse = np.zeros(len(pictures), np.uint64)
+    for number, path in enumerate(pictures):
+        state.picture(path, known[root, path].found)
+        coarse[number] = known[root, path].coarse
     paths = list(pictures)
     files = Root(Path(root))
-    for place, earlier in duplicates(digests, lambda place: _pixels(files, paths[place])):
+    for place, earlier in duplicates(coarse, lambda place: _pixels(files, paths[place])):
         state.add(
             "image.duplicate_exact",
             Hit(f"{paths[place]}: has the pixels of {paths[earlier]}"),
+            place="picture",
             image=paths[place],
         )
 

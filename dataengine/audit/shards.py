@@ -35,7 +35,7 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
     state = Audit(str(directory))
     index = Index(directory, store)
     for line in verify(directory) if isinstance(directory, Path) else ():
-        state.add("shard.damaged", Hit(line))
+        state.add("shard.damaged", Hit(line), place="subject")
     for source in index.set.sources:
         dropped = sum(one.id.startswith(f"{source.dataset}/{source.split}/") and one.id.endswith(f"#{source.task}")
                       for one in index.set.dropped)  # fmt: skip
@@ -46,6 +46,7 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                     f"{source.name}: {source.samples} in shards and {dropped} dropped,"
                     f" manifest has {source.ledger.samples}"
                 ),
+                place="subject",
             )
     pool = index.open()
     ids: set[str] = set()
@@ -61,16 +62,16 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                     for offset, size in zip(row["image_offsets"], row["image_sizes"], strict=True)
                 ]
             except ShardError as error:
-                state.add("shard.damaged", Hit(str(error)), key=row["id"])
+                state.add("shard.damaged", Hit(str(error)), place="sample", key=row["id"])
                 continue
             if row["id"] in ids:
-                state.add("id.duplicate", Hit(f"sample {row['id']}"), key=row["id"])
+                state.add("id.duplicate", Hit(f"sample {row['id']}"), place="sample", key=row["id"])
             ids.add(row["id"])
             if sample is not None:
                 for place, (image, data) in enumerate(zip(sample.images, pictures, strict=False)):
                     looked = check_picture(data, image.path, measure_of(sample, place))
                     state.picture(image.path, _in_tar(looked.found))
-                    shown.add(f"{sample.dataset}/{image.path}", looked.digest, number, place)
+                    shown.add(f"{sample.dataset}/{image.path}", looked.coarse, number, place)
             progress(1, "")
         _find_duplicates(state, index, pool, shown)
     finally:
@@ -109,7 +110,12 @@ def _find_duplicates(state: Audit, index: Index, pool: Pool | Ranges | Cache, sh
 
     for number, earlier in duplicates(table[:, 1], lambda number: pixels_digest(read(number)[1])):
         path = read(number)[0]
-        state.add("image.duplicate_exact", Hit(f"{path}: has the pixels of {read(earlier)[0]}"), image=path)
+        state.add(
+            "image.duplicate_exact",
+            Hit(f"{path}: has the pixels of {read(earlier)[0]}"),
+            place="picture",
+            image=path,
+        )
 
 
 def _in_tar(found: list[tuple[str, Hit]]) -> list[tuple[str, Hit]]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataengine.audit import geometry, media, policy, questions, samples, texts
+from dataengine.audit import geometry, labels, media, outlines, paths, policy, questions, samples, texts
 from dataengine.audit.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -44,6 +44,7 @@ RULES: tuple[Rule, ...] = (
         says="a box has no area",
         budget=0.001,
         known=("COCO train2017", "BCCD", "MOTSynth"),
+        among="odd_boxes",
         annotation=geometry.degenerate,
         sample=geometry.target_degenerate,
     ),
@@ -52,6 +53,7 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="drop",
         says="a box ends before it begins",
+        among="odd_boxes",
         annotation=geometry.inverted,
     ),
     Rule(
@@ -59,6 +61,7 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="drop",
         says="a box holds a number that is not finite",
+        among="endless",
         annotation=geometry.nonfinite,
     ),
     Rule(
@@ -67,6 +70,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a box leaves its picture by more than a pixel",
         known=("Visual Genome", "DOTA", "Objects365", "CityPersons", "TACO"),
+        among="odd_boxes",
         annotation=geometry.outside,
         sample=geometry.target_outside,
     ),
@@ -86,18 +90,96 @@ RULES: tuple[Rule, ...] = (
         known=("Sherlock", "Bongard-HOI"),
     ),
     Rule(
+        id="box.duplicate",
+        severity="warn",
+        action="drop",
+        says="two objects of one class have the same box",
+        known=("COCO train2017", "Objects365"),
+        among="boxes",
+        annotation=geometry.duplicate,
+    ),
+    Rule(
+        id="box.whole_image",
+        severity="warn",
+        action="warn",
+        says="in many pictures a box covers all of the picture",
+        corpus=geometry.WholeImage,
+    ),
+    Rule(
+        id="box.constant",
+        severity="warn",
+        action="warn",
+        says="many pictures have the very same box",
+        corpus=geometry.Constant,
+    ),
+    # Polygons, masks and corners.
+    Rule(
         id="polygon.invalid",
         severity="error",
         action="quarantine",
-        says="a polygon has too few points or numbers that are not finite",
+        says="a polygon has too few points, numbers that are not finite, or no area",
         known=("TACO", "labelme's example"),
+        among="outlined",
+        annotation=outlines.flat,
+    ),
+    Rule(
+        id="polygon.self_intersect",
+        severity="warn",
+        action="warn",
+        says="the outline of a polygon crosses itself",
+        known=("TACO", "labelme's example"),
+        among="outlined",
+        annotation=outlines.polygon_crossed,
+    ),
+    Rule(
+        id="polygon.outside",
+        severity="warn",
+        action="fix",
+        says="a polygon leaves its picture by more than a pixel",
+        among="outlined",
+        annotation=outlines.polygon_outside,
+    ),
+    Rule(
+        id="polygon.holes_lost",
+        severity="warn",
+        action="warn",
+        says="a polygon lies inside another of its object: if it is a hole, the mask fills it",
+        among="outlined",
+        annotation=outlines.hole_lost,
     ),
     Rule(
         id="rle.size_mismatch",
         severity="error",
         action="drop",
         says="a run-length code does not fit its picture",
-        annotation=geometry.mask_size,
+        known=("COCO (h and w swapped by tools)",),
+        among="masked",
+        annotation=outlines.mask_size,
+    ),
+    Rule(
+        id="mask.box_mismatch",
+        severity="warn",
+        action="warn",
+        says="the box around an object's polygons or mask is another one than its box (IoU below 0.8)",
+        annotation=outlines.box_mismatch,
+    ),
+    Rule(
+        id="quad.self_intersect",
+        severity="error",
+        action="quarantine",
+        says="the sides of a quadrilateral cross",
+        known=("SOON",),
+        among="quads",
+        annotation=outlines.quad_crossed,
+    ),
+    Rule(
+        id="quad.order",
+        severity="warn",
+        action="warn",
+        says="the corners of a quadrilateral go counter-clockwise",
+        known=("ICDAR 2015 (in some copies)",),
+        among="quads",
+        annotation=outlines.quad_order,
     ),
     Rule(
         id="keypoint.count",
@@ -118,6 +200,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a keypoint's flag and place disagree, or the stated number of keypoints is wrong",
         known=("CrowdPose", "Halpe"),
+        among="posed",
         annotation=geometry.keypoint_visibility,
     ),
     Rule(
@@ -126,7 +209,16 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a labelled keypoint lies outside its picture",
         known=("CrowdPose",),
+        among="posed",
         annotation=geometry.keypoint_outside,
+    ),
+    Rule(
+        id="keypoint.swap_map",
+        severity="error",
+        action="fail",
+        says="a keypoint's mirror partner is unknown, itself, another's too, or of no other side",
+        budget=0.0,
+        whole=labels.swap_map,
     ),
     # Identity, labels and joins.
     Rule(
@@ -134,10 +226,16 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="quarantine",
         says="an id stands twice",
-        known=("TACO",),
+        known=("TACO", "MG-LLaVA"),
+        corpus=labels.RepeatedIds,
     ),
     Rule(
-        id="id.orphan", severity="error", action="quarantine", says="a record points to one that is not there"
+        id="id.orphan",
+        severity="error",
+        action="quarantine",
+        says="a record points to one that is not there",
+        known=("LLaVA-NeXT", "InstructPix2Pix"),
+        annotation=labels.orphan,
     ),
     Rule(
         id="category.unknown",
@@ -146,6 +244,80 @@ RULES: tuple[Rule, ...] = (
         says="an object's category is not in the label space",
         known=("TAO", "AnimalKingdom", "InterHand2.6M", "OpenLane"),
     ),
+    Rule(
+        id="category.gap_or_shift",
+        severity="warn",
+        action="warn",
+        says="the first or last class alone has no object: numbers of classes may be off by one",
+        known=("ImageNet devkit (its own order)",),
+        whole=labels.shift,
+    ),
+    Rule(
+        id="category.name_alias",
+        severity="warn",
+        action="warn",
+        says="two names of classes differ in writing alone, or are well-known synonyms",
+        known=("Visual Genome",),
+        whole=labels.alias,
+    ),
+    Rule(
+        id="label.imbalance",
+        severity="info",
+        action="warn",
+        says="the most frequent class has more than 50 times the objects of the rarest",
+        whole=labels.imbalance,
+    ),
+    Rule(
+        id="label.not_exhaustive_used_as_negative",
+        severity="error",
+        action="fail",
+        says="a class without an object counts as absent, though nobody says that it is",
+        budget=0.0,
+        known=("LVIS", "Open Images"),
+        annotation=labels.negatives_twice,
+        sample=labels.unknown_as_absent,
+    ),
+    Rule(
+        id="ignore.used_as_object",
+        severity="error",
+        action="fail",
+        says="a region that is marked as no object is used as one",
+        budget=0.0,
+        known=("KITTI (DontCare)", "ICDAR 2015 (###)"),
+        annotation=labels.marked_as_none,
+        sample=labels.target_none,
+    ),
+    Rule(
+        id="split.overlap",
+        severity="error",
+        action="fail",
+        says="a picture to evaluate on is one to train on, too",
+        budget=0.0,
+        known=("VSR (random split)", "LIVECell", "PlantSeg", "FairFace"),
+    ),
+    Rule(
+        id="path.separator",
+        severity="error",
+        action="fix",
+        says="a picture's name has a backslash, a control character or a new line",
+        known=("simulacra-aesthetic-captions",),
+        annotation=paths.separator,
+    ),
+    Rule(
+        id="path.unicode",
+        severity="warn",
+        action="fix",
+        says="a picture's name is not in Unicode's composed form (NFC), or its file's name is in another form",
+        annotation=paths.unicode_form,
+    ),
+    Rule(
+        id="path.case",
+        severity="error",
+        action="fix",
+        says="names of pictures differ in case alone, or a file's name is written in another case",
+        known=("Cambrian-10M",),
+        corpus=paths.SameButCase,
+    ),
     Rule(id="path.outside", severity="error", action="quarantine", says="a file name leaves the root"),
     # Text.
     Rule(
@@ -153,6 +325,7 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="skip",
         says="a text that is asked or answered is empty",
+        among="texts",
         annotation=texts.empty,
         sample=samples.contradiction("text.empty"),
     ),
@@ -161,6 +334,7 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="quarantine",
         says="source text holds a token of the model",
+        among="texts",
         annotation=texts.special_token,
         sample=samples.contradiction("text.special_token"),
     ),
@@ -169,6 +343,7 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="quarantine",
         says="turns of a conversation do not alternate from user to assistant",
+        among="dialogs",
         annotation=questions.turns,
         sample=samples.contradiction("turn.structure"),
     ),
@@ -177,6 +352,7 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="quarantine",
         says="the number of <image> is not the number of pictures",
+        among="dialogs",
         annotation=questions.placeholder,
         sample=samples.contradiction("media.placeholder"),
     ),
@@ -186,6 +362,7 @@ RULES: tuple[Rule, ...] = (
         action="drop",
         says="a text is what a program writes where there is none",
         known=("Visual-RAG",),
+        among="texts",
         annotation=texts.stand_in,
     ),
     Rule(
@@ -194,6 +371,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a text was read in another encoding than it was written in",
         known=("TextVQA",),
+        among="texts",
         annotation=texts.mojibake,
     ),
     Rule(
@@ -202,6 +380,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a text holds characters that nobody sees",
         known=("ICDAR 2015 (byte order marks)",),
+        among="texts",
         annotation=texts.control,
     ),
     Rule(
@@ -210,6 +389,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a text begins or ends with a space, or holds a doubled one, a tab or a new line",
         known=("LLaVA-Instruct mix665k", "VizWiz"),
+        among="texts",
         annotation=texts.whitespace,
     ),
     Rule(
@@ -217,6 +397,7 @@ RULES: tuple[Rule, ...] = (
         severity="info",
         action="warn",
         says="a sentence is in capital letters alone",
+        among="texts",
         annotation=texts.case,
     ),
     Rule(
@@ -225,6 +406,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="the last mark of a sentence stands apart, or is two",
         known=("Flickr8k (as tokenised)",),
+        among="texts",
         annotation=texts.terminal,
     ),
     Rule(
@@ -233,6 +415,7 @@ RULES: tuple[Rule, ...] = (
         action="quarantine",
         says="a word holds the numbers of another field, or the quotes of a CSV file",
         known=("SROIE",),
+        among="texts",
         annotation=texts.delimiter,
     ),
     Rule(
@@ -241,6 +424,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a text is a list or a mapping of a program",
         known=("VSR", "PlotQA", "JourneyDB"),
+        among="texts",
         annotation=texts.stringified,
     ),
     Rule(
@@ -248,6 +432,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="warn",
         says="a sentence is not in the letters of its language, or a word is Latin and Cyrillic",
+        among="texts",
         annotation=texts.script,
     ),
     Rule(
@@ -255,6 +440,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="drop",
         says="a sentence is one character, or a text longer than a model reads at once",
+        among="texts",
         annotation=texts.length,
     ),
     Rule(
@@ -262,6 +448,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="drop",
         says="a text says the same again and again",
+        among="texts",
         annotation=texts.repeat,
     ),
     Rule(
@@ -269,6 +456,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="warn",
         says="a text holds an e-mail address or a telephone number",
+        among="texts",
         annotation=policy.personal,
     ),
     Rule(
@@ -277,6 +465,7 @@ RULES: tuple[Rule, ...] = (
         action="quarantine",
         says="an answer does not fit its question or its choices",
         known=("VTC-Bench", "GQA"),
+        among="questions",
         annotation=questions.form,
     ),
     Rule(
@@ -285,6 +474,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="the answer that a source states as the common one was given less often than another",
         known=("TextVQA and VizWiz, as OpenFlamingo has them",),
+        among="questions",
         annotation=questions.consensus,
     ),
     Rule(
@@ -293,6 +483,7 @@ RULES: tuple[Rule, ...] = (
         action="warn",
         says="the same phrase means different objects of one picture",
         known=("RefCOCO",),
+        among="expressions",
         annotation=questions.ambiguous,
     ),
     Rule(
@@ -301,6 +492,7 @@ RULES: tuple[Rule, ...] = (
         action="drop",
         says="an edit changes nothing",
         known=("InstructPix2Pix",),
+        among="edits",
         annotation=questions.noop,
     ),
     # Pictures.
@@ -446,8 +638,16 @@ RULES: tuple[Rule, ...] = (
 )
 BY_ID = {rule.id: rule for rule in RULES}
 ANNOTATION_RULES = tuple((rule.id, rule.annotation) for rule in RULES if rule.annotation is not None)
+ANNOTATION_GROUPS = {
+    name: tuple(
+        (rule.id, rule.annotation) for rule in RULES if rule.annotation is not None and rule.among == name
+    )
+    for name in sorted({rule.among for rule in RULES if rule.annotation is not None})
+}
 SAMPLE_RULES = tuple((rule.id, rule.sample) for rule in RULES if rule.sample is not None)
 PICTURE_RULES = tuple((rule.id, rule.picture) for rule in RULES if rule.picture is not None)
+WHOLE_RULES = tuple((rule.id, rule.whole) for rule in RULES if rule.whole is not None)
+CORPUS_RULES = tuple((rule.id, rule.corpus) for rule in RULES if rule.corpus is not None)
 
 
 def rule_of(reason: str) -> Rule:

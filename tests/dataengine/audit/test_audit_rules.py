@@ -16,12 +16,12 @@ from dataengine.annotation import (
     Instance,
     Origin,
     Question,
-    Rle,
     Turn,
 )
 from dataengine.audit.rule import Facts, Hit, SampleFacts
 from dataengine.audit.samples import NAMED
 from dataengine.audit.table import ANNOTATION_RULES, BY_ID, RULES, SAMPLE_RULES, rule_of
+from dataengine.geometry import rle_of_box
 from dataengine.sample import (
     InstanceTargets,
     Route,
@@ -37,12 +37,16 @@ SOUND = Instance(id="1", category="cat", box=(1, 2, 20, 18), keypoints=((4.0, 5.
 
 
 def _annotation(**fields: Any) -> Annotation:
-    images = (Image(path="a.jpg", width=32, height=24, license="CC-BY-4.0"),)
+    images = (
+        Image(path="a.jpg", width=32, height=24, license="CC-BY-4.0"),
+        Image(path="b.jpg", width=32, height=24, license="CC-BY-4.0", role="target"),
+    )
     return Annotation(**{"key": "1", "images": images, "origin": ORIGIN, "instances": (SOUND,), **fields})
 
 
 def _with(**fields: Any) -> Annotation:
-    return _annotation(instances=(SOUND, msgspec.structs.replace(SOUND, id="2", **fields)))
+    other = {"id": "2", "box": (4, 5, 22, 20), **fields}
+    return _annotation(instances=(SOUND, msgspec.structs.replace(SOUND, **other)))
 
 
 def _hits(annotation: Annotation, size: tuple[int, int] | None = (32, 24)) -> list[str]:
@@ -70,7 +74,7 @@ def test_a_sound_annotation_breaks_no_rule() -> None:
         (_with(box=(5, 5, math.inf, 9)), "box.nonfinite"),
         (_with(box=(5, 5, 40, 9)), "box.outside"),
         (_with(box=(-5, 5, 10, 9)), "box.outside"),
-        (_with(mask=Rle((32, 24), "")), "rle.size_mismatch"),
+        (_with(mask=rle_of_box((4, 5, 22, 20), 24, 32)), "rle.size_mismatch"),
         (_with(keypoints=((1.0, 1.0, 3),)), "keypoint.visibility"),
         (_with(keypoints=((1.0, 1.0, 0),)), "keypoint.visibility"),
         (_with(keypoints=((1.0, 1.0, 2),), attributes={"num_keypoints": "2"}), "keypoint.visibility"),
