@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from dataengine.annotation import Annotation, Rejected
+from dataengine.annotation import Annotation, Measure, Rejected
 from dataengine.audit.pictures import check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
@@ -69,7 +69,7 @@ def audit_foreign(
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
     labels = source_labels(reader, source, Root(folder.resolve()))
     state = Audit(str(path), str(folder), labels)
-    pictures: dict[str, None] = {}
+    pictures: dict[str, Measure | None] = {}
     quarantined: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     stated = 0
@@ -88,7 +88,7 @@ def audit_foreign(
                 )
         else:
             state.annotation(item, sizes.of(item))
-            pictures.update(dict.fromkeys(image.path for image in item.images))
+            pictures.update((image.path, image.measure) for image in item.images)
             _sizes_on_disk(state, item, sizes)
             for image in item.images:
                 known = is_known(image.license)
@@ -105,7 +105,7 @@ def audit_foreign(
             place="subject",
         )
     if root is not None:
-        check_pictures(state, str(root), list(pictures), workers, progress, {})
+        check_pictures(state, str(root), pictures, workers, progress, {})
     account = close(state, None)
     first = msgspec.structs.replace(
         account.accounts[0],

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
-from dataengine.annotation import Annotation
+from dataengine.annotation import Annotation, Measure
 from dataengine.audit.pictures import Pictures, check_pictures
 from dataengine.audit.rule import Hit
 from dataengine.audit.state import Audit, Progress, Report, close
@@ -18,6 +18,7 @@ from dataengine.errors import DataEngineError, SourceError, SpecError
 from dataengine.files import Root
 from dataengine.ledger import Ledger
 from dataengine.manifest import Manifest
+from dataengine.sample import measure_of
 from dataengine.source import items_of
 from dataengine.spec import Resolved
 
@@ -26,13 +27,12 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
     """Audit one converted split: its account, its samples, its quarantine, its pictures, and the source again."""
     manifest = manifests.load(directory)
     ledger = ledgers.load(directory / manifests.LEDGER)
-    state = Audit(
-        manifest.name, manifest.root, manifest.labels, msgspec.convert(manifest.spec, Resolved).budgets()
-    )
+    spec = msgspec.convert(manifest.spec, Resolved)
+    state = Audit(manifest.name, manifest.root, manifest.labels, spec.budgets(), spec.lang(manifest.split))
     state.checked["unit"] = ledger.units
     _check_account(state, directory, manifest, ledger)
     ids: set[str] = set()
-    pictures: dict[str, None] = {}
+    pictures: dict[str, Measure | None] = {}
     for data in manifests.read_encoded(directory):
         sample = state.sample(data)
         progress(1, "")
@@ -41,7 +41,8 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
         if sample.id in ids:
             state.add("id.duplicate", Hit(f"sample {sample.id}"), place="sample", key=sample.id)
         ids.add(sample.id)
-        pictures.update(dict.fromkeys(image.path for image in sample.images))
+        for number, image in enumerate(sample.images):
+            pictures[image.path] = measure_of(sample, number) or pictures.get(image.path)
     for row in pq.read_table(directory / manifests.QUARANTINE).to_pylist():
         if row["outcome"] == "quarantined":
             state.add(
@@ -54,7 +55,7 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
             )
     if Path(manifest.root).is_dir():
         _reread(state, manifest, progress)
-        check_pictures(state, manifest.root, list(pictures), workers, progress, known)
+        check_pictures(state, manifest.root, pictures, workers, progress, known)
     return close(state, ledger)
 
 

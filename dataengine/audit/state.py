@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import jsonschema
 import msgspec
@@ -14,6 +15,7 @@ from dataengine.annotation import Annotation, Box, LabelSpace
 from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
 from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
+from dataengine.files import Root
 from dataengine.ledger import Ledger
 from dataengine.sample import Sample
 
@@ -67,7 +69,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class Audit:
     """Collects findings and counts while an audit runs.
 
-    `labels` is the label space of the subject, where it has one; `budgets` are what its spec sets.
+    `labels` is the label space of the subject, where it has one; `budgets` are what its spec sets,
+    and `lang` is the language that it states.
     """
 
     def __init__(
@@ -76,9 +79,12 @@ class Audit:
         root: str = "",
         labels: LabelSpace | None = None,
         budgets: dict[str, float] | None = None,
+        lang: str | None = None,
     ) -> None:
         self.subject = subject
         self.root = root
+        self.lang = lang
+        self.files = Root(Path(root)) if root and Path(root).is_dir() else None
         self.budgets = budgets or {}
         self.findings: list[Finding] = []
         self.checked: Counter[str] = Counter()
@@ -141,7 +147,7 @@ class Audit:
                 self.add("id.duplicate", Hit(f"instance {one_id} stands {count} times"), key=item.key,
                          file=item.origin.file, record=item.origin.record)  # fmt: skip
         self.evidence.add(item, sizes)
-        facts = Facts(item, sizes)
+        facts = Facts(item, sizes, self.lang, self.files)
         checked = self.checked
         for place, found in facts.counted:
             if found:

@@ -55,7 +55,7 @@ def _missing(_: dict[str, Any], root: Path) -> None:
 
 
 def _wrong_name(_: dict[str, Any], root: Path) -> None:
-    Image.new("RGB", (32, 24)).save(root / "images/001.jpg", "PNG")
+    Image.linear_gradient("L").resize((32, 24)).save(root / "images/001.jpg", "PNG")
 
 
 def _cut(_: dict[str, Any], root: Path) -> None:
@@ -66,7 +66,7 @@ def _cut(_: dict[str, Any], root: Path) -> None:
 def _turned(document: dict[str, Any], root: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
-    Image.new("RGB", (32, 24)).save(root / "images/001.jpg", exif=exif)
+    Image.linear_gradient("L").resize((32, 24)).save(root / "images/001.jpg", exif=exif)
 
 
 def _unlicensed(document: dict[str, Any], _: Path) -> None:
