@@ -23,7 +23,7 @@ import msgspec
 import torch
 import torch.distributed.checkpoint as dcp
 import xxhash
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
@@ -31,7 +31,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dataengine.adapt import Memory
 from dataengine.errors import ModelError
-from dataengine.files import digest_file, make_folder
+from dataengine.files import make_folder
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
 from trainer.distributed import Ranks
@@ -253,15 +253,13 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         ) from error
 
 
-def weights_digest(checkpoint: Checkpoint) -> str:
-    """Return a digest of the files that hold weights, whatever else the checkpoint holds."""
-    digests = []
-    for path in sorted(checkpoint.directory.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            names = list(file.keys())
-        if names and names[0].startswith("model."):
-            digests.append(digest_file(path))
-    return xxhash.xxh3_128_hexdigest(" ".join(digests).encode())
+def weights_digest(model: nn.Module) -> str:
+    """Return a digest of a model's parameters and buffers, wherever and however they were saved."""
+    digest = xxhash.xxh3_128()
+    for name, value in sorted(weights_of(model).items()):
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -347,7 +347,7 @@ def evaluate_run(
         settings=Settings(**how),
     )
     data_digest, metrics = describe(data, store)
-    weights = weights_digest(checkpoint)
+    weights = weights_digest(model)
     header = _header(evaluator, f"{checkpoint.directory.name} {weights}", f"{use} {data_digest}", metrics)
     path = out_dir / PREDICTIONS
     book = predictions.resume(path, header, limit, replace=replace)

@@ -233,7 +233,7 @@ def test_pictures_of_a_batch_stand_in_its_order() -> None:
     for found, place in ((batch.pictures.wanted_B3SS, 0), (batch.pictures.given_B3SS, 1)):
         assert found is not None
         assert torch.equal(found, torch.cat([parts(sample)[place] for sample in samples]))  # type: ignore[misc]
-    assert counts(batch).tolist()[1:] == [0, 0, 3]
+    assert counts(batch).tolist()[1:] == [0, 0, 3, 0]
 
 
 def test_pictures_of_two_sizes_are_refused() -> None:
@@ -248,7 +248,9 @@ def test_pictures_of_two_sizes_are_refused() -> None:
 @pytest.mark.parametrize(("family", "token"), [("generation", "[GEN]"), ("editing", "[EDIT]")])
 def test_a_step_of_pictures_is_the_same_however_it_is_cut(family: str, token: str) -> None:
     sizes = {"picture_side": 16, "width": 16, "unet_channels": [16, 32], "num_queries": 8}
-    config = TrainConfig(shards="none", steps=1, global_batch=3, model={"preset": "tiny", family: sizes})
+    config = TrainConfig(
+        shards="none", steps=1, global_batch=3, model={"preset": "tiny", "decoders": [family], family: sizes}
+    )
     model = VisionLLM(model_config(config, TOKENIZER.get_vocab())).train()
     samples = encoded_edits(3, encode_settings(config, model.config), token)
 
