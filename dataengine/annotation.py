@@ -121,7 +121,11 @@ class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """A question with its accepted answers, the best first; `answer_index` points into `choices`, if there are any."""
+    """A question with its accepted answers, the best first; `answer_index` points into `choices`, if there are any.
+
+    `votes` is how many people gave each of the answers, and `stated` the one that the source itself names as the most
+    common, where it says so.
+    """
 
     id: str
     text: str
@@ -130,6 +134,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     answer_index: int | None = None
     rationale: str | None = None
     instances: tuple[int, ...] = ()
+    votes: tuple[int, ...] = ()
+    stated: str | None = None
 
 
 class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):

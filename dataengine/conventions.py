@@ -64,11 +64,12 @@ class PictureSizes:
         return [
             (image.width, image.height)
             if image.width is not None and image.height is not None
-            else self._size(image.path)
+            else self.on_disk(image.path)
             for image in item.images
         ]
 
-    def _size(self, path: str) -> tuple[int, int] | None:
+    def on_disk(self, path: str) -> tuple[int, int] | None:
+        """Return (width, height) as a picture's header says it, None where it cannot be read, or without a root."""
         if self._root is None:
             return None
         if path not in self._found:

@@ -59,13 +59,15 @@ class Pool:
         Raises ShardError where it cannot be read.
         """
         file = self._taken(name)
-        descriptor = file.descriptor
+        descriptor, pieces = file.descriptor, []
         try:
-            return [os.pread(descriptor, size, offset) for offset, size in spans]
+            for offset, size in spans:
+                pieces.append(os.pread(descriptor, size, offset))
         except OSError as error:
             raise ShardError(f"{self.directory / name}: {error.strerror}") from error
         finally:
             self._give_back(file)
+        return pieces
 
     def _taken(self, name: str) -> _File:
         with self._lock:

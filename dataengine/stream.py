@@ -230,21 +230,19 @@ class Stream:
         return self._read(number, self.index.place(number))
 
     def _read(self, number: int, place: Place) -> tuple[Sample, list[bytes]]:
+        name, spans = place.file, place.spans
         try:
-            encoded, *pictures = self.pool.read_pieces(place.file, place.spans)
+            pieces = self.pool.read_pieces(name, spans)
         except ShardError:
-            # Each is read by itself below, where the error says which one it is.
-            encoded, *pictures = [b""] * len(place.spans)
-        json_span, *picture_spans = place.spans
+            pieces = [b""] * len(spans)  # each is read by itself below, where the error says which one it is
+        encoded = pieces[0]
         if xxh3_128_hexdigest(encoded) != place.digest:
-            encoded = self._piece(number, place.file, json_span, place.digest)
-        sample = self._decoded(place, encoded)
-        return sample, [
-            data
-            if xxh3_128_hexdigest(data) == image.digest
-            else self._piece(number, place.file, span, image.digest)
-            for data, image, span in zip(pictures, sample.images, picture_spans, strict=True)
-        ]
+            encoded = self._piece(number, name, spans[0], place.digest)
+        sample, pictures = self._decoded(place, encoded), pieces[1:]
+        for which, (image, span) in enumerate(zip(sample.images, spans[1:], strict=True)):
+            if xxh3_128_hexdigest(pictures[which]) != image.digest:
+                pictures[which] = self._piece(number, name, span, image.digest)
+        return sample, pictures
 
     def _decoded(self, place: Place, encoded: bytes) -> Sample:
         try:

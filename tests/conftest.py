@@ -136,6 +136,18 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "s"
 
 
+@pytest.fixture(scope="session")
+def two_task_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards to be read only: a task that needs a decoder, and one of regions that text answers, six samples each."""
+    folder = tmp_path_factory.mktemp("two_tasks")
+    made = _make(folder)
+    made.spec.write_text(
+        made.spec.read_text().replace("detection: {}", "detection: {}\n  region_recognition: {}")
+    )
+    shard([made.convert(task=task)[0] for task in ("detection", "region_recognition")], folder / "s")
+    return folder / "s"
+
+
 @pytest.fixture
 def samples_dir() -> Callable[[str], Path]:
     """Return a function that gives a folder of real samples, or skips the test with a plain reason."""

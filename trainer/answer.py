@@ -6,7 +6,6 @@ language model.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,17 +20,19 @@ from dataengine.errors import Skip
 from dataengine.images import Pixels
 from dataengine.sample import Region, Route, Sample, SampleImage, SampleLicense, SampleOrigin, TextTargets
 from trainer import views
-from trainer.batch import IGNORED
+from trainer.batch import IGNORED, PictureTargets
 from trainer.collate import collate
 from trainer.encode import Encoded, Measured, check_text, fill
 from trainer.generate import Ending, Generated, Limits, generate
+from trainer.model.decoders.chance import chance_of
 from trainer.model.visionllm import VisionLLM
 from trainer.naming import names
-from trainer.settings import DETECTION, EDITING, GENERATION, POSE, TEXT, EncodeSettings, tiles_per_image
+from trainer.settings import DETECTION, EDITING, POSE, TEXT, EncodeSettings, tiles_per_image
+from trainer.targets import FRAMES
 from trainer.text import encode_text, end_tokens
 
-# Families whose decoder looks at the question's last picture, and families that make a picture of each group.
-_LOOKING, _MAKING = (DETECTION, POSE, EDITING), (GENERATION, EDITING)
+# Families whose decoder looks at the question's last picture; those of FRAMES make a picture of each group.
+_LOOKING = (DETECTION, POSE, EDITING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,10 +258,13 @@ def _speak(
 ) -> None:
     """Let the model answer the prompts of some drafts, in words."""
     device = model.language.embeddings.weight.device
-    # Of these, no answer in training has any: they stand for pictures, regions and queries.
-    never = tokenizer.convert_tokens_to_ids(
-        ["[PAD]", tokens.IMAGE, "<im_patch>", tokens.REGION, *tokens.EMB_TOKENS]
-    )
+    # Of these, no answer in training has any: they stand for pictures, regions and queries, or for nothing.
+    never = {
+        *tokenizer.convert_tokens_to_ids(
+            ["[PAD]", tokens.IMAGE, "<im_patch>", tokens.REGION, *tokens.EMB_TOKENS]
+        ),
+        *range(len(tokenizer), model.language.embeddings.num_embeddings),
+    }
     generated = generate(
         model,
         collate([draft.prompt for draft in drafts], tokenizer.pad_token_id).to(device),
@@ -268,7 +272,7 @@ def _speak(
         never=never,
         limits=Limits(max_new_tokens=choices.max_new_tokens, max_length=settings.max_length),
         temperature=choices.temperature,
-        generators=[_chance(choices.seed, draft.question.id) for draft in drafts],
+        generators=[chance_of(choices.seed, draft.question.id) for draft in drafts],
     )
     for draft, found in zip(drafts, generated, strict=True):
         _note(draft, found, model, tokenizer)
@@ -319,7 +323,7 @@ def calls(routing: Sequence[str], readers: Mapping[str, Sequence[str]]) -> list[
         if not places or (family == POSE and tokens.POSE not in routing):
             continue
         taken.update(places)
-        found += [(family, (place,)) for place in places] if family in _MAKING else [(family, tuple(places))]
+        found += [(family, (place,)) for place in places] if family in FRAMES else [(family, tuple(places))]
     return found
 
 
@@ -351,7 +355,7 @@ def _decode(
             together.setdefault((family, size), []).append((draft, places, view))
     device = model.language.embeddings.weight.device
     for (family, _), some in together.items():
-        chance = {"generator": torch.Generator().manual_seed(choices.seed)} if family in _MAKING else {}
+        chance = {"generator": torch.Generator().manual_seed(choices.seed)} if family in FRAMES else {}
         found = model.decoders[family].predict(
             torch.stack([draft.hidden[place] for draft, places, _ in some for place in places]),
             collate([view for _, _, view in some], tokenizer.pad_token_id).to(device),
@@ -363,8 +367,13 @@ def _decode(
 
 def _decoder_view(draft: _Draft, family: str, places: tuple[int, ...], settings: EncodeSettings) -> Encoded:
     """Return an answered question as a decoder is shown it: the whole text, its own groups, and its picture."""
-    image_3HW, size = None, (0, 0)
-    if draft.question.pictures and family not in _MAKING:
+    image_3HW, size, picture = None, (0, 0), None
+    names = tuple(draft.groups[place].name for place in places)
+    if family in FRAMES:
+        side, shown = settings.picture_side[family], draft.question.pictures[-1:] if family == EDITING else ()
+        given = [views.framed(pixels, side, FRAMES[family])[None] for pixels in shown]
+        picture = PictureTargets(wanted_B3SS=None, given_B3SS=given[0] if given else None, captions=names)
+    elif draft.question.pictures:
         height, width = size = draft.question.pictures[-1].shape[:2]
         scaled = views.decoder_size(width, height, settings.decoder_short[-1], settings.decoder_longest)
         image_3HW = views.decoder_view(draft.question.pictures[-1], scaled)
@@ -374,13 +383,9 @@ def _decoder_view(draft: _Draft, family: str, places: tuple[int, ...], settings:
         input_ids_L=draft.input_ids_L,
         labels_L=torch.full_like(draft.input_ids_L, IGNORED),
         groups=tuple(draft.positions[place] for place in places),
-        names=tuple(draft.groups[place].name for place in places),
+        names=names,
         tokens=tuple(draft.groups[place].token for place in places),
         image_3HW=image_3HW,
         original_size=size,
+        picture=picture,
     )
-
-
-def _chance(seed: int, question_id: str) -> torch.Generator:
-    digest = hashlib.sha256(repr((seed, question_id)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 IGNORED = -100  # a position without a label
+# What a batch may lack: see `Batch.used`.
+TILES, REGIONS = "tiles", "regions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,11 @@ class KeypointTargets:
     points_nK3: torch.Tensor
     areas_n: torch.Tensor
     sigmas_K: torch.Tensor
+
+    @property
+    def known_n(self) -> torch.Tensor:
+        """Say of which objects at least one keypoint counts, bool."""
+        return (self.points_nK3[..., 2] > 0).any(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +73,12 @@ class ObjectTargets:
 class Whole:
     """What a batch that is one of several has to know of all of them, so that their losses add up to that of one.
 
-    `counts_4` float32 are the labelled tokens, boxes, masks and pictures to make of all, which sums are divided by
-    (see `counts`). `region_noise_RP` is the chance by which points of this batch's regions are drawn; None where it has
-    none. `seed` is what each picture to make draws its chance from, the same for all batches of the whole.
+    `counts_5` float32 are those of all, which sums are divided by (see `counts`). `region_noise_RP` is the chance by
+    which points of this batch's regions are drawn; None where it has none. `seed` is what each picture to make draws
+    its chance from, the same for all batches of the whole.
     """
 
-    counts_4: torch.Tensor
+    counts_5: torch.Tensor
     region_noise_RP: torch.Tensor | None = None
     seed: int = 0
 
@@ -130,6 +137,9 @@ class Batch:
     region_numbers_R: torch.Tensor | None = None
     # None where the batch is all that its losses are about.
     whole: Whole | None = None
+    # Where ranks compute together: TILES, REGIONS and the routing tokens of which some rank's batch has any. The parts
+    # of the model that read them run on every rank. None where this process is alone.
+    used: frozenset[str] | None = None
 
     def sample_at(self, row_K: torch.Tensor, position_K: torch.Tensor) -> torch.Tensor:
         """Return the number of the sample at each (row, position)."""
@@ -151,18 +161,21 @@ class Batch:
 
 
 def counts(batch: Batch) -> torch.Tensor:
-    """Return the labelled tokens, boxes, masks and pictures to make of a batch, int64 [4]: what its sums of losses are
-    divided by."""
+    """Return what a batch's sums of losses are divided by, int64 [5].
+
+    Labelled tokens, boxes, masks, pictures to make, and objects of which a keypoint is known.
+    """
     labelled = batch.labels_BL[:, 1:] != IGNORED
+    none = labelled.new_zeros((), dtype=torch.int64)
+    num_boxes = sum(len(target.labels_n) for target in batch.targets)
     num_pictures = 0 if batch.pictures is None else len(batch.pictures.captions)
+    posed = [target.keypoints.known_n for target in batch.targets if target.keypoints is not None]
     return torch.stack(
         [
             labelled.sum(),
-            labelled.new_tensor(sum(len(target.labels_n) for target in batch.targets), dtype=torch.int64),
-            sum(
-                (target.has_mask_n.sum() for target in batch.targets),
-                labelled.new_zeros((), dtype=torch.int64),
-            ),
-            labelled.new_tensor(num_pictures, dtype=torch.int64),
+            none + num_boxes,
+            sum((target.has_mask_n.sum() for target in batch.targets), none),
+            none + num_pictures,
+            sum((known_n.sum() for known_n in posed), none),
         ]
     )

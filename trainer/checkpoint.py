@@ -1,28 +1,40 @@
-"""Checkpoints: a folder each, whole or absent, from which a run goes on bit for bit.
+"""Checkpoints: a folder each, whole or absent, from which a run goes on bit for bit, on any number of ranks.
 
-Written with `torch.save` and read with `weights_only=True`. torch's distributed checkpoint was tried and dropped
-(2026-11): its reader unpickles the metadata file without any restriction, so that opening somebody's checkpoint would
-run their code. What is not a tensor is JSON, for people to read.
+Written by torch's distributed checkpoint as safetensors: each rank writes its slices, beside training. That library's
+own form was tried and dropped (2026-11): its reader unpickles the metadata file without any restriction, so that
+opening somebody's checkpoint would run their code. What is not a tensor is JSON, for people to read. There is no random
+state: all chance follows from the seed and the step.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+import torch.distributed.checkpoint as dcp
+import xxhash
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.checkpoint import CheckpointException
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.adapt import Memory
 from dataengine.errors import ModelError
+from dataengine.files import digest_file, make_folder
 from dataengine.state import Hole, SourceMark
 from trainer.config import TrainConfig
+from trainer.distributed import Ranks
 from trainer.model.config import ModelConfig, without_folders
 from trainer.model.lora import merge_lora
 from trainer.model.options import read
@@ -30,7 +42,8 @@ from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import load_tokenizer, save_tokenizer
 
 _NAME = re.compile(r"step-(\d{8})")
-WEIGHTS, OPTIMIZER, RECORD, TOKENIZER = "weights.pt", "optimizer.pt", "checkpoint.json", "tokenizer"
+RECORD, TOKENIZER = "checkpoint.json", "tokenizer"
+FILE_BYTES = 2**30
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,32 +72,156 @@ class Checkpoint:
     record: Record
 
 
-def save(
-    directory: Path,
-    record: Record,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    tokenizer: PreTrainedTokenizerFast,
-    keep: int,
-) -> Path:
-    """Write `directory/step-<n>` by rename and remove all but the newest `keep`; return its path."""
-    target = directory / f"step-{record.step:08d}"
-    temporary = directory / f".step-{record.step:08d}.tmp{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    torch.save(model.state_dict(), temporary / WEIGHTS)
-    torch.save(
-        {"optimizer": optimizer.state_dict(), "random": torch.get_rng_state(), "devices": _device_states()},
-        temporary / OPTIMIZER,
-    )
-    save_tokenizer(tokenizer, temporary / TOKENIZER)
-    (temporary / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
-    _sync(temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.replace(target)
-    for old in find_all(directory)[:-keep]:
-        shutil.rmtree(old)
-    return target
+class Saver:
+    """Writes checkpoints of a run beside its training: the next one waits for the last."""
+
+    def __init__(
+        self, directory: Path, ranks: Ranks, keep: int, keep_every_hours: float | None = None
+    ) -> None:
+        self.directory, self.ranks = directory, ranks
+        self.keep, self.keep_every_hours = keep, keep_every_hours
+        self._last: Future[Any] | None = None
+        self._path: Path | None = None
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until what was begun is on disk. Raises ModelError where it could not be written, on every rank."""
+        last, self._last = self._last, None
+        if last is None:
+            return
+        try:
+            last.result()
+        except (OSError, RuntimeError, ValueError, CheckpointException) as error:
+            raise ModelError(
+                f"{self._path}: the checkpoint could not be written: {_first_cause(error)}; the one before it is whole"
+            ) from error
+
+    def save(
+        self,
+        record: Record,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> Path:
+        """Copy weights and optimiser, and begin to write `directory/step-<n>`; return that path.
+
+        Every rank calls it at the same step. The folder gets its name when all ranks have written, and then all but the
+        newest `keep` are removed, and one every `keep_every_hours`.
+        """
+        self.wait()
+        name = f"step-{record.step:08d}"
+        temporary = self.directory / f".{name}.tmp"
+
+        def publish() -> None:
+            save_tokenizer(tokenizer, temporary / TOKENIZER)
+            (temporary / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2))
+            _sync(temporary)
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+            temporary.replace(self.directory / name)
+            self._prune()
+
+        state = weights_of(model) | moments_of(model, optimizer)
+        _hush()
+        self._path = self.directory / name
+        self._last = dcp.async_save(
+            _nested(state),
+            storage_writer=_Writer(temporary, _files(state), publish),
+            process_group=self.ranks.saving,
+            no_dist=self.ranks.world == 1,
+        )
+        return self._path
+
+    def clear(self) -> None:
+        """Remove what a killed run left unfinished."""
+        for path in self.directory.glob(".step-*.tmp*"):
+            shutil.rmtree(path)
+
+    def _prune(self) -> None:
+        found = find_all(self.directory)
+        hours = [(path / RECORD).stat().st_mtime / 3600 for path in found]
+        for number in superfluous(hours, self.keep, self.keep_every_hours):
+            shutil.rmtree(found[number])
+
+
+def superfluous(hours: Sequence[float], keep: int, every: float | None) -> list[int]:
+    """Return which checkpoints to remove, by their ages in hours, oldest first: all but the newest `keep`, and but
+    those that are the first of their kind for `every` hours, counted from the oldest that there is."""
+    gone, last = [], -math.inf
+    for number, hour in enumerate(hours[:-keep]):
+        if every is not None and hour - last >= every:
+            last = hour
+        else:
+            gone.append(number)
+    return gone
+
+
+class _Writer(dcp.HuggingFaceStorageWriter):
+    """Each rank writes its slices as safetensors; `publish` is called on one of them when all are on disk.
+
+    The form holds tensors alone and says itself where each slice lies, so that a checkpoint has nothing to unpickle.
+    """
+
+    def __init__(self, directory: Path, files: dict[str, int], publish: Callable[[], None]) -> None:
+        super().__init__(str(directory), fqn_to_index_mapping=files, save_distributed=True)
+        self.directory, self.publish = directory, publish
+
+    def prepare_global_plan(self, plans: list[Any]) -> list[Any]:
+        # One rank does this before any writes. What another run left there would be read with ours.
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir(parents=True)
+        return super().prepare_global_plan(plans)
+
+    def finish(self, metadata: Any, results: Any) -> None:
+        super().finish(metadata, results)
+        self.publish()
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return every parameter once, and every buffer that is kept, under `model.` and its name."""
+    named = dict(model.named_parameters())
+    kept = model.state_dict()
+    named |= {name: buffer for name, buffer in model.named_buffers() if name in kept}
+    return {f"model.{name}": value.detach() for name, value in named.items()}
+
+
+def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return what the optimiser remembers of each parameter, under `optimizer.<its name>.<what>`.
+
+    A parameter that never had a gradient has nothing. Rates are no state: they follow from the step.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"optimizer.{names[parameter]}.{what}": value.reshape(1) if value.dim() == 0 else value
+        for parameter, state in optimizer.state.items()
+        for what, value in state.items()
+    }
+
+
+def _nested(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Return the same state in two tables, whose names torch joins to ours: it logs every entry of the first level."""
+    nested: dict[str, Any] = {}
+    for name, value in state.items():
+        kind, _, rest = name.partition(".")
+        nested.setdefault(kind, {})[rest] = value
+    return nested
+
+
+def _files(state: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Return which file of a rank holds each tensor: weights apart from the optimiser, and no more in one than are held
+    in memory twice while it is written."""
+    files, number, size = {}, 0, 0
+    kind = ""
+    for name, value in state.items():
+        if kind != (kind := name.partition(".")[0]) or size > FILE_BYTES:
+            number, size = number + 1, 0
+        files[name] = number
+        size += value.numel() * value.element_size()
+    return files
 
 
 def find_all(directory: Path) -> list[Path]:
@@ -116,25 +253,94 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         ) from error
 
 
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """Return a digest of the files that hold weights, whatever else the checkpoint holds."""
+    digests = []
+    for path in sorted(checkpoint.directory.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+        if names and names[0].startswith("model."):
+            digests.append(digest_file(path))
+    return xxhash.xxh3_128_hexdigest(" ".join(digests).encode())
+
+
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load weights, optimiser and random states into a run that is to go on."""
-    restore_weights(checkpoint, model)
-    state = _load(checkpoint.directory / OPTIMIZER)
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
-    if state["devices"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["devices"])
+    """Load weights and optimiser into a run that is to go on, on as many ranks as there are now.
+
+    Raises ModelError where they do not fit or cannot be read.
+    """
+    wanted = weights_of(model)
+    parameters = dict(model.named_parameters())
+    for key in _saved(checkpoint):
+        kind, _, name = key.partition(".")
+        name, _, what = name.rpartition(".")
+        if kind == "optimizer" and name in parameters:
+            parameter = parameters[name]
+            value = torch.zeros(1) if what == "step" else torch.zeros_like(parameter.detach())
+            wanted[key] = value
+            optimizer.state[parameter][what] = value.reshape(()) if what == "step" else value
+    _read(checkpoint, wanted)
 
 
 def restore_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Load the weights. Raises ModelError where they do not fit the model."""
+    """Load the weights. Raises ModelError where they do not fit the model or cannot be read."""
+    _read(checkpoint, weights_of(model))
+
+
+def _saved(checkpoint: Checkpoint) -> dict[str, torch.Size]:
+    """Return the tensors of a checkpoint, and their shapes."""
     try:
-        model.load_state_dict(_load(checkpoint.directory / WEIGHTS))
-    except RuntimeError as error:
+        found = dcp.HuggingFaceStorageReader(str(checkpoint.directory)).read_metadata()
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise _unreadable(checkpoint, error) from error
+    return {name: value.size for name, value in found.state_dict_metadata.items()}
+
+
+def _read(checkpoint: Checkpoint, wanted: dict[str, torch.Tensor]) -> None:
+    """Fill tensors, of which each rank may have a slice, with those of the same names."""
+    saved = {
+        name: size for name, size in _saved(checkpoint).items() if name in wanted or name.startswith("model.")
+    }
+    sizes = {name: value.shape for name, value in wanted.items()}
+    if differing := sorted(name for name in saved | sizes if saved.get(name) != sizes.get(name)):
+        name = differing[0]
         raise ModelError(
-            f"{checkpoint.directory}: weights do not fit the model ({str(error).splitlines()[1].strip()}), expected the"
-            " one that was saved; give the model settings of its checkpoint.json"
-        ) from error
+            f"{checkpoint.directory}: weights do not fit the model ({name} is {_shape(saved.get(name))} and should be"
+            f" {_shape(sizes.get(name))}), expected the one that was saved; give the model settings of its"
+            " checkpoint.json"
+        )
+    _hush()
+    try:
+        dcp.load(
+            _nested(wanted),
+            storage_reader=dcp.HuggingFaceStorageReader(str(checkpoint.directory)),
+            no_dist=True,
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError, CheckpointException) as error:
+        raise _unreadable(checkpoint, error) from error
+
+
+def _hush() -> None:
+    """Ignore what torch says each time of a process that saves or loads by itself; its threads see filters of all."""
+    warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
+
+
+def _shape(size: torch.Size | None) -> str:
+    return "absent" if size is None else f"{list(size)}"
+
+
+def _unreadable(checkpoint: Checkpoint, error: BaseException) -> ModelError:
+    return ModelError(
+        f"{checkpoint.directory}: cannot be read: {_first_cause(error)}; take an older checkpoint"
+    )
+
+
+def _first_cause(error: BaseException) -> str:
+    """Return what went wrong on the first rank where something did."""
+    if isinstance(error, CheckpointException):
+        cause, _ = next(iter(error.failures.values()))
+        return f"{type(cause).__name__}: {cause}"
+    return f"{type(error).__name__}: {error}"
 
 
 def load_model(
@@ -154,15 +360,20 @@ def load_model(
     return model.eval(), load_tokenizer(checkpoint.directory / TOKENIZER), checkpoint.record.config
 
 
-def _load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}; take an older checkpoint") from error
+def export(directory: Path, out_dir: Path) -> Path:
+    """Write the weights of a checkpoint, or of a run's newest, to one safetensors file; return `out_dir`.
 
-
-def _device_states() -> list[torch.Tensor]:
-    return list(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else []
+    `load_model` takes the folder for a checkpoint; a run cannot go on from it.
+    """
+    checkpoint = find_checkpoint(directory)
+    model, tokenizer, _ = load_model(directory, merge=False)
+    make_folder(out_dir)
+    save_file(
+        {name: value.contiguous() for name, value in weights_of(model).items()}, out_dir / "model.safetensors"
+    )
+    save_tokenizer(tokenizer, out_dir / TOKENIZER)
+    (out_dir / RECORD).write_bytes((checkpoint.directory / RECORD).read_bytes())
+    return out_dir
 
 
 def _sync(directory: Path) -> None:

@@ -187,6 +187,7 @@ def _pad_targets(targets: ObjectTargets, images_B3HW: torch.Tensor | None) -> Ob
         has_mask_n=targets.has_mask_n,
         ignore_m4=targets.ignore_m4,
         void_HW=None if targets.void_HW is None else pad_to(targets.void_HW, *images_B3HW.shape[-2:]),
+        keypoints=targets.keypoints,
     )
 
 

@@ -101,6 +101,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     `threads` compute on a CPU; 0 means the cores that the data threads (`num_workers`) leave free, at least one.
     `max_bad_ratio` is the share of positions that may be bad (damaged bytes, pictures that cannot be decoded) before
     the run ends, counted over at least 1000; samples that are only skipped do not count.
+
+    The newest `keep` checkpoints stay, and one every `keep_every_hours`. Several processes share the model as
+    `parallel` says: "fsdp", each holds a slice of all weights, or "ddp", each holds all of them. `compile` names the
+    backend of torch.compile (usually "inductor") for the language model's layers. `tensorboard` also writes the log's
+    numbers for that tool; `wandb` are arguments of `wandb.init` (`{project: ...}`). `peak_tflops` is what one device
+    can do, for the MFU of the log, where its name does not tell.
     """
 
     shards: str
@@ -139,6 +145,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     log_every: int = 1
     checkpoint_every: int = 500
     keep: int = 2
+    keep_every_hours: float | None = None
+    parallel: Literal["fsdp", "ddp"] = "fsdp"
+    compile: str | None = None
+    tensorboard: bool = True
+    wandb: dict[str, Any] | None = None
+    peak_tflops: float | None = None
 
 
 # What may change when a run goes on: none of it changes a number that the model sees. Micro-batches change the order in
@@ -156,6 +168,12 @@ FREE_TO_CHANGE = frozenset(
         "log_every",
         "checkpoint_every",
         "keep",
+        "keep_every_hours",
+        "parallel",
+        "compile",
+        "tensorboard",
+        "wandb",
+        "peak_tflops",
         "tokenizer",
         "init_from",
     }

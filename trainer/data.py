@@ -357,7 +357,9 @@ class _Part:
         idle = not own
         own = own or range(part.start, part.start + 1)
         rows = [[place] for place in range(len(own))]
-        self.micro = [MicroBatch(number=0, rows=rows, packed=False, idle=idle)]
+        self.cut = loading.world > 1
+        # Its number seeds its noise, which must be another on each rank.
+        self.micro = [MicroBatch(number=loading.rank, rows=rows, packed=False, idle=idle)]
         self.loaded = [[self._start(loading.load, position) for position in own]]
 
     def go_on(self) -> None:
@@ -441,7 +443,7 @@ class _Part:
             [len(row) for row in kept if row] if micro.packed else None,
         )
         if not self.loading.lays_out:
-            return batch
+            return replace(batch, number=micro.number)
         regions = [
             torch.arange(len(found.region_tile_R)) + self.first_region[k] for row in kept for k, found in row
         ]

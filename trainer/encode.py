@@ -263,7 +263,7 @@ def fill(measured: Measured, images: Sequence[Pixels], settings: EncodeSettings)
         tokens=tuple(sample.routes[k].token for k in groups),
         image_3HW=image_3HW,
         original_size=original_size,
-        targets=object_targets(sample, [sample.routes[k].name for k in groups], image_3HW),
+        targets=object_targets(sample, [sample.routes[k] for k in groups], image_3HW),
         picture=picture_targets(sample, images, family, settings) if family in FRAMES else None,
         shortened=measured.shortened,
     )

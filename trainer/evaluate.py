@@ -20,14 +20,14 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.errors import Quarantine, Skip
-from dataengine.files import digest_file, write_atomic
+from dataengine.files import write_atomic
 from dataengine.images import Pixels, show
 from dataengine.sample import Sample, measure_of
 from dataengine.state import Hole, check_budget
 from dataengine.store import StoreSettings, Url
 from trainer import forced, predictions
 from trainer.ask import asks_of, parts_of, questions_of
-from trainer.checkpoint import WEIGHTS, find_checkpoint, load_model
+from trainer.checkpoint import find_checkpoint, load_model, weights_digest
 from trainer.config import encode_settings
 from trainer.encode import fill, measure
 from trainer.free import Asked, answer_all
@@ -347,7 +347,7 @@ def evaluate_run(
         settings=Settings(**how),
     )
     data_digest, metrics = describe(data, store)
-    weights = digest_file(checkpoint.directory / WEIGHTS)
+    weights = weights_digest(checkpoint)
     header = _header(evaluator, f"{checkpoint.directory.name} {weights}", f"{use} {data_digest}", metrics)
     path = out_dir / PREDICTIONS
     book = predictions.resume(path, header, limit, replace=replace)

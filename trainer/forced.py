@@ -177,7 +177,7 @@ def _pixels(picture_3SS: torch.Tensor) -> Pixels:
 
 def wanted_pixels(encoded: Encoded) -> Pixels | None:
     """Return the picture that a sample wants, uint8 [S, S, 3], as its decoder would make it; None without one."""
-    picture = getattr(encoded, "picture", None)
+    picture = encoded.picture
     if picture is None or picture.wanted_B3SS is None:
         return None
     return _pixels(((picture.wanted_B3SS[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))

@@ -43,17 +43,17 @@ def text_loss(
 
 
 def mean_count(count: torch.Tensor) -> torch.Tensor:
-    """Return the mean of a count over all ranks, at least 1.
+    """Return the mean of a count over all ranks, of which the count is at least 1.
 
     Ranks average their gradients, so a sum divided by this is the sum over all ranks divided by the count
     over all ranks. Every rank must call it equally often.
     """
     count = count.detach().float()
-    if dist.is_available() and dist.is_initialized():
-        count = count.clone()
-        dist.all_reduce(count)
-        count = count / dist.get_world_size()
-    return count.clamp(min=1)
+    if not (dist.is_available() and dist.is_initialized()):
+        return count.clamp(min=1)
+    count = count.clone()
+    dist.all_reduce(count)
+    return count.clamp(min=1) / dist.get_world_size()
 
 
 def sigmoid_focal(
@@ -107,6 +107,25 @@ def generalized_iou(a_xyxy: torch.Tensor, b_xyxy: torch.Tensor) -> torch.Tensor:
     high = torch.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
     hull = (high - low).prod(-1)
     return overlap / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+
+
+def object_keypoint_similarity(
+    points_P2: torch.Tensor,
+    wanted_P2: torch.Tensor,
+    visible_P: torch.Tensor,
+    area: torch.Tensor,
+    sigmas_P: torch.Tensor,
+) -> torch.Tensor:
+    """Return the object keypoint similarity (COCO's keypoint evaluation) of objects of P points, in [0, 1].
+
+    Every argument may have further dimensions before those of its name, which broadcast. Points and the square root of
+    the area have one unit. The mean is that over the points that are visible; without any it is 0.
+    """
+    square_P = (points_P2 - wanted_P2).square().sum(-1)
+    # COCO adds this to the area, too: an object without area is not divided by.
+    tolerance_P = 2 * (area[..., None] + torch.finfo(torch.float64).eps) * (2 * sigmas_P).square()
+    similarity_P = torch.exp(-square_P / tolerance_P) * visible_P
+    return similarity_P.sum(-1) / visible_P.sum(-1).clamp(min=1)
 
 
 def dice(

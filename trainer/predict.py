@@ -26,12 +26,11 @@ from dataengine.tokens import DET, POSE
 from trainer.answer import Answer, Choices, Question, Refused, Result, answers
 from trainer.checkpoint import load_model
 from trainer.config import encode_settings
+from trainer.distributed import find_device
 from trainer.settings import DETECTION, EDITING, GENERATION
 from trainer.settings import POSE as POSES
 from trainer.train import computing_threads
 
-# A keypoint that is less likely is drawn as a ring.
-_SURE = 0.5
 _MADE = {GENERATION: "gen", EDITING: "edit"}
 
 
@@ -93,9 +92,7 @@ def predict(
     """
     model, tokenizer, config = load_model(run_dir)
     settings = encode_settings(config, model.config)
-    place = torch.device(
-        "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-    )
+    place = find_device(device, None)
     choices = replace(choices, decoding={DETECTION: {"min_score": min_score}, **choices.decoding})
     common = _digest_of(model) + repr((replace(choices, batch_size=0), min_score))
     model.to(place)
@@ -116,20 +113,20 @@ def predict(
             for request, one, before in zip(part, asked, old, strict=True):
                 found = next(new) if before is None else before
                 if isinstance(found, Answer):
-                    found = _write(out_dir, request, one, found, min_score)
+                    found = write(out_dir, request, one, found, min_score)
                 progress(1, request.name)
                 yield found
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A request that was read: its question, or why there is none, and its key."""
 
     question: Question | Refused
     key: str
 
 
-def _read(request: Request, common: str) -> _Asked:
+def _read(request: Request, common: str) -> Asked:
     """Read the files of a request."""
     digest = xxhash.xxh3_128((common + repr((request.name, request.text, request.spots))).encode())
     try:
@@ -145,8 +142,8 @@ def _read(request: Request, common: str) -> _Asked:
             height, width = pictures[number].shape[:2]
             regions.append(region_on(spot, number, width, height))
     except Quarantine as error:
-        return _Asked(Refused(id=request.name, reason=error.reason, detail=error.detail), "")
-    return _Asked(
+        return Asked(Refused(id=request.name, reason=error.reason, detail=error.detail), "")
+    return Asked(
         Question(
             id=request.name,
             turns=(Turn("user", request.text),),
@@ -175,7 +172,7 @@ def _digest_of(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _written(out_dir: Path | None, asked: _Asked) -> Prediction | None:
+def _written(out_dir: Path | None, asked: Asked) -> Prediction | None:
     """Return the answer to a question where it was written before, whole."""
     if out_dir is None or isinstance(asked.question, Refused):
         return None
@@ -193,8 +190,8 @@ def _old(out_dir: Path, name: str) -> Prediction | None:
         return None  # nothing of ours; it is written anew
 
 
-def _write(
-    out_dir: Path | None, request: Request, asked: _Asked, answer: Answer, min_score: float
+def write(
+    out_dir: Path | None, request: Request, asked: Asked, answer: Answer, min_score: float
 ) -> Prediction:
     """Return an answer as it is written, after that."""
     assert isinstance(asked.question, Question)
@@ -291,7 +288,7 @@ def _drawn(question: Question, objects: Sequence[FoundObject]) -> images.Pixels:
 def _target(found: FoundObject) -> TargetInstance:
     keypoints: tuple[Keypoint, ...] | None = None
     if found.keypoints is not None:
-        keypoints = tuple((point.x, point.y, 2 if point.score >= _SURE else 1) for point in found.keypoints)
+        keypoints = tuple((point.x, point.y, 2) for point in found.keypoints)
     return TargetInstance(
         label=found.label, box=found.box, area=box_area(found.box), mask=found.mask, keypoints=keypoints
     )

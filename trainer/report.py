@@ -19,7 +19,7 @@ from trainer.predictions import Line, Prediction
 from trainer.score import FORCED, FREE, SIDES, View, instances, sample_score, task_of
 
 MAX_TEXT = 600
-MAX_SHOWN, LEAST = 20, 0.3  # found objects that are drawn, and the least score of one
+MAX_SHOWN, FEW, LEAST = 20, 3, 0.3  # found objects that are drawn, and the score of a sure one
 TITLES = {FREE: "own answer", FORCED: "answer given"}
 
 
@@ -178,11 +178,8 @@ def _answer(view: View, picture: Image.Image, scale: float) -> Image.Image:
 
 
 def best_shown(found: Sequence[Found]) -> list[Found]:
-    """Return the objects to draw: the surest ones, and the best of each name that has none so sure."""
-    sure = [item for item in found if item.score >= LEAST][:MAX_SHOWN]
-    named = {item.label for item in sure}
-    best = {item.label: item for item in reversed(found) if item.label not in named}
-    return sure + (list(best.values()) if len(best) <= 2 else [])
+    """Return the objects to draw, best first: the sure ones, or the best few where none is sure."""
+    return [item for item in found if item.score >= LEAST][:MAX_SHOWN] or list(found[:FEW])
 
 
 def _objects(picture: Image.Image, some: Sequence[Found], scale: float, *, scored: bool) -> Image.Image:

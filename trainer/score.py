@@ -376,18 +376,20 @@ def _headline(report: dict[str, Any], measures: Sequence[str], declared: str) ->
     return next((key for numbers in known for key in numbers), "exact_match")
 
 
+TEXT_KINDS = frozenset({"captions", "questions", "accuracy", "choices", "counts", "ratings", "reading"})
+
+
 def sample_score(view: View) -> float | None:
     """Return how right one answer is, 0 to 1, to choose what a page shows; None where there is no telling.
 
     Objects: F1 of those found at an overlap of half; answers by masks: the mean overlap; label maps: the share of right
     pixels; choices, counts and short answers: whether they are right; sentences: METEOR; read text: its similarity.
     """
-    measures = measures_of(view.sample.task, "")
-    kind = measures[0] if _seeing([view]) or not view.sample.routes else "accuracy"
-    if kind in ("captions", "questions", "accuracy", "choices", "counts", "ratings", "reading"):
-        return _text_score(view, kind)
+    kind = measures_of(view.sample.task, "")[0]
     if kind in ("noise", "pictures"):
         return None if view.picture is None else max(view.picture["ssim"], 0.0)
+    if kind in TEXT_KINDS or not _seeing([view]):
+        return _text_score(view, kind)
     if kind == "label_maps":
         found = masks.semantic_scores([view.label_map])
         return None if found is None else found["pixel_accuracy"]

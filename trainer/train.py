@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from dataengine.adapt import Adapter, Memory
@@ -26,7 +28,7 @@ from dataengine.files import make_folder
 from dataengine.state import Hole, check_budget, differences, union
 from dataengine.store import locate
 from trainer import checkpoint as checkpoints
-from trainer.checkpoint import Checkpoint, Record
+from trainer.checkpoint import Checkpoint, Record, Saver
 from trainer.config import (
     FREE_TO_CHANGE,
     TrainConfig,
@@ -38,19 +40,25 @@ from trainer.config import (
     render_of,
 )
 from trainer.data import Reader, ShardReader, StepData, batches, open_shards
+from trainer.distributed import Ranks, compile_layers, joined, level, share_model
+from trainer.flops import Flops, peak_flops
 from trainer.inherit import inherit
 from trainer.log import (
     CONFIG,
     METRICS,
     MIXTURE,
     SERVED,
+    Told,
     describe,
     forget_after,
+    loggers,
+    merged,
     metrics,
-    most_tokens,
+    report,
+    scalars,
     write_line,
 )
-from trainer.model.visionllm import Output, VisionLLM
+from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import bank_texts, load_tokenizer, train_tokenizer
 from trainer.update import update
 
@@ -63,7 +71,8 @@ Progress = Callable[[int, str], None]
 class Result:
     """How a call of `train` ended: steps done in all, whether a signal stopped it, its last checkpoint.
 
-    `skipped` counts the samples left out in this call, by reason; `nonfinite` lists the steps without an update.
+    `skipped` counts the samples left out in this call, by reason; `nonfinite` lists the steps without an update. All
+    ranks have the same; `rank` says which one this is.
     """
 
     step: int
@@ -71,6 +80,7 @@ class Result:
     checkpoint: Path
     skipped: dict[str, int]
     nonfinite: tuple[int, ...]
+    rank: int = 0
 
 
 def train(
@@ -85,45 +95,48 @@ def train(
     Writes `checkpoints/`, `metrics.jsonl` (a line every `log_every` steps), `served.jsonl` (a line a step: the ids of
     the samples that it was made of, and of those left out, with the reason), where the mixture may change,
     `mixture.jsonl` (a line a decision), and with `init_from`, `init_from.json` (which modules were taken over). SIGTERM
-    ends the current step, saves and returns. Without a `reader`, samples come from `config.shards`. Raises ModelError
-    where the run cannot go on as it began, and BudgetBroken where more samples are bad than `max_bad_ratio` allows.
+    ends the current step, saves and returns. Without a `reader`, samples come from `config.shards`. Where `torchrun`
+    started several processes, all of them call this, and `out_dir` is one folder for all. Raises ModelError where the
+    run cannot go on as it began, and BudgetBroken where more samples are bad than `max_bad_ratio` allows.
     """
-    run = _begin(config, make_folder(out_dir), reader, progress)
-    with (
-        _stop_on_sigterm() as stop,
-        computing_threads(config, run.device),
-        _Journal(run, progress) as journal,
-    ):
-        for data in _steps(run):
-            done = _step(run, data)
-            journal.tell(done)
-            if run.step % config.checkpoint_every == 0 or run.step == config.steps or stop.is_set():
-                journal.flush()
-                _save(run)
-            if stop.is_set():
-                break
+    with joined(config.device) as ranks, _stop_on_sigterm() as stop:
+        run = _begin(config, make_folder(out_dir), reader, ranks, progress)
+        with computing_threads(config, ranks.device), run.saver, _Journal(run, progress) as journal:
+            for data in _steps(run):
+                journal.tell(*_step(run, data))
+                stopping = ranks.any(stop.is_set())
+                if run.step % config.checkpoint_every == 0 or run.step == config.steps or stopping:
+                    journal.flush()
+                    _save(run)
+                if stopping:
+                    break
+            path = run.saved or _save(run)
     return Result(
         step=run.step,
         stopped=run.step < config.steps,
-        checkpoint=run.saved or _save(run),
+        checkpoint=path,
         skipped=dict(run.skipped),
         nonfinite=tuple(run.nonfinite),
+        rank=ranks.rank,
     )
 
 
 @dataclass(kw_only=True)
 class _Run:
-    """A run on its way: what it was given, what it has built, and how far it is."""
+    """A run on its way: what it was given, what it has built, and how far it is. `shared` is what computes a batch."""
 
     config: TrainConfig
     out_dir: Path
     reader: Reader
-    device: torch.device
+    ranks: Ranks
     tokenizer: PreTrainedTokenizerFast
     model: VisionLLM
+    shared: nn.Module
+    flops: Flops
     rates: dict[str, float]
     optimizer: torch.optim.Optimizer
     adapter: Adapter | None
+    saver: Saver
     step: int = 0
     holes: tuple[Hole, ...] = ()
     saved: Path | None = None
@@ -131,44 +144,47 @@ class _Run:
     nonfinite: list[int] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Done:
-    """A step that was taken; no output where none of its samples could be used."""
-
-    data: StepData
-    output: Output | None
-    grad_norm: float
-
-
-def _begin(config: TrainConfig, out_dir: Path, reader: Reader | None, progress: Progress) -> _Run:
+def _begin(
+    config: TrainConfig, out_dir: Path, reader: Reader | None, ranks: Ranks, progress: Progress
+) -> _Run:
     """Build everything, and bring it to where the newest checkpoint stands."""
-    device = _device(config.device)
     reader = reader or open_shards(locate(config.shards), recipe_of(config), render_of(config), config.store)
-    found = checkpoints.newest(out_dir / CHECKPOINTS)
+    saver = Saver(out_dir / CHECKPOINTS, ranks, config.keep, config.keep_every_hours)
+    found = checkpoints.newest(saver.directory)
     tokenizer = _tokenizer(config, found)
-    model = VisionLLM(model_config(config, tokenizer.get_vocab())).to(device)
+    model = VisionLLM(model_config(config, tokenizer.get_vocab()))
+    if found is None and config.init_from is not None:
+        inherited = inherit(model, Path(config.init_from))
+        if ranks.leads:
+            (out_dir / INHERITED).write_bytes(msgspec.json.encode(inherited))
+            progress(0, str(inherited))
     rates = learning_rates(config, model.parts())
     model.train_only(set(rates))
+    flops = Flops(model)
+    if config.compile is not None:
+        compile_layers(model, config.compile)
+    shared = share_model(model.train(), ranks, config.parallel, config.precision)
     run = _Run(
         config=config,
         out_dir=out_dir,
         reader=reader,
-        device=device,
+        ranks=ranks,
         tokenizer=tokenizer,
-        model=model.train(),
+        model=model,
+        shared=shared,
+        flops=flops,
         rates=rates,
         optimizer=_optimizer(config, model, rates),
-        adapter=_adapter(config, reader, out_dir, found),
+        adapter=_adapter(config, reader, out_dir, found, ranks),
+        saver=saver,
     )
     if found is not None:
         _go_on(run, found)
-    elif config.init_from is not None:
-        inherited = inherit(model, Path(config.init_from))
-        (out_dir / INHERITED).write_bytes(msgspec.json.encode(inherited))
-        progress(0, str(inherited))
-    for name in (METRICS, SERVED):
-        forget_after(out_dir / name, run.step)
-    (out_dir / CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
+    if ranks.leads:
+        saver.clear()
+        for name in (METRICS, SERVED):
+            forget_after(out_dir / name, run.step)
+        (out_dir / CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
     return run
 
 
@@ -180,7 +196,7 @@ def _go_on(run: _Run, found: Checkpoint) -> None:
 
 
 def _steps(run: _Run) -> Iterator[StepData]:
-    """Yield what is left to do."""
+    """Yield this rank's share of what is left to do."""
     config, reader = run.config, run.reader
     return batches(
         reader,
@@ -190,6 +206,8 @@ def _steps(run: _Run) -> Iterator[StepData]:
         global_batch=config.global_batch,
         first_step=run.step,
         last_step=config.steps,
+        rank=run.ranks.rank,
+        world=run.ranks.world,
         packing=config.pack,
         micro_batches=config.micro_batch,
         parts=reader.parts if isinstance(reader, ShardReader) else None,
@@ -198,71 +216,78 @@ def _steps(run: _Run) -> Iterator[StepData]:
     )
 
 
-def _step(run: _Run, data: StepData) -> _Done:
-    """Learn from a step's samples, and count what became of them."""
-    config = run.config
+def _step(run: _Run, data: StepData) -> tuple[Told, float]:
+    """Learn from a step's samples; return what all ranks say of it, and the norm of the gradient."""
+    config, ranks = run.config, run.ranks
     factor = rate_factor(data.step, config.steps, config.warmup_ratio)
     for group in run.optimizer.param_groups:
         group["lr"] = run.rates[group["name"]] * factor
-    output, grad_norm = None, 0.0
-    if any(part.batches for part in data.parts):
-        output, grad_norm = update(config, run.model, run.optimizer, data.parts, data.step)
+    computed, grad_norm = [], 0.0
+    parts = level(ranks, data.parts)
+    if any(part.batches for part in parts):
+        computed, grad_norm = update(config, run.shared, run.optimizer, parts, data.step, ranks)
     if not math.isfinite(grad_norm):
         run.nonfinite.append(data.step)
+    told = merged(ranks.gather(report(data, computed, run.flops, ranks.device)))
     run.step = data.step + 1
-    run.skipped.update(reason for _, reason in data.skipped)
-    run.holes = union([*run.holes, *data.holes]) if data.holes else run.holes
-    return _Done(data=data, output=output, grad_norm=grad_norm)
+    run.skipped.update(reason for _, reason in told.skipped)
+    run.holes = union([*run.holes, *told.holes]) if told.holes else run.holes
+    return told, grad_norm
 
 
 class _Journal:
-    """The open logs of a run."""
+    """What is told of a run's steps. Every rank decides on the mixture, alike; one writes."""
 
     def __init__(self, run: _Run, progress: Progress) -> None:
         self.run, self.progress = run, progress
         self.started, self.reported = time.perf_counter(), run.step
+        self.samples: Counter[str] = Counter()
+        peak = peak_flops(run.ranks.device, run.config.precision, run.config.peak_tflops)
+        self.peak = None if peak is None else peak * run.ranks.world
 
     def __enter__(self) -> _Journal:
-        self.metrics, self.served = ((self.run.out_dir / name).open("ab") for name in (METRICS, SERVED))
+        if self.run.ranks.leads:
+            self.metrics, self.served = ((self.run.out_dir / name).open("ab") for name in (METRICS, SERVED))
+            self.loggers = loggers(self.run.config, self.run.out_dir, self.run.step)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.metrics.close()
-        self.served.close()
+        if self.run.ranks.leads:
+            for one in (self.metrics, self.served, *self.loggers):
+                one.close()
 
     def flush(self) -> None:
-        """Have every line on disk before a checkpoint says that its step was done."""
-        self.metrics.flush()
-        self.served.flush()
+        """Have every line written before a checkpoint says that its step was done."""
+        if self.run.ranks.leads:
+            self.metrics.flush()
+            self.served.flush()
 
-    def tell(self, done: _Done) -> None:
+    def tell(self, told: Told, grad_norm: float) -> None:
         """Log a step, and have it decide on the mixture. Raises BudgetBroken where too many samples are bad."""
-        run, config, data = self.run, self.run.config, done.data
+        run, config = self.run, self.run.config
         check_budget(run.holes, run.step * config.global_batch, config.max_bad_ratio)
-        write_line(self.served, {"step": run.step, "ids": data.sample_ids, "skipped": data.skipped})
         seconds, self.started = time.perf_counter() - self.started, time.perf_counter()
-        line = metrics(data, done.output, done.grad_norm, run.optimizer, seconds, most_tokens(config))
+        rate = max(group["lr"] for group in run.optimizer.param_groups)
+        line = {"step": run.step, **metrics(told, grad_norm, rate, seconds, config, self.peak)}
         if run.adapter is not None and run.adapter.after(run.step, line["tasks"], line["terms"]):
             run.reader.follow(run.adapter.plan)
-        if run.step % config.log_every == 0 or run.step == config.steps or not math.isfinite(done.grad_norm):
-            if isinstance(run.reader, ShardReader) and run.reader.stats is not None:
-                line["store"] = msgspec.to_builtins(run.reader.stats)
-            write_line(self.metrics, line)
-            self.progress(run.step - self.reported, f"step {run.step} of {config.steps}, {describe(line)}")
-            self.reported = run.step
+        self.samples.update(task for batch in told.batches for task in batch.tasks)
+        if run.ranks.leads:
+            write_line(self.served, {"step": run.step, "ids": told.ids, "skipped": told.skipped})
+            if run.step % config.log_every == 0 or run.step == config.steps or not line["updated"]:
+                self._write(line)
 
-
-def _device(name: str) -> torch.device:
-    """Return the device of that name. Raises ModelError where this machine has none."""
-    found = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if found else "cpu")
-    if name.startswith("cuda") and not found:
-        raise ModelError(f"device: {name!r} cannot be used, no GPU was found; take 'cpu' or 'auto'")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"device: {name!r} is unknown, expected 'cpu', 'cuda' or 'auto'") from error
+    def _write(self, line: dict[str, Any]) -> None:
+        run = self.run
+        line["samples"] = dict(sorted(self.samples.items()))
+        self.samples.clear()
+        if isinstance(run.reader, ShardReader) and run.reader.stats is not None:
+            line["store"] = msgspec.to_builtins(run.reader.stats)
+        write_line(self.metrics, line)
+        for one in self.loggers:
+            one.log(run.step, scalars(line))
+        self.progress(run.step - self.reported, f"step {run.step} of {run.config.steps}, {describe(line)}")
+        self.reported = run.step
 
 
 def _tokenizer(config: TrainConfig, found: Checkpoint | None) -> PreTrainedTokenizerFast:
@@ -286,14 +311,16 @@ def _optimizer(config: TrainConfig, model: VisionLLM, rates: dict[str, float]) -
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=config.weight_decay)
 
 
-def _adapter(config: TrainConfig, reader: Reader, out_dir: Path, found: Checkpoint | None) -> Adapter | None:
+def _adapter(
+    config: TrainConfig, reader: Reader, out_dir: Path, found: Checkpoint | None, ranks: Ranks
+) -> Adapter | None:
     """Return who changes the mixture, and bring the reader to the plan that was decided on before."""
     if config.adapt is None:
         return None
     if reader.plan is None:
         raise ModelError("adapt: the samples have no mixture, expected shards; remove adapt")
     memory = found.record.adapt if found is not None else Memory()
-    adapter = Adapter(config.adapt, reader.plan, out_dir / MIXTURE, memory)
+    adapter = Adapter(config.adapt, reader.plan, out_dir / MIXTURE, memory, keep_log=ranks.leads)
     reader.follow(adapter.plan)
     return adapter
 
@@ -331,9 +358,7 @@ def _save(run: _Run) -> Path:
         model=run.model.config.to_dict(),
         torch=str(torch.__version__),
     )
-    run.saved = checkpoints.save(
-        run.out_dir / CHECKPOINTS, record, run.model, run.optimizer, run.tokenizer, run.config.keep
-    )
+    run.saved = run.saver.save(record, run.model, run.optimizer, run.tokenizer)
     return run.saved
 
 

@@ -1,123 +1,131 @@
-"""One step's update: the gradient of all of its batches, clipped once, and one move of the weights."""
+"""One step's update: the gradient of all of its batches on all ranks, clipped once, and one move of the weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from dataengine.mix import key
-from trainer.batch import Whole, counts
+from trainer.batch import Batch, Whole, counts
 from trainer.config import TrainConfig
 from trainer.data import PartData
+from trainer.distributed import Ranks, plain, syncing, whole
 from trainer.losses import mean_count
 from trainer.model.decoders.chance import draw_seed
 from trainer.model.region import region_noise
-from trainer.model.visionllm import Output, VisionLLM
+from trainer.model.visionllm import Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """What a micro-batch of part `number` gave: its output without graph, and its weight, 0 where it is idle."""
+
+    batch: Batch
+    number: int
+    weight: float
+    output: Output
+
+    @property
+    def finite(self) -> bool:
+        """Return whether its loss is a number."""
+        return math.isfinite(float(self.output.loss))
 
 
 def update(
     config: TrainConfig,
-    model: VisionLLM,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     parts: Sequence[PartData],
     step: int,
-) -> tuple[Output, float]:
-    """Take one step on all batches of all parts, and return the sum of their outputs and the norm of the gradient.
+    ranks: Ranks | None = None,
+) -> tuple[list[Computed], float]:
+    """Take one step on all batches of all parts, and return what this rank's gave and the norm of the whole gradient.
 
-    Where loss or gradient is not finite, the weights stay and the norm is returned as it is.
+    `model` is a `VisionLLM`, or what `share_model` made of it; then all ranks call with as many batches (see `level`).
+    Where loss or gradient is not finite on any rank, the weights stay on all, and the norm is returned as it is.
     """
     optimizer.zero_grad(set_to_none=True)
-    outputs = [
-        output
-        for number, part in enumerate(parts)
-        for output in _accumulate(config, model, part, step, f"noise:{number}" if number else "noise")
-    ]
-    output = _sum(outputs)
-    if not torch.isfinite(output.loss):
-        return output, math.nan
+    left = sum(len(part.batches) for part in parts)
+    computed = []
+    for number, part in enumerate(parts):
+        for found in _accumulate(config, model, part, number, step, left):
+            computed.append(found)
+            left -= 1
+    finite = all(found.finite for found in computed)
+    if not (finite if ranks is None else ranks.all(finite)):
+        return computed, math.nan
     trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    grad_norm = float(torch.nn.utils.clip_grad_norm_(trained, config.grad_clip))
+    grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, config.grad_clip)))
     if math.isfinite(grad_norm):
         optimizer.step()
-    return output, grad_norm
+    return computed, grad_norm
 
 
 def _accumulate(
-    config: TrainConfig, model: VisionLLM, part: PartData, step: int, noise: str
-) -> Iterator[Output]:
-    """Add the gradient of a part's loss, and yield what each of its batches adds to it.
+    config: TrainConfig, model: nn.Module, part: PartData, number: int, step: int, left: int
+) -> Iterator[Computed]:
+    """Add the gradient of a part's loss, and yield what each of its batches adds to it; the last of `left` batches has
+    ranks sum their gradients.
 
     Sums are divided by the counts of the whole part, and points of regions drawn by their numbers in it: the part's
     loss is the same, however it is cut. A decoder's noise is each micro-batch's own.
     """
     device = next(model.parameters()).device
-    whole = _whole(config, model, part, step, noise, device)
-    for place, batch in enumerate(part.batches):
-        idle = place >= len(part.counted)
-        weight = 0.0 if idle else part.weight
-        batch = batch.to(device)
-        name = noise
-        if whole is not None:
-            name = f"{noise}:{batch.number}"
-            region_noise_RP = whole.region_noise_RP[batch.region_numbers_R.cpu()]
-            batch = replace(batch, whole=replace(whole, region_noise_RP=region_noise_RP))
+    name = f"noise:{number}" if number else "noise"
+    of_part = _whole(config, model, part, step, name, device)
+    for place, on_cpu in enumerate(part.batches):
+        weight = part.weight if place < len(part.counted) else 0.0
+        batch = on_cpu.to(device)
+        own_name = name
+        if of_part is not None:
+            own_name = f"{name}:{batch.number}"
+            batch = replace(batch, whole=_of_batch(of_part, batch))
+        # For dropout, which draws from the global state: a run goes on bit for bit without any state saved.
+        torch.manual_seed(key(config.seed, f"dropout {own_name}", step) >> 1)
         bf16 = config.precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
-            output = model(batch, _generator(config, name, step))
-        (output.loss * weight).backward()
-        yield _weighted(output, weight, 0 if idle else len(batch.sample_ids))
+        with syncing(model, place + 1 == left):
+            with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+                output = model(batch, _generator(config, own_name, step))
+            (output.loss * weight).backward()
+        yield Computed(batch=on_cpu, number=number, weight=weight, output=_detached(output))
 
 
 def _whole(
-    config: TrainConfig, model: VisionLLM, part: PartData, step: int, noise: str, device: torch.device
+    config: TrainConfig, model: nn.Module, part: PartData, step: int, noise: str, device: torch.device
 ) -> Whole | None:
     """Return what batches must know of the part that they are cut from; None where its one batch is all of it."""
-    if not part.cut:
+    if not part.cut or not part.batches:
         return None
-    numbers = [batch.region_numbers_R for batch in part.batches]
-    counted = sum((counts(batch) for batch in part.counted), torch.zeros(4, dtype=torch.int64))
-    num_regions = max(int(numbers_R.max()) + 1 if len(numbers_R) else 0 for numbers_R in numbers)
-    num_pixels = model.config.vision.image_size**2
+    counts_bn = torch.stack([counts(batch) for batch in part.batches])
+    counted_b1 = torch.arange(len(part.batches))[:, None] < len(part.counted)
+    numbers = [batch.region_numbers_R for batch in part.batches if batch.region_numbers_R is not None]
+    num_regions = max((int(numbers_R.max()) + 1 for numbers_R in numbers if len(numbers_R)), default=0)
+    num_pixels = plain(model).config.vision.image_size ** 2
     # Drawn in the order in which a batch that is the whole part would draw.
     generator = _generator(config, noise, step)
     return Whole(
-        counts_4=mean_count(counted.to(device)),
+        counts_5=mean_count((counts_bn * counted_b1).sum(0).to(device)),
         region_noise_RP=region_noise(num_regions, num_pixels, generator),
         seed=draw_seed(generator),
     )
+
+
+def _of_batch(of_part: Whole, batch: Batch) -> Whole:
+    """Return what one batch must know: without numbers of its regions, their points are drawn by its own noise."""
+    noise_RP = None
+    if batch.region_numbers_R is not None and of_part.region_noise_RP is not None:
+        noise_RP = of_part.region_noise_RP[batch.region_numbers_R.cpu()]
+    return replace(of_part, region_noise_RP=noise_RP)
 
 
 def _generator(config: TrainConfig, name: str, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(key(config.seed, name, step) >> 1)
 
 
-def _weighted(output: Output, weight: float, num_samples: int) -> Output:
-    """Return an output for the log, without its graph: losses times their weight in the step's, and the samples that
-    count."""
-    return Output(
-        loss=output.loss.detach() * weight,
-        losses={name: value * weight for name, value in output.losses.items()},
-        detail={name: value * weight for name, value in output.detail.items()},
-        text_loss_B=output.text_loss_B.detach()[:num_samples],
-        text_tokens_B=output.text_tokens_B[:num_samples],
-    )
-
-
-def _sum(outputs: Sequence[Output]) -> Output:
-    """Return the sum of the losses, and the samples' one after another."""
-
-    def summed(tables: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        names = dict.fromkeys(name for table in tables for name in table)
-        return {name: sum(table[name] for table in tables if name in table) for name in names}
-
-    return Output(
-        loss=torch.stack([output.loss for output in outputs]).sum(),
-        losses=summed([output.losses for output in outputs]),
-        detail=summed([output.detail for output in outputs]),
-        text_loss_B=torch.cat([output.text_loss_B for output in outputs]),
-        text_tokens_B=torch.cat([output.text_tokens_B for output in outputs]),
-    )
+def _detached(output: Output) -> Output:
+    return replace(output, loss=output.loss.detach(), text_loss_B=output.text_loss_B.detach())

@@ -51,6 +51,15 @@ class RawAnswer(msgspec.Struct):
 class RawAnnotation(msgspec.Struct):
     question_id: Id
     answers: list[RawAnswer | str]
+    multiple_choice_answer: str | None = None
+
+
+class Answers(msgspec.Struct, frozen=True, gc=False):
+    """Different answers, how many gave each, and the one that the file names as the most common."""
+
+    texts: tuple[str, ...]
+    votes: tuple[int, ...]
+    stated: str | None = None
 
 
 class RawQuestions(msgspec.Struct):
@@ -110,7 +119,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """
     check_media(source.media)
     raw = load(source.questions, root, "questions", RawQuestions, "a VQA file with a list 'questions'")
-    answers: dict[str, tuple[str, ...]] | None = None
+    answers: dict[str, Answers] | None = None
     places: dict[str, Origin] = {}
     if source.annotations is not None:
         answers = {}
@@ -137,7 +146,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             yield Rejected(key=key, reason="id.orphan", detail=f"no question has id {key}", origin=origin)
 
 
-def _answers(file: str, root: Root) -> Iterator[tuple[str, Origin, tuple[str, ...]] | Rejected]:
+def _answers(file: str, root: Root) -> Iterator[tuple[str, Origin, Answers] | Rejected]:
     """Yield question id, place and answers of each annotation record, or its rejection."""
     raw = load(file, root, "annotations", RawAnnotations, "a VQA file with a list 'annotations'")
     seen = set[str]()
@@ -149,21 +158,29 @@ def _answers(file: str, root: Root) -> Iterator[tuple[str, Origin, tuple[str, ..
             if key in seen:
                 raise Quarantine("id.duplicate", f"an annotation of question {key} came before")
             seen.add(key)
-            yield key, origin, ranked(record.answers)
+            counts = counted(record.answers)
+            stated = record.multiple_choice_answer
+            yield (
+                key,
+                origin,
+                Answers(
+                    tuple(counts), tuple(counts.values()), stated.strip() if stated is not None else None
+                ),
+            )
         except Quarantine as error:
             yield Rejected(
                 key=f"{file}: {origin.record}", reason=error.reason, detail=error.detail, origin=origin
             )
 
 
-def ranked(answers: list[RawAnswer | str]) -> tuple[str, ...]:
-    """Return the different answers, the most frequent first, ties in their order; blanks are no answers."""
+def counted(answers: list[RawAnswer | str]) -> dict[str, int]:
+    """Return how many gave each answer, the most frequent first, ties in their order; blanks are no answers."""
     texts = (item.strip() if isinstance(item, str) else item.answer.strip() for item in answers)
-    return tuple(text for text, _ in Counter(text for text in texts if text).most_common())
+    return dict(Counter(text for text in texts if text).most_common())
 
 
 def _annotate(
-    source: Source, question: RawQuestion, answers: dict[str, tuple[str, ...]] | None, origin: Origin
+    source: Source, question: RawQuestion, answers: dict[str, Answers] | None, origin: Origin
 ) -> Annotation:
     key = str(question.question_id)
     if answers is not None and key not in answers:
@@ -172,10 +189,11 @@ def _annotate(
     if not text:
         raise Quarantine("text.empty", "the question is empty")
     name = media(source.media, question.image_id)
+    given = answers[key] if answers is not None else Answers((), ())
     return Annotation(
         key=key,
         images=(Image(path=f"{source.images}/{name}" if source.images else name),),
-        questions=(Question(id="", text=text, answers=answers[key] if answers is not None else ()),),
+        questions=(Question(id="", text=text, answers=given.texts, votes=given.votes, stated=given.stated),),
         exhaustive=False,
         origin=origin,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from dataengine.annotation import Rejected
+from dataengine.annotation import Annotation, Measure, Rejected
 from dataengine.audit.pictures import check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
@@ -16,7 +16,7 @@ from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.conventions import PictureSizes
 from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.files import Root
-from dataengine.modules import Reader, load_reader
+from dataengine.modules import Reader, load_reader, source_labels
 from dataengine.source import named
 from dataengine.units import SKIP_REASONS
 
@@ -46,6 +46,16 @@ def _value(text: str) -> Any:
         return text
 
 
+def _sizes_on_disk(state: Audit, item: Annotation, sizes: PictureSizes) -> None:
+    """Hold the stated sizes of pictures with objects against their files, as conversion does."""
+    for number, image in enumerate(item.images if item.instances else ()):
+        real = sizes.on_disk(image.path) if image.width and image.height else None
+        if real is not None and real != (image.width, image.height):
+            text = f"{image.path}: stated {image.width} x {image.height}, is {real[0]} x {real[1]}"
+            where = {"key": item.key, "file": item.origin.file, "record": item.origin.record}
+            state.add("box.size_mismatch", Hit(text, None, number), image=image.path, **where)
+
+
 def audit_foreign(
     path: Path, format_name: str, root: Path | None, options: dict[str, str], workers: int, progress: Progress
 ) -> Report:
@@ -57,8 +67,9 @@ def audit_foreign(
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{path}: lies outside {folder}; --root must be a folder that holds it")
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
-    state = Audit(str(path), str(folder))
-    pictures: dict[str, None] = {}
+    labels = source_labels(reader, source, Root(folder.resolve()))
+    state = Audit(str(path), str(folder), labels)
+    pictures: dict[str, Measure | None] = {}
     quarantined: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     stated = 0
@@ -77,7 +88,8 @@ def audit_foreign(
                 )
         else:
             state.annotation(item, sizes.of(item))
-            pictures.update(dict.fromkeys(image.path for image in item.images))
+            pictures.update((image.path, image.measure) for image in item.images)
+            _sizes_on_disk(state, item, sizes)
             for image in item.images:
                 known = is_known(image.license)
                 state.licenses[image.license if known and image.license else "none stated"] += 1
@@ -85,11 +97,15 @@ def audit_foreign(
                 if image.width and image.height:
                     state.sides[side(image.width, image.height)] += 1
         progress(1, "")
-    state.conventions()
+    state.whole()
     if missing := state.licenses["none stated"]:
-        state.add("license.missing", Hit(f"{missing} of {missing + stated} pictures have no license"))
+        state.add(
+            "license.missing",
+            Hit(f"{missing} of {missing + stated} pictures have no license"),
+            place="subject",
+        )
     if root is not None:
-        check_pictures(state, str(root), list(pictures), workers, progress, {})
+        check_pictures(state, str(root), pictures, workers, progress, {})
     account = close(state, None)
     first = msgspec.structs.replace(
         account.accounts[0],

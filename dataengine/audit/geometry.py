@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-from dataengine.annotation import Instance
+from dataengine.annotation import Box, Instance
 from dataengine.audit.rule import Facts, Hit, SampleFacts
-from dataengine.geometry import box_area, clip_box
+from dataengine.geometry import box_area, box_iou, clip_box
 
 OUTSIDE_TOLERANCE_PX = 1.0
+# Two boxes of one class that share so much are one object, drawn twice.
+SAME_IOU = 0.98
+# A box that covers so much of the sides of its picture covers 99 % of it, or nearly.
+MARGIN = 0.005
+# In so many pictures, and such a share of them, a box that covers all or is always the same says nothing.
+MANY, WHOLE_SHARE, SAME_SHARE = 20, 0.2, 0.1
+MOST_BOXES = 256
+# Where a box begins farther from the border, the picture would have 20,000 pixels a side.
+FAR_PX = 100
 
 
 def degenerate(facts: Facts) -> Iterator[Hit]:
     """Yield boxes without area."""
-    for item, box in facts.boxes:
+    for item, box in facts.odd_boxes:
         if min(box[2] - box[0], box[3] - box[1]) == 0:
             yield Hit(_named(item), box, item.image)
 
 
 def inverted(facts: Facts) -> Iterator[Hit]:
     """Yield boxes that end before they begin."""
-    for item, box in facts.boxes:
+    for item, box in facts.odd_boxes:
         if box[2] < box[0] or box[3] < box[1]:
             yield Hit(_named(item), box, item.image)
 
 
 def nonfinite(facts: Facts) -> Iterator[Hit]:
     """Yield boxes with a number that is not finite."""
-    for item in facts.annotation.instances:
-        if item.box is not None and not all(map(math.isfinite, item.box)):
-            yield Hit(_named(item))
+    return (Hit(_named(item)) for item in facts.endless)
 
 
 def outside(facts: Facts) -> Iterator[Hit]:
     """Yield boxes that leave their picture by more than a pixel."""
-    for item, (x0, y0, x1, y1) in facts.boxes:
+    for item, (x0, y0, x1, y1) in facts.odd_boxes:
         size = facts.size_of(item)
         if size is None:
             continue
@@ -44,18 +50,102 @@ def outside(facts: Facts) -> Iterator[Hit]:
             yield Hit(f"{_named(item)} in {size[0]} x {size[1]}", item.box, item.image)
 
 
-def mask_size(facts: Facts) -> Iterator[Hit]:
-    """Yield masks of another size than their picture."""
-    for item in facts.annotation.instances:
-        size = facts.size_of(item)
-        if item.mask is not None and size is not None and item.mask.size != (size[1], size[0]):
-            text = f"instance {item.id}: mask of {item.mask.size}, picture of {(size[1], size[0])}"
-            yield Hit(text, item.box, item.image)
+def duplicate(facts: Facts) -> Iterator[Hit]:
+    """Yield boxes that are another object's of the same class and text.
+
+    Referred objects have no class: each expression brings its own. Ignored regions and crowds may lie on objects.
+    """
+    # From left to right: whoever shares nearly all of a box begins within a fiftieth of its width.
+    rows = [
+        (box, number)
+        for number, (item, box) in enumerate(facts.boxes)
+        if item.category is not None and not (item.crowd or item.ignore)
+    ]
+    rows.sort()
+    for place, (box, number) in enumerate(rows):
+        limit = box[0] + (1 - SAME_IOU) * (box[2] - box[0])
+        for next_place in range(place + 1, len(rows)):
+            other, second = rows[next_place]
+            if other[0] > limit:
+                break
+            one, two = facts.boxes[min(number, second)][0], facts.boxes[max(number, second)][0]
+            if (
+                box_iou(box, other) > SAME_IOU
+                and (one.category, one.text, one.image) == (two.category, two.text, two.image)
+            ):  # fmt: skip
+                yield Hit(f"{_named(two)}, as instance {one.id}, both {one.category!r}", two.box, two.image)
+                break
+
+
+class WholeImage:
+    """Counts pictures in which a box covers nearly everything."""
+
+    def __init__(self) -> None:
+        self._covered = self._all = 0
+
+    def add(self, facts: Facts) -> None:
+        """Look at the boxes of one annotation; an ignored region, or a crowd, may be everywhere."""
+        if facts.boxes:
+            self._all += 1
+            self._covered += any(covers(facts, item, box) for item, box in facts.boxes)
+
+    def hits(self) -> Iterator[Hit]:
+        """Yield the count where it is large."""
+        if self._covered >= max(MANY, WHOLE_SHARE * self._all):
+            yield Hit(
+                f"in {self._covered} of {self._all} pictures with boxes, a box covers the whole picture"
+            )
+
+
+def covers(facts: Facts, item: Instance, box: Box) -> bool:
+    """Say whether a box covers its picture."""
+    if box[0] > FAR_PX or (size := facts.size_of(item)) is None or item.crowd or item.ignore:
+        return False
+    width, height = size
+    return (
+        box[0] <= MARGIN * width
+        and box[2] >= (1 - MARGIN) * width
+        and box[1] <= MARGIN * height
+        and box[3] >= (1 - MARGIN) * height
+    )
+
+
+class Constant:
+    """Finds a box that many pictures have, in the room of a few hundred boxes.
+
+    Counters of the boxes seen, all lowered by one when there are too many (Misra and Gries, Finding repeated elements,
+    1982): none is off by more than a 256th of all boxes.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[Box, int] = {}
+        self._all = 0
+
+    def add(self, facts: Facts) -> None:
+        """Count the boxes of one annotation, each once."""
+        if not facts.boxes:
+            return
+        self._all += 1
+        counts = self._counts
+        for box in {box for item, box in facts.boxes if not (item.crowd or item.ignore)}:
+            if box in counts:
+                counts[box] += 1
+            elif len(counts) < MOST_BOXES:
+                counts[box] = 1
+            else:
+                self._counts = counts = {one: count - 1 for one, count in counts.items() if count > 1}
+
+    def hits(self) -> Iterator[Hit]:
+        """Yield the boxes that many pictures have."""
+        for box, count in sorted(self._counts.items(), key=lambda pair: (-pair[1], pair[0])):
+            if count >= max(MANY, SAME_SHARE * self._all):
+                numbers = ", ".join(f"{value:g}" for value in box)
+                yield Hit(f"at least {count} of {self._all} pictures with boxes have the box ({numbers})")
 
 
 def keypoint_visibility(facts: Facts) -> Iterator[Hit]:
     """Yield keypoints whose flag is none, or contradicts their place, and numbers of keypoints that are wrong."""
-    for item in facts.annotation.instances:
+    for item in facts.posed:
         if item.keypoints is None:
             continue
         name = f"instance {item.id}"
@@ -74,7 +164,7 @@ def keypoint_visibility(facts: Facts) -> Iterator[Hit]:
 
 def keypoint_outside(facts: Facts) -> Iterator[Hit]:
     """Yield objects with a labelled keypoint outside their picture, by its first."""
-    for item in facts.annotation.instances:
+    for item in facts.posed:
         size = facts.size_of(item)
         if item.keypoints is None or size is None:
             continue

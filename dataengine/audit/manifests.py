@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
-from dataengine.annotation import Annotation
+from dataengine.annotation import Annotation, Measure
 from dataengine.audit.pictures import Pictures, check_pictures
 from dataengine.audit.rule import Hit
 from dataengine.audit.state import Audit, Progress, Report, close
@@ -18,6 +18,7 @@ from dataengine.errors import DataEngineError, SourceError, SpecError
 from dataengine.files import Root
 from dataengine.ledger import Ledger
 from dataengine.manifest import Manifest
+from dataengine.sample import measure_of
 from dataengine.source import items_of
 from dataengine.spec import Resolved
 
@@ -26,27 +27,35 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
     """Audit one converted split: its account, its samples, its quarantine, its pictures, and the source again."""
     manifest = manifests.load(directory)
     ledger = ledgers.load(directory / manifests.LEDGER)
-    state = Audit(manifest.name, manifest.root)
+    spec = msgspec.convert(manifest.spec, Resolved)
+    state = Audit(manifest.name, manifest.root, manifest.labels, spec.budgets(), spec.lang(manifest.split))
+    state.checked["unit"] = ledger.units
     _check_account(state, directory, manifest, ledger)
     ids: set[str] = set()
-    pictures: dict[str, None] = {}
+    pictures: dict[str, Measure | None] = {}
     for data in manifests.read_encoded(directory):
         sample = state.sample(data)
         progress(1, "")
         if sample is None:
             continue
         if sample.id in ids:
-            state.add("id.duplicate", Hit(f"sample {sample.id}"), key=sample.id)
+            state.add("id.duplicate", Hit(f"sample {sample.id}"), place="sample", key=sample.id)
         ids.add(sample.id)
-        pictures.update(dict.fromkeys(image.path for image in sample.images))
+        for number, image in enumerate(sample.images):
+            pictures[image.path] = measure_of(sample, number) or pictures.get(image.path)
     for row in pq.read_table(directory / manifests.QUARANTINE).to_pylist():
         if row["outcome"] == "quarantined":
             state.add(
-                row["reason"], Hit(row["detail"]), key=row["key"], file=row["file"], record=row["record"]
+                row["reason"],
+                Hit(row["detail"]),
+                place="unit",
+                key=row["key"],
+                file=row["file"],
+                record=row["record"],
             )
     if Path(manifest.root).is_dir():
         _reread(state, manifest, progress)
-        check_pictures(state, manifest.root, list(pictures), workers, progress, known)
+        check_pictures(state, manifest.root, pictures, workers, progress, known)
     return close(state, ledger)
 
 
@@ -54,21 +63,29 @@ def _check_account(state: Audit, directory: Path, manifest: Manifest, ledger: Le
     try:
         ledger.check(manifest.name)
     except DataEngineError as error:
-        state.add("ledger.unbalanced", Hit(str(error)))
+        state.add("ledger.unbalanced", Hit(str(error)), place="subject")
     stored = manifests.num_samples(directory)
     if stored != ledger.samples:
-        state.add("ledger.unbalanced", Hit(f"{stored} samples on disk, {ledger.samples} in the ledger"))
+        state.add(
+            "ledger.unbalanced",
+            Hit(f"{stored} samples on disk, {ledger.samples} in the ledger"),
+            place="subject",
+        )
     lost = int(pq.read_metadata(directory / manifests.QUARANTINE).num_rows)
     accounted = sum(ledger.skipped.values()) + sum(ledger.quarantined.values())
     if lost != accounted:
-        state.add("ledger.unbalanced", Hit(f"{lost} lost units on disk, {accounted} in the ledger"))
+        state.add(
+            "ledger.unbalanced", Hit(f"{lost} lost units on disk, {accounted} in the ledger"), place="subject"
+        )
     if manifest.limit is None:
         for what, expected, found in (
             ("records", manifest.records_expected, ledger.records),
             ("images", manifest.images_expected, ledger.images),
         ):
             if expected is not None and expected != found:
-                state.add("count.expected", Hit(f"{found} {what}, the spec states {expected}"))
+                state.add(
+                    "count.expected", Hit(f"{found} {what}, the spec states {expected}"), place="subject"
+                )
 
 
 def _reread(state: Audit, manifest: Manifest, progress: Progress) -> None:
@@ -81,5 +98,5 @@ def _reread(state: Audit, manifest: Manifest, progress: Progress) -> None:
                 state.annotation(item, sizes.of(item))
             progress(1, "")
     except (SourceError, SpecError) as error:
-        state.add("schema", Hit(f"the source cannot be read again: {error}"))
-    state.conventions()
+        state.add("schema", Hit(f"the source cannot be read again: {error}"), place="subject")
+    state.whole()

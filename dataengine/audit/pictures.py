@@ -1,48 +1,139 @@
-"""Pictures as files: each is decoded whole, once, however many subjects show it."""
+"""Pictures as files: each is decoded to its last row, once, however many subjects show it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from dataengine.audit.rule import Hit
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from dataengine.annotation import Measure
+from dataengine.audit.paths import otherwise_named
+from dataengine.audit.rule import Hit, PictureFacts
 from dataengine.audit.state import Audit, Progress
 from dataengine.audit.table import PICTURE_RULES
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.images import decode, probe
+from dataengine.images import decode
 from dataengine.runners import run
 
-Pictures = dict[tuple[str, str], list[tuple[str, Hit]]]
+
+class Looked(msgspec.Struct, frozen=True, gc=False):
+    """What is wrong with a picture whose numbers mean `measure`.
+
+    `digest` is the xxh3-64 of its bytes, None where they could not be read; `coarse` is one that pictures of equal
+    pixels share, 0 where there is nothing to compare.
+    """
+
+    found: list[tuple[str, Hit]]
+    digest: int | None = None
+    coarse: int = 0
+    measure: Measure | None = None
 
 
-def check_picture(data: bytes, path: str) -> list[tuple[str, Hit]]:
-    """Decode a picture whole and return what is wrong with it."""
+Pictures = dict[tuple[str, str], Looked]
+
+
+def check_picture(data: bytes, path: str, measure: Measure | None = None) -> Looked:
+    """Decode a picture to its last row and return what is wrong with it."""
+    facts = PictureFacts(path, data, measure)
     try:
-        header = probe(data)
-        found = [(rule_id, hit) for rule_id, check in PICTURE_RULES for hit in check(path, header)]
-        decode(data)
+        found = [(rule_id, hit) for rule_id, check in PICTURE_RULES for hit in check(facts)]
+        return Looked(found, xxhash.xxh3_64_intdigest(data), _coarse(facts), measure)
     except Quarantine as error:
-        return [(error.reason, Hit(f"{path}: {error.detail}"))]
+        found = [(error.reason, Hit(f"{path}: {error.detail}"))]
+        return Looked(found, xxhash.xxh3_64_intdigest(data), measure=measure)
+
+
+def _coarse(facts: PictureFacts) -> int:
+    """Return a digest of the small copy, that of two different pictures now and then; 0 for one colour alone."""
+    if not facts.spread:
+        return 0
+    seed = facts.header.width << 32 | facts.header.height
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(facts.small).data, seed=seed)
+
+
+def pixels_digest(data: bytes) -> bytes:
+    """Return a digest of all pixels of a picture, as they are to be seen."""
+    pixels = decode(data)
+    return xxhash.xxh3_128_digest(
+        pixels.data if pixels.flags.c_contiguous else pixels.tobytes(), pixels.shape[1]
+    )
+
+
+def duplicates(
+    coarse: npt.NDArray[np.uint64], pixels: Callable[[int], bytes | None]
+) -> list[tuple[int, int]]:
+    """Return (place, first place) of every picture that has the pixels of an earlier one.
+
+    `coarse` are the digests of their small copies, one a place; `pixels` gives the digest of all pixels at a place,
+    None where it cannot, and is asked only where the small copies agree.
+    """
+    order = np.argsort(coarse, kind="stable")
+    ranked = coarse[order]
+    again = np.flatnonzero((ranked[1:] == ranked[:-1]) & (ranked[1:] != 0)) + 1
+    places = np.union1d(again, again - 1)
+    first: dict[tuple[int, bytes], int] = {}
+    found = []
+    for place in sorted(int(order[number]) for number in places):
+        exact = pixels(place)
+        if exact is not None and (earlier := first.setdefault((int(coarse[place]), exact), place)) != place:
+            found.append((place, earlier))
     return found
 
 
-def _check_file(root_dir: str, path: str) -> tuple[str, list[tuple[str, Hit]]]:
+def _check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[str, Looked]:
+    path, measure = one
+    root = Root(Path(root_dir))
     try:
-        return path, check_picture(Root(Path(root_dir)).inside(path).read_bytes(), path)
+        data = root.inside(path).read_bytes()
     except Quarantine as error:
-        return path, [(error.reason, Hit(f"{path}: {error.detail}"))]
+        return path, Looked([(error.reason, Hit(f"{path}: {error.detail}"))], measure=measure)
     except OSError as error:
-        return path, [("image.missing", Hit(f"{path}: {error.strerror}"))]
+        missing = ("image.missing", Hit(f"{path}: {error.strerror}"))
+        other = otherwise_named(root, path)
+        return path, Looked([missing, other] if other is not None else [missing], measure=measure)
+    return path, check_picture(data, path, measure)
 
 
 def check_pictures(
-    state: Audit, root: str, paths: list[str], workers: int, progress: Progress, known: Pictures
+    state: Audit,
+    root: str,
+    pictures: Mapping[str, Measure | None],
+    workers: int,
+    progress: Progress,
+    known: Pictures,
 ) -> None:
-    """Look at pictures of a root; those that were looked at before are in `known`."""
-    unseen = [path for path in paths if (root, path) not in known]
-    for path, found in run(partial(_check_file, root), unseen, runner="local", workers=workers):
-        known[root, path] = found
+    """Look at pictures of a root, by path; those that were looked at before are in `known`."""
+    unseen = [
+        (path, measure)
+        for path, measure in pictures.items()
+        if (root, path) not in known or known[root, path].measure != measure
+    ]
+    for path, looked in run(partial(_check_file, root), unseen, runner="local", workers=workers):
+        known[root, path] = looked
         progress(1, "")
-    for path in paths:
-        state.picture(path, known[root, path])
+    coarse = np.zeros(len(pictures), np.uint64)
+    for number, path in enumerate(pictures):
+        state.picture(path, known[root, path].found)
+        coarse[number] = known[root, path].coarse
+    paths = list(pictures)
+    files = Root(Path(root))
+    for place, earlier in duplicates(coarse, lambda place: _pixels(files, paths[place])):
+        state.add(
+            "image.duplicate_exact",
+            Hit(f"{paths[place]}: has the pixels of {paths[earlier]}"),
+            place="picture",
+            image=paths[place],
+        )
+
+
+def _pixels(files: Root, path: str) -> bytes | None:
+    try:
+        return pixels_digest(files.inside(path).read_bytes())
+    except (OSError, Quarantine):
+        return None  # gone since it was looked at

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dataengine.audit.run import examples, rates
+from dataengine.audit.run import Broken, broken, examples, rates
 from dataengine.audit.state import Finding, Report
 from dataengine.audit.table import rule_of
 from dataengine.errors import Quarantine
@@ -31,10 +31,11 @@ ISSUES_SCHEMA = pa.schema(
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """report.json: hits by rule, what was looked at, and the account of each subject."""
+    """report.json: hits by rule, the budgets that are broken, what was looked at, and the account of each subject."""
 
     rules: dict[str, int]
     checked: dict[str, int]
+    broken: list[Broken] = []
     accounts: list[dict[str, object]]
 
 
@@ -49,6 +50,7 @@ def write(report: Report, directory: Path) -> None:
     summary = Summary(
         rules=dict(Counter(finding.rule for finding in report.findings)),
         checked=report.checked,
+        broken=broken(report),
         accounts=[msgspec.to_builtins(account) for account in report.accounts],
     )
     write_atomic(directory / "index.html", page(report, before).encode())
@@ -66,15 +68,26 @@ def _before(path: Path) -> dict[str, int] | None:
 def page(report: Report, before: dict[str, int] | None) -> str:
     """Return the audit as HTML."""
     found = rates(report)
-    columns = ["rule", "severity", "action", "hits", "subjects", "says"]
-    rows: list[list[object]] = [[*row, rule_of(row[0]).says] for row in found]
+    columns = ["rule", "severity", "action", "hits", "subjects", "share", "says"]
+    rows: list[list[object]] = [
+        [
+            one.rule,
+            one.severity,
+            one.action,
+            one.hits,
+            one.subjects,
+            f"{one.share:.2%}",
+            rule_of(one.rule).says,
+        ]
+        for one in found
+    ]
     if before is not None:
         columns.insert(4, "last time")
         for row in rows:
             row.insert(4, before.get(str(row[0]), 0))
         gone = sorted(set(before) - {str(row[0]) for row in rows})
         rows += [
-            [rule, rule_of(rule).severity, rule_of(rule).action, 0, before[rule], 0, rule_of(rule).says]
+            [rule, rule_of(rule).severity, rule_of(rule).action, 0, before[rule], 0, "", rule_of(rule).says]
             for rule in gone
         ]
     account_rows = [
@@ -86,9 +99,10 @@ def page(report: Report, before: dict[str, int] | None) -> str:
         Section(
             title="Summary",
             note=f"{len(report.findings)} findings by {len(found)} rules in {len(report.accounts)} subjects; looked at "
-            + ", ".join(f"{count} {what}s" for what, count in sorted(report.checked.items())),
+            + ", ".join(f"{count} {several(what)}" for what, count in sorted(report.checked.items())),
             tables=[Table(columns=columns, rows=rows)] if rows else [],
         ),
+        *_budgets(report),
         Section(
             title="Account",
             tables=[
@@ -107,10 +121,28 @@ def page(report: Report, before: dict[str, int] | None) -> str:
                 )
             ],
         ),
-        *(_rule_section(report, row[0], row[3]) for row in found),
+        *(_rule_section(report, one.rule, one.hits) for one in found),
         Section(title="Labels and sizes", plots=_statistics(report)),
     ]
     return render("Audit", sections)
+
+
+def several(place: str) -> str:
+    """Return the word for several places of a kind."""
+    return f"{place}es" if place.endswith("x") else f"{place}s"
+
+
+def says_broken(one: Broken) -> str:
+    """Return a broken budget as a line."""
+    return f"{one.subject}: {one.rule} hit {one.hits} of {one.checked} {several(one.place)}, budget {one.budget:g}"
+
+
+def _budgets(report: Report) -> list[Section]:
+    lines = [[says_broken(one)] for one in broken(report)]
+    note = f"{len(lines)} budgets are broken: more places are hit than the spec, or else the rule, allows"
+    return (
+        [Section(title="Budgets", note=note, tables=[Table(columns=["broken"], rows=lines)])] if lines else []
+    )
 
 
 def _short(counts: dict[str, int]) -> str:

@@ -3,22 +3,72 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 
-from dataengine.annotation import Annotation, Box, Instance
+from dataengine.annotation import (
+    Annotation,
+    Box,
+    Dialog,
+    Edit,
+    Expression,
+    Instance,
+    LabelSpace,
+    Measure,
+    Question,
+)
 from dataengine.errors import Quarantine
-from dataengine.images import Probe
+from dataengine.files import Root
+from dataengine.images import Pixels, Probe, Stored, probe, survey
 from dataengine.sample import InstanceTargets, KeypointTargets, Sample, TargetInstance, check
 from dataengine.tokens import IMAGE
 
 Severity = Literal["error", "warn", "info"]
 Action = Literal["fix", "drop", "skip", "quarantine", "fail", "warn"]
 Sizes = list[tuple[int, int] | None]
+# What a text is; "word" is what an object says, or what is said of it.
+TextKind = Literal["caption", "expression", "question", "answer", "choice", "edit", "word", "turn"]
+# What a hit lies in, of which an audit counts how many it looked at.
+Place = Literal[
+    "annotation",
+    "box",
+    "outline",
+    "mask",
+    "quad",
+    "pose",
+    "text",
+    "question",
+    "expression",
+    "dialog",
+    "edit",
+    "sample",
+    "target",
+    "unit",
+    "picture",
+    "subject",
+]
+# The lists of Facts that a rule can be about, with what their members are; "annotation" is never empty.
+LISTS: dict[str, Place] = {
+    "boxes": "box",
+    "odd_boxes": "box",
+    "endless": "box",
+    "outlined": "outline",
+    "masked": "mask",
+    "quads": "quad",
+    "posed": "pose",
+    "texts": "text",
+    "questions": "question",
+    "expressions": "expression",
+    "dialogs": "dialog",
+    "edits": "edit",
+}
+HUGE = 10**9
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -29,43 +79,142 @@ class Hit(msgspec.Struct, frozen=True):
     image: int = 0
 
 
-class Facts:
-    """An annotation with the (width, height) of its pictures, None where unknown, and what several rules ask of it."""
+class Text(NamedTuple):
+    """A text of an annotation: what it is, the id of what it belongs to, and its language where it states one."""
 
-    def __init__(self, annotation: Annotation, sizes: Sizes) -> None:
+    kind: TextKind
+    of: str
+    text: str
+    lang: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How a report names it."""
+        return f"{self.kind} {self.of}".strip()
+
+
+class Part(NamedTuple):
+    """A polygon of an object, by its x and y, with the box around it."""
+
+    item: Instance
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+    box: Box
+
+
+class Facts:
+    """An annotation with the (width, height) of its pictures, None where unknown, and what several rules ask of it.
+
+    `boxes` are the objects whose box is of finite numbers; `odd_boxes` those whose box is not plainly sound (nearly all
+    are, and one look at the numbers is enough for them); `endless` have a box of other numbers. `outlined`, `masked`,
+    `quads` and `posed` are the objects that have polygons, a run-length code, four corners or keypoints. `lang` is the
+    language that the split declares, `root` where its files lie; both None where nothing says so.
+    """
+
+    def __init__(
+        self, annotation: Annotation, sizes: Sizes, lang: str | None = None, root: Root | None = None
+    ) -> None:
         self.annotation = annotation
         self.sizes = sizes
+        self.lang = lang
+        self.root = root
+        self.questions: tuple[Question, ...] = annotation.questions
+        self.expressions: tuple[Expression, ...] = annotation.expressions
+        self.dialogs: tuple[Dialog, ...] = annotation.dialogs
+        self.edits: tuple[Edit, ...] = annotation.edits
+        self.boxes: list[tuple[Instance, Box]] = []
+        self.odd_boxes: list[tuple[Instance, Box]] = []
+        self.endless: list[Instance] = []
+        self.outlined: list[Instance] = []
+        self.masked: list[Instance] = []
+        self.quads: list[Instance] = []
+        self.posed: list[Instance] = []
+        for item in annotation.instances:
+            if item.box is not None:
+                self._box(item, item.box)
+            if item.polygons:
+                self.outlined.append(item)
+            if item.mask is not None:
+                self.masked.append(item)
+            if item.quad is not None:
+                self.quads.append(item)
+            if item.keypoints is not None:
+                self.posed.append(item)
+
+    @property
+    def counted(self) -> tuple[tuple[Place, Sized], ...]:
+        """What an audit says how many it looked at: all in which a hit can lie."""
+        boxes = (*self.boxes, *self.endless) if self.endless else self.boxes
+        return (
+            ("box", boxes),
+            ("outline", self.outlined),
+            ("mask", self.masked),
+            ("quad", self.quads),
+            ("pose", self.posed),
+            ("text", self.texts),
+            ("question", self.questions),
+            ("expression", self.expressions),
+            ("dialog", self.dialogs),
+            ("edit", self.edits),
+        )
+
+    def _box(self, item: Instance, box: Box) -> None:
+        x0, y0, x1, y1 = box
+        width, height = self.size_of(item) or (HUGE, HUGE)
+        pair = (item, box)
+        # Whatever compares with NaN is false: such a box is odd.
+        if -1 <= x0 < x1 <= width + 1 and -1 <= y0 < y1 <= height + 1:
+            self.boxes.append(pair)
+            return
+        if all(map(math.isfinite, box)):
+            self.boxes.append(pair)
+            self.odd_boxes.append(pair)
+        else:
+            self.endless.append(item)
 
     def size_of(self, item: Instance) -> tuple[int, int] | None:
         """Return the size of the picture that an object lies on, None where it is not known."""
-        return self.sizes[item.image] if item.image < len(self.sizes) else None
+        return self.sizes[item.image] if 0 <= item.image < len(self.sizes) else None
 
     @cached_property
-    def boxes(self) -> list[tuple[Instance, Box]]:
-        """The objects whose box is of finite numbers."""
-        return [
-            (item, item.box)
-            for item in self.annotation.instances
-            if item.box is not None and all(map(math.isfinite, item.box))
-        ]
+    def parts(self) -> list[Part]:
+        """Every polygon, in the order of the objects."""
+        found = []
+        for item in self.outlined:
+            for polygon in item.polygons:
+                xs, ys = polygon[0::2], polygon[1::2]
+                found.append(Part(item, xs, ys, (min(xs), min(ys), max(xs), max(ys))))
+        return found
 
     @cached_property
-    def texts(self) -> list[tuple[str, str]]:
-        """Every text with what it is called."""
+    def texts(self) -> list[Text]:
+        """Every text."""
         of = self.annotation
-        texts = [(f"caption {one.id}", one.text) for one in of.captions]
-        texts += [(f"expression {one.id}", one.text) for one in of.expressions]
+        texts = [Text("caption", one.id, one.text, one.lang) for one in of.captions]
+        texts += [Text("expression", one.id, one.text) for one in of.expressions]
         for question in of.questions:
-            texts.append((f"question {question.id}", question.text))
-            texts += [
-                (f"answer of {question.id}", answer) for answer in (*question.answers, *question.choices)
-            ]
-        texts += [(f"edit {one.id}", one.instruction) for one in of.edits]
-        texts += [(f"text of {one.id}", one.text) for one in of.instances if one.text is not None]
+            texts.append(Text("question", question.id, question.text))
+            texts += [Text("answer", question.id, answer) for answer in question.answers]
+            texts += [Text("choice", question.id, choice) for choice in question.choices]
+        texts += [Text("edit", one.id, one.instruction) for one in of.edits]
+        texts += [Text("word", one.id, one.text) for one in of.instances if one.text is not None]
         for dialog in of.dialogs:
             # A turn that only shows a picture is not empty.
-            texts += [(f"turn of {dialog.id}", turn.text.replace(IMAGE, " x ")) for turn in dialog.turns]
+            texts += [Text("turn", dialog.id, turn.text.replace(IMAGE, " x ")) for turn in dialog.turns]
         return texts
+
+    @cached_property
+    def written(self) -> str:
+        """All texts, one a line: a rule looks at each only where this shows that one may break it."""
+        return "\n".join([one.text for one in self.texts])
+
+    def size_of_file(self, path: str) -> tuple[int, int] | None:
+        """Return the (width, height) of a picture of the root, None where it is none."""
+        try:
+            header = probe(self.root.inside(path)) if self.root is not None else None
+        except Quarantine:
+            return None
+        return (header.width, header.height) if header is not None else None
 
 
 class SampleFacts:
@@ -92,13 +241,72 @@ class SampleFacts:
         return ()
 
 
+class PictureFacts:
+    """A picture's name and bytes, what its numbers mean where they are no brightness, and what its rules ask of it.
+
+    Its properties raise Quarantine as `dataengine.images.probe` and `decode` do.
+    """
+
+    def __init__(self, path: str, data: bytes, measure: Measure | None = None) -> None:
+        self.path = path
+        self.data = data
+        self.measure = measure
+
+    @cached_property
+    def header(self) -> Probe:
+        """Size, format and orientation."""
+        return probe(self.data)
+
+    @cached_property
+    def _survey(self) -> tuple[Stored, Pixels]:
+        return survey(self.data)
+
+    @property
+    def stored(self) -> Stored:
+        """How its pixels are stored."""
+        return self._survey[0]
+
+    @property
+    def small(self) -> Pixels:
+        """The picture at an eighth of its size, RGB uint8 [height, width, 3], decoded to its last row."""
+        return self._survey[1]
+
+    @cached_property
+    def spread(self) -> int:
+        """The largest difference between two pixels of the small copy, in one colour, from 0 to 255."""
+        return int(np.ptp(self.small.reshape(-1, 3), axis=0).max())
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """What an audit has counted when it has seen all of a subject: `counts` are objects, or pictures, by class."""
+
+    labels: LabelSpace | None
+    counts: Counter[str]
+
+
+class Corpus(Protocol):
+    """A check of a subject as a whole, which holds no more than a few bytes a record."""
+
+    def add(self, facts: Facts) -> None:
+        """Look at one annotation."""
+        ...
+
+    def hits(self) -> Iterable[Hit]:
+        """Return what all of them show together."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """A rule: what a hit means, how bad it is, and what conversion does about it by default.
 
-    It looks at the facts of one `annotation` or one `sample`, or at a `picture`'s name and header. A rule that looks at
-    none of them is a reason that a reader, a builder or the audit itself gives. `budget` is the share of places that
-    may break it where a spec says nothing; None: any. `known` are public datasets that break it.
+    It looks at the facts of one `annotation` or one `sample`, at a `picture`, at what was counted of
+    the `whole` subject, or, by a `corpus` that is made for each subject, at all its annotations. A rule that looks at
+    none of them is a reason that a reader, a builder or the audit itself gives.
+
+    `among` is the list of Facts without which an annotation has nothing to look at, and in whose members hits lie.
+    `budget` is the share of places that may break it where a spec says nothing; None: any. `known` are public datasets
+    that break it.
     """
 
     id: str
@@ -107,6 +315,14 @@ class Rule:
     says: str
     budget: float | None = None
     known: tuple[str, ...] = ()
+    among: str = "annotation"
     annotation: Callable[[Facts], Iterable[Hit]] | None = None
     sample: Callable[[SampleFacts], Iterable[Hit]] | None = None
-    picture: Callable[[str, Probe], Iterable[Hit]] | None = None
+    picture: Callable[[PictureFacts], Iterable[Hit]] | None = None
+    whole: Callable[[Whole], Iterable[Hit]] | None = None
+    corpus: Callable[[], Corpus] | None = None
+
+    @property
+    def place(self) -> Place:
+        """What a hit in an annotation lies in."""
+        return LISTS.get(self.among, "annotation")

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from dataengine import manifest as manifests
 from dataengine.audit.foreign import audit_foreign
 from dataengine.audit.manifests import audit_manifest
 from dataengine.audit.pictures import Pictures
 from dataengine.audit.shards import audit_shards
+from dataengine.audit.splits import overlaps, pictured
 from dataengine.audit.state import Finding, Progress, Report
 from dataengine.audit.table import rule_of
 from dataengine.errors import UsageError
@@ -35,6 +38,7 @@ def audit(
     reports = []
     # Several tasks show the same pictures: each is decoded once.
     pictures: Pictures = {}
+    overlapping: list[Finding] = []
     for path in paths:
         if isinstance(path, Url):
             reports.append(audit_shards(path, progress, store))
@@ -43,7 +47,9 @@ def audit(
         elif (path / SHARDS).is_file():
             reports.append(audit_shards(path, progress))
         elif path.is_dir():
-            reports += [audit_manifest(one, workers, progress, pictures) for one in manifests.find(path)]
+            folders = manifests.find(path)
+            reports += [audit_manifest(one, workers, progress, pictures) for one in folders]
+            overlapping += _overlaps(folders, pictures)
         else:
             raise UsageError(
                 f"{path}: neither a folder of manifests nor of shards; name its layout with --format"
@@ -51,19 +57,94 @@ def audit(
     checked = sum((Counter(report.checked) for report in reports), Counter[str]())
     return Report(
         accounts=[account for report in reports for account in report.accounts],
-        findings=[finding for report in reports for finding in report.findings],
+        findings=[finding for report in reports for finding in report.findings] + overlapping,
         checked=dict(checked),
     )
 
 
-def rates(report: Report) -> list[tuple[str, str, str, int, int]]:
-    """Return (rule, severity, action, hits, subjects hit) for every rule with hits, the most frequent first."""
-    hits = Counter(finding.rule for finding in report.findings)
-    subjects = {rule: len({f.subject for f in report.findings if f.rule == rule}) for rule in hits}
-    return [
-        (rule, rule_of(rule).severity, rule_of(rule).action, count, subjects[rule])
-        for rule, count in sorted(hits.items(), key=lambda pair: (-pair[1], pair[0]))
-    ]
+def _overlaps(folders: list[Path], pictures: Pictures) -> Iterator[Finding]:
+    """Yield the pictures of splits to evaluate on that one to train on has."""
+    digests = {place: looked.digest for place, looked in pictures.items() if looked.digest is not None}
+    splits = [pictured(manifests.load(one), one, digests) for one in folders]
+    for split, path, hit in overlaps(splits, digests):
+        yield Finding(
+            rule="split.overlap",
+            severity=rule_of("split.overlap").severity,
+            subject=split.manifest.name,
+            place="picture",
+            key="",
+            file="",
+            record="",
+            detail=hit.detail,
+            image=path,
+        )
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a rule was broken: hits, subjects hit, and the largest share of the places that it looked at."""
+
+    rule: str
+    severity: str
+    action: str
+    hits: int
+    subjects: int
+    share: float
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget that a subject broke: so many of the places that were looked at, where `budget` is the largest share."""
+
+    subject: str
+    rule: str
+    place: str
+    hits: int
+    checked: int
+    budget: float
+
+
+def rates(report: Report) -> list[Rate]:
+    """Return every rule with hits, the most frequent first."""
+    found: dict[str, dict[str, tuple[int, float]]] = {}
+    for (subject, rule, _), (hits, checked) in _places(report).items():
+        old = found.setdefault(rule, {}).get(subject, (0, 0.0))
+        found[rule][subject] = (old[0] + hits, max(old[1], hits / checked))
+    return sorted(
+        (
+            Rate(
+                rule=rule,
+                severity=rule_of(rule).severity,
+                action=rule_of(rule).action,
+                hits=sum(hits for hits, _ in subjects.values()),
+                subjects=len(subjects),
+                share=max(share for _, share in subjects.values()),
+            )
+            for rule, subjects in found.items()
+        ),
+        key=lambda rate: (-rate.hits, rate.rule),
+    )
+
+
+def broken(report: Report) -> list[Broken]:
+    """Return the budgets that are broken: those of a subject's spec, or else the rules' own."""
+    budgets = {account.subject: account.budgets for account in report.accounts}
+    found = []
+    for (subject, rule, place), (hits, checked) in _places(report).items():
+        budget = budgets.get(subject, {}).get(rule, rule_of(rule).budget)
+        if budget is not None and hits > budget * checked:
+            found.append(
+                Broken(subject=subject, rule=rule, place=place, hits=hits, checked=checked, budget=budget)
+            )
+    return sorted(found, key=lambda one: (one.subject, one.rule, one.place))
+
+
+def _places(report: Report) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Return (hits, looked at) for each subject, rule and kind of place.
+
+    A place can break a rule twice, and a record that no reader can read was not looked at: so many there were at least.
+    """
+    checked = {account.subject: account.checked for account in report.accounts}
+    hits = Counter((one.subject, one.rule, one.place) for one in report.findings)
+    return {key: (count, max(checked.get(key[0], {}).get(key[2], 0), count)) for key, count in hits.items()}
 
 
 def examples(report: Report, rule: str, count: int) -> Iterator[Finding]:

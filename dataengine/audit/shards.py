@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
 from dataengine import ledger as ledgers
-from dataengine.audit.pictures import check_picture
+from dataengine import sample as samples
+from dataengine.audit.pictures import check_picture, duplicates, pixels_digest
 from dataengine.audit.rule import Hit
 from dataengine.audit.state import Audit, Progress, Report, close
+from dataengine.cache import Cache
 from dataengine.errors import ShardError, UsageError
 from dataengine.index import Index
+from dataengine.pool import Pool
+from dataengine.ranges import Ranges
+from dataengine.sample import measure_of
 from dataengine.store import StoreSettings, Url
 from dataengine.verify import verify
 
@@ -25,7 +35,7 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
     state = Audit(str(directory))
     index = Index(directory, store)
     for line in verify(directory) if isinstance(directory, Path) else ():
-        state.add("shard.damaged", Hit(line))
+        state.add("shard.damaged", Hit(line), place="subject")
     for source in index.set.sources:
         dropped = sum(one.id.startswith(f"{source.dataset}/{source.split}/") and one.id.endswith(f"#{source.task}")
                       for one in index.set.dropped)  # fmt: skip
@@ -36,9 +46,11 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                     f"{source.name}: {source.samples} in shards and {dropped} dropped,"
                     f" manifest has {source.ledger.samples}"
                 ),
+                place="subject",
             )
     pool = index.open()
     ids: set[str] = set()
+    shown = _Shown()
     try:
         for number in range(len(index)):
             row = index.row(number)
@@ -50,17 +62,60 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                     for offset, size in zip(row["image_offsets"], row["image_sizes"], strict=True)
                 ]
             except ShardError as error:
-                state.add("shard.damaged", Hit(str(error)), key=row["id"])
+                state.add("shard.damaged", Hit(str(error)), place="sample", key=row["id"])
                 continue
             if row["id"] in ids:
-                state.add("id.duplicate", Hit(f"sample {row['id']}"), key=row["id"])
+                state.add("id.duplicate", Hit(f"sample {row['id']}"), place="sample", key=row["id"])
             ids.add(row["id"])
-            for image, data in zip(sample.images if sample else (), pictures, strict=False):
-                state.picture(image.path, _in_tar(check_picture(data, image.path)))
+            if sample is not None:
+                for place, (image, data) in enumerate(zip(sample.images, pictures, strict=False)):
+                    looked = check_picture(data, image.path, measure_of(sample, place))
+                    state.picture(image.path, _in_tar(looked.found))
+                    shown.add(f"{sample.dataset}/{image.path}", looked.coarse, number, place)
             progress(1, "")
+        _find_duplicates(state, index, pool, shown)
     finally:
         pool.close()
     return close(state, ledgers.add([source.ledger for source in index.set.sources]))
+
+
+class _Shown:
+    """Which picture stands where: 32 bytes each, whatever it is called."""
+
+    def __init__(self) -> None:
+        self._columns = tuple(array("Q") for _ in range(4))
+
+    def add(self, name: str, digest: int, row: int, place: int) -> None:
+        """Note the picture at a place of a sample, by the row of its index."""
+        for column, value in zip(
+            self._columns, (xxhash.xxh3_64_intdigest(name.encode()), digest, row, place), strict=True
+        ):
+            column.append(value)
+
+    def first(self) -> npt.NDArray[np.uint64]:
+        """Return the (name, digest, row, place) of each picture where it is shown first [pictures, 4]."""
+        table = np.stack([np.frombuffer(column, np.uint64) for column in self._columns], axis=1)
+        return table[np.sort(np.unique(table[:, 0], return_index=True)[1])]
+
+
+def _find_duplicates(state: Audit, index: Index, pool: Pool | Ranges | Cache, shown: _Shown) -> None:
+    table = shown.first()
+
+    def read(number: int) -> tuple[str, bytes]:
+        row, place = index.row(int(table[number, 2])), int(table[number, 3])
+        sample = samples.decode(pool.read(f"{row['shard']}.tar", row["json_offset"], row["json_size"]))
+        return sample.images[place].path, pool.read(
+            f"{row['shard']}.tar", row["image_offsets"][place], row["image_sizes"][place]
+        )
+
+    for number, earlier in duplicates(table[:, 1], lambda number: pixels_digest(read(number)[1])):
+        path = read(number)[0]
+        state.add(
+            "image.duplicate_exact",
+            Hit(f"{path}: has the pixels of {read(earlier)[0]}"),
+            place="picture",
+            image=path,
+        )
 
 
 def _in_tar(found: list[tuple[str, Hit]]) -> list[tuple[str, Hit]]:

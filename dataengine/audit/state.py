@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import jsonschema
 import msgspec
 
 from dataengine import sample as samples
 from dataengine import schema
-from dataengine.annotation import Annotation, Box
-from dataengine.audit.rule import Facts, Hit, SampleFacts, Sizes
-from dataengine.audit.table import ANNOTATION_RULES, SAMPLE_RULES, rule_of
+from dataengine.annotation import Annotation, Box, LabelSpace
+from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
+from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
+from dataengine.files import Root
 from dataengine.ledger import Ledger
 from dataengine.sample import Sample
 
@@ -21,11 +23,15 @@ Progress = Callable[[int, str], None]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One broken rule at one place. `subject` is the split, shard set or file that was audited."""
+    """One broken rule at one place. `subject` is the split, shard set or file that was audited.
+
+    `place` is what the hit lies in (a box, a picture, …): of these, the account says how many were looked at.
+    """
 
     rule: str
     severity: str
     subject: str
+    place: Place
     key: str
     file: str
     record: str
@@ -35,7 +41,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """What one audited subject holds."""
+    """What one audited subject holds, how many places of it were looked at, and the budgets that its spec sets."""
 
     subject: str
     records: int
@@ -48,10 +54,12 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, int] = {}
     sides: dict[str, int] = {}
     root: str = ""
+    checked: dict[str, int] = {}
+    budgets: dict[str, float] = {}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The findings of an audit, and how many places each rule looked at."""
+    """The findings of an audit, and how many places of each kind it looked at."""
 
     accounts: list[Account]
     findings: list[Finding]
@@ -59,11 +67,25 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Audit:
-    """Collects findings and counts while an audit runs."""
+    """Collects findings and counts while an audit runs.
 
-    def __init__(self, subject: str, root: str = "") -> None:
+    `labels` is the label space of the subject, where it has one; `budgets` are what its spec sets,
+    and `lang` is the language that it states.
+    """
+
+    def __init__(
+        self,
+        subject: str,
+        root: str = "",
+        labels: LabelSpace | None = None,
+        budgets: dict[str, float] | None = None,
+        lang: str | None = None,
+    ) -> None:
         self.subject = subject
         self.root = root
+        self.lang = lang
+        self.files = Root(Path(root)) if root and Path(root).is_dir() else None
+        self.budgets = budgets or {}
         self.findings: list[Finding] = []
         self.checked: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
@@ -72,16 +94,28 @@ class Audit:
         self.counts: Counter[str] = Counter()
         self.seen: set[str] = set()
         self.evidence = Evidence()
+        self.corpora = [(rule_id, make()) for rule_id, make in CORPUS_RULES]
+        self.label_space = labels
+        self.classes: Counter[str] = Counter()
 
     def add(
-        self, rule_id: str, hit: Hit, *, key: str = "", file: str = "", record: str = "", image: str = ""
+        self,
+        rule_id: str,
+        hit: Hit,
+        *,
+        place: Place | None = None,
+        key: str = "",
+        file: str = "",
+        record: str = "",
+        image: str = "",
     ) -> None:
-        """Note one hit."""
+        """Note one hit, in a place that is the rule's own where nothing else is said."""
         self.findings.append(
             Finding(
                 rule=rule_id,
                 severity=rule_of(rule_id).severity,
                 subject=self.subject,
+                place=place or rule_of(rule_id).place,
                 key=key,
                 file=file,
                 record=record,
@@ -96,6 +130,8 @@ class Audit:
         self.checked["annotation"] += 1
         self.counts["objects"] += len(item.instances)
         self.labels.update(one.category for one in item.instances if one.category and not one.crowd)
+        if item.labels:
+            self.classes.update(item.labels)
         if item.key in self.seen:
             self.add(
                 "id.duplicate",
@@ -111,13 +147,23 @@ class Audit:
                 self.add("id.duplicate", Hit(f"instance {one_id} stands {count} times"), key=item.key,
                          file=item.origin.file, record=item.origin.record)  # fmt: skip
         self.evidence.add(item, sizes)
-        facts = Facts(item, sizes)
-        for rule_id, check in ANNOTATION_RULES:
-            for hit in check(facts):
-                image = item.images[hit.image].path if hit.image < len(item.images) else ""
-                self.add(
-                    rule_id, hit, key=item.key, file=item.origin.file, record=item.origin.record, image=image
-                )
+        facts = Facts(item, sizes, self.lang, self.files)
+        checked = self.checked
+        for place, found in facts.counted:
+            if found:
+                checked[place] += len(found)
+        for name, rules in ANNOTATION_GROUPS.items():
+            if getattr(facts, name):
+                for rule_id, check in rules:
+                    for hit in check(facts):
+                        self._hit(rule_id, hit, item)
+        for _, corpus in self.corpora:
+            corpus.add(facts)
+
+    def _hit(self, rule_id: str, hit: Hit, item: Annotation) -> None:
+        image = item.images[hit.image].path if 0 <= hit.image < len(item.images) else ""
+        origin = item.origin
+        self.add(rule_id, hit, key=item.key, file=origin.file, record=origin.record, image=image)
 
     def sample(self, data: bytes) -> Sample | None:
         """Look at one encoded sample; a broken one is explained in full by its JSON Schema."""
@@ -126,17 +172,20 @@ class Audit:
             sample = samples.decode(data)
         except msgspec.DecodeError as error:
             for line in explain(data) or [str(error)]:
-                self.add("schema", Hit(line))
+                self.add("schema", Hit(line), place="sample")
             return None
         self.licenses[sample.license.images] += 1
         self.sides.update(side(image.width, image.height) for image in sample.images)
         facts = SampleFacts(sample)
+        if facts.targets:
+            self.checked["target"] += len(facts.targets)
         for rule_id, check in SAMPLE_RULES:
             for hit in check(facts):
                 image = sample.images[hit.image].path if hit.image < len(sample.images) else ""
                 self.add(
                     rule_id,
                     hit,
+                    place="sample" if rule_of(rule_id).place == "annotation" else "target",
                     key=sample.id,
                     file=sample.origin.file,
                     record=sample.origin.record,
@@ -148,12 +197,18 @@ class Audit:
         """Note what a picture's bytes showed."""
         self.checked["picture"] += 1
         for rule_id, hit in found:
-            self.add(rule_id, hit, image=path)
+            self.add(rule_id, hit, place="picture", image=path)
 
-    def conventions(self) -> None:
-        """Close the evidence over all boxes and keypoints."""
+    def whole(self) -> None:
+        """Note what all annotations show together: the evidence over boxes and keypoints, and rules on the subject."""
         for rule_id, line in self.evidence.verdicts():
-            self.add(rule_id, Hit(line))
+            self.add(rule_id, Hit(line), place="subject")
+        seen = Whole(self.label_space, self.labels + self.classes)
+        found = [(rule_id, check(seen)) for rule_id, check in WHOLE_RULES]
+        found += [(rule_id, corpus.hits()) for rule_id, corpus in self.corpora]
+        for rule_id, hits in found:
+            for hit in hits:
+                self.add(rule_id, hit, place="subject")
 
 
 def explain(data: bytes) -> list[str]:
@@ -190,5 +245,7 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
         labels=dict(state.labels.most_common()),
         sides=dict(state.sides),
         root=state.root,
+        checked={**state.checked, "subject": 1},
+        budgets=state.budgets,
     )
     return Report(accounts=[account], findings=state.findings, checked=dict(state.checked))

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from dataengine.audit.report import write
-from dataengine.audit.run import audit, rates
+from dataengine.audit.report import says_broken, write
+from dataengine.audit.run import audit, broken, rates
 from dataengine.audit.table import rule_of
 from dataengine.cli.output import (
     LOCAL,
@@ -56,7 +56,8 @@ def command(
 ) -> None:
     """Audit PATHS: folders of manifests or shards, or with --format annotation files that nobody has converted.
 
-    Shards at a URL are audited through --cache-dir, where each is checked as a whole. Exit 1 where there are findings.
+    Shards at a URL are audited through --cache-dir, where each is checked as a whole. Exit 1 where there are findings
+    (other than infos), 3 where they break a budget: the spec's, or else the rule's own.
     """
     options: dict[str, str] = {}
     for pair in source_options:
@@ -77,11 +78,12 @@ def command(
         )
     if report_dir is not None:
         write(report, report_dir)
-    found = rates(report)
+    found, over = rates(report), broken(report)
     if as_json:
         print_json(
             {
-                "rules": {row[0]: row[3] for row in found},
+                "rules": {one.rule: one.hits for one in found},
+                "broken": msgspec.to_builtins(over),
                 "checked": report.checked,
                 "findings": msgspec.to_builtins(report.findings),
             }
@@ -89,11 +91,18 @@ def command(
     else:
         print_table(
             "",
-            ("rule", "severity", "hits", "subjects", "says"),
-            [(row[0], row[1], row[3], row[4], rule_of(row[0]).says) for row in found],
+            ("rule", "severity", "hits", "subjects", "share", "says"),
+            [
+                (one.rule, one.severity, one.hits, one.subjects, f"{one.share:.2%}", rule_of(one.rule).says)
+                for one in found
+            ],
         )
+        for line in map(says_broken, over):
+            click.echo(f"budget broken: {line}")
         click.echo(
             f"{len(report.findings)} findings" + (f", see {report_dir / 'index.html'}" if report_dir else "")
         )
-    if report.findings:
+    if over:
+        raise click.exceptions.Exit(3)
+    if any(one.severity != "info" for one in found):
         raise click.exceptions.Exit(1)

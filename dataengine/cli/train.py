@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dataengine.cli.output import (
     print_json,
     progress,
 )
-from dataengine.errors import SpecError
+from dataengine.errors import SpecError, UsageError
 
 
 @click.command("train")
@@ -41,6 +42,10 @@ from dataengine.errors import SpecError
 @click.option("--seed", type=int)
 @click.option("--lr", type=float, help="One learning rate for all that learns.")
 @click.option("--device", help="cpu, cuda or auto.")
+@click.option(
+    "--ray-workers", type=click.IntRange(1), help="Train in so many processes that Ray Train starts."
+)
+@click.option("--address", help="With --ray-workers, a Ray cluster: HOST:PORT, or auto.")
 @cache_dir_option
 @cache_bytes_option
 @json_option
@@ -50,12 +55,21 @@ def command(
     configs: tuple[str, ...],
     cache_dir: str | None,
     cache_bytes: int | None,
+    ray_workers: int | None,
+    address: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train on SHARDS (or their URL) into OUT. A run that was stopped goes on where it was, bit for bit on a CPU."""
+    """Train on SHARDS (or their URL) into OUT. A run that was stopped goes on where it was, bit for bit on a CPU.
+
+    Several processes, one a GPU: `torchrun --nproc-per-node 8 -m dataengine train ...`, or --ray-workers 8.
+    """
+    if address is not None and ray_workers is None:
+        raise UsageError(
+            "--address: names a Ray cluster, expected --ray-workers with it; add that, or leave it out"
+        )
     # The trainer is found by name: the engine must not import torch.
-    trainer, settings = (importlib.import_module(f"trainer.{name}") for name in ("train", "config"))
+    settings = importlib.import_module("trainer.config")
     fields: dict[str, Any] = {}
     for config in configs:
         fields |= yaml12.load(Path(config)) if Path(config).exists() else settings.stage_fields(config)
@@ -69,8 +83,9 @@ def command(
     fields["shards"] = shards
     fields.setdefault("steps", 1000)
     fields.setdefault("global_batch", 8)
-    with progress("train", "steps") as update:
-        result = trainer.train(settings.make_config(fields, place), out, progress=update)
+    result = _train(settings.make_config(fields, place), out, ray_workers, address)
+    if result.rank:
+        return  # another process tells
     summary = {
         "step": result.step,
         "stopped": result.stopped,
@@ -82,3 +97,15 @@ def command(
         print_json(summary)
     else:
         click.echo(", ".join(f"{key} {value}" for key, value in summary.items()))
+
+
+def _train(config: Any, out: Path, ray_workers: int | None, address: str | None) -> Any:
+    """Train here, as one of the processes that torchrun started, or in those that Ray Train starts."""
+    if ray_workers is not None:
+        cluster = importlib.import_module("trainer.cluster")
+        return cluster.train_on_ray(config, out, workers=ray_workers, address=address)
+    trainer = importlib.import_module("trainer.train")
+    if os.environ.get("RANK", "0") != "0":
+        return trainer.train(config, out)
+    with progress("train", "steps") as update:
+        return trainer.train(config, out, progress=update)

@@ -1,4 +1,4 @@
-"""Work as Ray tasks, one an item, on this machine or a cluster. The only module that imports Ray."""
+"""Work as Ray tasks, one an item, on this machine or a cluster. The only module of the engine that imports Ray."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def run(
         _check(address)
     packages = tuple(dict.fromkeys([*PACKAGES, *(name.partition(".")[0] for name in modules)]))
     with ExitStack() as stack:
-        ray = stack.enter_context(_connected(address, workers, packages))
+        ray = stack.enter_context(connected(address, workers, packages))
         paths = [path.absolute() for path in needs]
         if folder is not None:
             paths.append(stack.enter_context(_token(folder.absolute())))
@@ -92,8 +92,8 @@ def _check(address: str) -> None:
 
 
 @contextmanager
-def _connected(address: str | None, workers: int, packages: Collection[str]) -> Iterator[Any]:
-    """Give Ray, connected. It is left as it was found."""
+def connected(address: str | None, workers: int, packages: Collection[str]) -> Iterator[Any]:
+    """Give Ray, connected: to `address` with the code of `packages`, or started here. It is left as it was found."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)

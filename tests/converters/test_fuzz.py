@@ -130,7 +130,7 @@ def convert_all(seed: Seed, folder: Path, task: str, found: list[Annotation | Re
         if isinstance(item, Annotation):
             sized = [(one.width, one.height) if one.width and one.height else None for one in item.images]
             audit.annotation(item, sized)
-    audit.conventions()
+    audit.whole()
     return chunk
 
 

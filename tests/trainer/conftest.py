@@ -164,6 +164,7 @@ def toy_run(**changes: object) -> TrainConfig:
         "decoder_longest": 64,
         "flip_ratio": 0.5,
         "num_workers": 0,
+        "tensorboard": False,
         **changes,
     }
     return TrainConfig(**fields)  # type: ignore[arg-type]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+import types
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,17 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from dataengine import images
 from dataengine.annotation import Turn
 from dataengine.geometry import box_iou
 from dataengine.sample import InstanceTargets, Region, Sample
+from dataengine.tokens import ROUTING_TOKENS
 from trainer.answer import Answer, Choices, Question, Refused, answer, answers, calls, encode_question
-from trainer.batch import IGNORED
+from trainer.batch import IGNORED, Batch
 from trainer.checkpoint import load_model
 from trainer.collate import collate
 from trainer.config import encode_settings
 from trainer.encode import Encoded, encode
+from trainer.model.config import DetectionConfig, EditingConfig, GenerationConfig, PoseConfig, tiny
+from trainer.model.visionllm import VisionLLM
 from trainer.samples import read_samples
 from trainer.settings import EncodeSettings
 from trainer.text import encode_text, end_tokens
@@ -255,3 +262,189 @@ def test_a_token_that_no_decoder_of_the_model_reads_calls_none() -> None:
     readers: Mapping[str, Any] = {"detection": READERS["detection"]}
 
     assert calls(["[POSE]", "[DET]", "[GEN]"], readers) == [("detection", (1,))]
+
+
+class Marker(nn.Module):
+    """A decoder of one's own, which says what it was given."""
+
+    num_queries = 4
+    family: str
+    tokens: tuple[str, ...]
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any], language_width: int) -> Marker:
+        return cls()
+
+    def predict(self, hidden_GNC: torch.Tensor, batch: Batch, **settings: Any) -> list[Any]:
+        rows = batch.groups_G2[:, 0].tolist()
+        tokens = batch.input_ids_BL[batch.groups_G2[:, 0], batch.groups_G2[:, 1]].tolist()
+        sizes = None if batch.images_B3HW is None else tuple(batch.images_B3HW.shape[-2:])
+        return [
+            {
+                "id": sample,
+                "tokens": [token for row, token in zip(rows, tokens, strict=True) if row == number],
+                "names": batch.group_tokens,
+                "hidden": hidden_GNC[[place for place, row in enumerate(rows) if row == number]],
+                "size": sizes,
+                "seeded": "generator" in settings,
+            }
+            for number, sample in enumerate(batch.sample_ids)
+        ]
+
+
+class Poser(Marker):
+    family, tokens = "pose", ("[DET]", "[POSE]")
+
+
+class Maker(Marker):
+    family, tokens = "generation", ("[GEN]",)
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, EncodeSettings]:
+    """A model of random weights with detection and two decoders of one's own."""
+    module = types.ModuleType("my_marking_package")
+    module.__dict__.update(Poser=Poser, Maker=Maker)
+    monkeypatch.setitem(sys.modules, "my_marking_package", module)
+    vocabulary = TOKENIZER.get_vocab()
+    config = tiny(vocabulary)
+    names: dict[str, dict[str, Any]] = {f"my_marking_package:{name}": {} for name in ("Poser", "Maker")}
+    model = VisionLLM(replace(config, decoders={**config.decoders, **names})).eval()
+    settings = EncodeSettings(
+        tile_side=112,
+        tokens_per_tile=16,
+        decoder_short=(64,),
+        decoder_longest=64,
+        num_queries=dict.fromkeys(("[DET]", "[GRD]", "[SEG]", "[POSE]", "[GEN]"), 4),
+        readers={name: READERS[name] for name in ("detection", "pose", "generation")},
+    )
+    return model, TOKENIZER, settings
+
+
+def says(monkeypatch: pytest.MonkeyPatch, *said: str) -> None:
+    """Let the model choose what is written, whatever it thinks."""
+    text = [token_id for part in said for token_id in TOKENIZER.encode(part, add_special_tokens=False)]
+    script = iter([*text, TOKENIZER.eos_token_id])
+    monkeypatch.setattr("trainer.generate._choose", lambda *_: [next(script)])
+
+
+PICTURE_3 = np.full((20, 30, 3), 90, np.uint8)
+
+
+def test_several_tools_answer_in_one_answer(
+    many: tuple[Any, Any, EncodeSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(monkeypatch, "Here: cat[DET]. It has nose[POSE], tail[POSE] and fur[SEG]. ", "[GEN] [GEN] [EDIT]")
+    asked = Question(
+        id="q", turns=(Turn("user", "<image>\nFind cat, nose, tail, fur."),), pictures=(PICTURE_3,)
+    )
+
+    found = one(answer(*many, [asked]))
+
+    assert [group.name for group in found.groups[:4]] == ["cat", "nose", "tail", "fur"]
+    assert [(result.family, result.groups) for result in found.results] == [
+        ("pose", (0, 1, 2)), ("detection", (3,)), ("generation", (4,)), ("generation", (5,)),
+    ]  # fmt: skip
+    assert found.unanswered == ((6, "decoder.none"),)
+    vocabulary = TOKENIZER.get_vocab()
+    (pose,), (first, second) = found.of("pose"), found.of("generation")
+    assert pose.found["tokens"] == [vocabulary[token] for token in ("[DET]", "[POSE]", "[POSE]")]
+    assert pose.found["names"] == ("[DET]", "[POSE]", "[POSE]")
+    assert (pose.found["size"], first.found["size"]) == ((64, 64), None)
+    assert (first.found["id"], second.found["id"]) == ("q", "q#2")
+    assert not pose.found["seeded"] and first.found["seeded"]
+    # Each has the hidden states of its own tokens.
+    assert not torch.equal(first.found["hidden"], second.found["hidden"])
+
+
+def test_what_needs_a_picture_is_not_asked_without_one(
+    many: tuple[Any, Any, EncodeSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(monkeypatch, "A cat[DET], and [GEN].")
+
+    found = one(answer(*many, [Question(id="q", turns=(Turn("user", "Make a cat."),))]))
+
+    assert [result.family for result in found.results] == ["generation"]
+    assert found.unanswered == ((0, "picture.none"),)
+
+
+@pytest.fixture(scope="module")
+def painting() -> tuple[Any, Any, EncodeSettings]:
+    """A model of random weights with all decoders of ours."""
+    config = tiny(
+        TOKENIZER.get_vocab(),
+        detection=DetectionConfig.tiny(),
+        pose=PoseConfig.tiny(),
+        generation=GenerationConfig.tiny(),
+        editing=EditingConfig.tiny(),
+    )
+    model = VisionLLM(config).eval()
+    decoders: list[Any] = list(model.decoders.values())
+    num_queries = {token: decoder.num_queries for decoder in decoders for token in decoder.tokens}
+    settings = EncodeSettings(
+        tile_side=112,
+        tokens_per_tile=16,
+        num_queries={**dict.fromkeys(ROUTING_TOKENS, 0), **num_queries},
+        decoder_short=(64,),
+        decoder_longest=64,
+        readers=READERS,
+        picture_side={"generation": 64, "editing": 64},
+    )
+    return model, TOKENIZER, settings
+
+
+STEPS = {"generation": {"steps": 2}, "editing": {"steps": 2}}
+
+
+def test_objects_and_keypoints_are_found_in_one_answer(
+    painting: tuple[Any, Any, EncodeSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(
+        monkeypatch,
+        "Here: cat[DET], dog[DET]. The points are nose[POSE], tail[POSE] and paw[POSE]. It is [GRD].",
+    )
+    asked = Question(id="q", turns=(Turn("user", "<image>\nWhere?"),), pictures=(PICTURE_3,))
+
+    found = one(answer(*painting, [asked], decoding={"pose": {"top_k": 5}}))
+
+    (pose,), (grounded,) = found.of("pose"), found.of("detection")
+    assert (pose.groups, grounded.groups) == ((0, 1, 2, 3, 4), (5,))
+    assert pose.found.keypoints_KJ3.shape == (5, 3, 3)
+    assert set(pose.found.labels_K.tolist()) <= {0, 1}
+    assert set(grounded.found.labels_K.tolist()) == {0}
+    assert (pose.found.boxes_K4 <= torch.tensor([30.0, 20, 30, 20])).all()
+
+
+def test_pictures_are_made_and_edited(
+    painting: tuple[Any, Any, EncodeSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for picture in (PICTURE_3, 255 - PICTURE_3):
+        asked = Question(id="q", turns=(Turn("user", "<image>\nPaint it red."),), pictures=(picture,))
+        says(monkeypatch, "Sure [EDIT][GEN] and [GEN]")
+        found.append(one(answer(*painting, [asked], decoding=STEPS)))
+
+    (made, edited), (_, other) = (
+        ([result.found for result in each.of("generation")], each.of("editing")[0].found) for each in found
+    )
+    assert [tuple(picture.shape) for picture in (*made, edited)] == [(3, 64, 64)] * 3
+    assert made[0].dtype == torch.uint8
+    assert not torch.equal(made[0], made[1])
+    assert not torch.equal(edited, other)
+
+
+def test_pictures_follow_seed_and_question_and_not_the_batch(
+    painting: tuple[Any, Any, EncodeSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = [Question(id=name, turns=(Turn("user", "Paint."),)) for name in "ab"]
+    made: dict[tuple[int, int], list[torch.Tensor]] = {}
+    turns = itertools.cycle([TOKENIZER.get_vocab()["[GEN]"], TOKENIZER.eos_token_id])
+    monkeypatch.setattr("trainer.generate._choose", lambda logits, *_: [next(turns)] * len(logits))
+    for size, seed in ((2, 0), (1, 0), (2, 1)):
+        found = answer(*painting, questions, batch_size=size, seed=seed, decoding=STEPS)
+        made[size, seed] = [one([each]).of("generation")[0].found for each in found]
+
+    for together, alone in zip(made[2, 0], made[1, 0], strict=True):
+        assert (together.int() - alone.int()).abs().max() <= 1
+    assert not torch.equal(*made[2, 0])
+    assert not torch.equal(made[2, 0][0], made[2, 1][0])

@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from dataengine.tokens import DET, EMB_TOKENS, GRD, POSE, SEG
 from trainer.batch import IGNORED, Batch, ObjectTargets
 from trainer.generate import Generated, Limits, generate
-from trainer.model.config import LanguageConfig, SuperLinkConfig, tiny
+from trainer.model.config import LanguageConfig, LoraConfig, SuperLinkConfig, tiny
 from trainer.model.superlink import gather_queries
 from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import train_tokenizer
@@ -144,7 +151,17 @@ def biased(folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("kind", ["tiny", "token", "shared", "windowed", "biased"])
+def absolute(folder: Path) -> str:
+    """Save a language model that learns where each position is."""
+    config = GPT2Config(vocab_size=300, n_embd=64, n_layer=2, n_head=4, n_positions=256)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+SAVED = {"windowed": windowed, "biased": biased, "absolute": absolute}
+
+
+@pytest.mark.parametrize("kind", ["tiny", "token", "shared", "adapted", *SAVED])
 @pytest.mark.parametrize("lengths", [[3], [4, 4, 4], [9, 1, 14, 5]])
 def test_hidden_states_of_a_free_answer_are_those_of_the_same_answer_given(
     model: VisionLLM, kind: str, lengths: list[int], tmp_path: Path
@@ -152,10 +169,12 @@ def test_hidden_states_of_a_free_answer_are_those_of_the_same_answer_given(
     if kind in ("token", "shared"):
         superlink = SuperLinkConfig(mode="token") if kind == "token" else SuperLinkConfig(shared=True)
         model = VisionLLM(tiny(VOCABULARY, superlink=superlink)).eval()
-    if kind in ("windowed", "biased"):
+    if kind == "adapted":
+        config = tiny(VOCABULARY)
+        model = VisionLLM(replace(config, language=replace(config.language, lora=LoraConfig()))).eval()
+    if kind in SAVED:
         torch.manual_seed(0)
-        path = windowed(tmp_path) if kind == "windowed" else biased(tmp_path)
-        language = LanguageConfig(vocab_size=len(VOCABULARY), pretrained=path)
+        language = LanguageConfig(vocab_size=len(VOCABULARY), pretrained=SAVED[kind](tmp_path))
         model = VisionLLM(replace(tiny(VOCABULARY), language=language)).eval()
     batch = prompts(lengths)
 

@@ -103,10 +103,10 @@ def numbered(steps: Iterable[StepData]) -> list[list[Batch]]:
 def gradient(config: TrainConfig, model: VisionLLM, data: StepData) -> tuple[float, dict[str, torch.Tensor]]:
     """Return the loss of a step, and its gradient by parameter; the weights stay."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    output, norm = update(config, model, optimizer, data.parts, data.step)
+    computed, norm = update(config, model, optimizer, data.parts, data.step)
     assert math.isfinite(norm)
     grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return float(output.loss), grads
+    return sum(found.weight * float(found.output.loss) for found in computed), grads
 
 
 def test_what_is_said_of_a_sample_without_its_pictures_is_what_encoding_makes(
@@ -228,10 +228,10 @@ def test_the_mean_gradient_of_the_ranks_is_that_of_one(
 ) -> None:
     (whole,) = read(first=1, last=2, **PACK, **CUT)
     ranks = [read(first=1, last=2, rank=rank, world=world, **PACK, **CUT)[0] for rank in range(world)]
-    total_3 = torch.stack([counts(batch) for batch in whole.batches]).sum(0)
+    total_5 = torch.stack([counts(batch) for batch in whole.batches]).sum(0)
 
     loss, grads = gradient(run_config, model, whole)
-    monkeypatch.setattr("trainer.update.mean_count", lambda count: total_3 / world)  # what ranks agree on
+    monkeypatch.setattr("trainer.update.mean_count", lambda count: total_5 / world)  # what ranks agree on
     found = [gradient(run_config, model, ranked) for ranked in ranks]
 
     assert sum(ranked.parts[0].num_idle for ranked in ranks) == (world == 3)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from dataengine.cli import main
 from dataengine.errors import ModelError
 from dataengine.shard import shard
 from trainer import predictions
@@ -181,3 +182,50 @@ def test_the_lines_are_all_that_a_sample_says(straight: Path, shards: Path, tmp_
     )
     assert [len(ask.routes) for ask in first.asks] == [len(first.sample.routes)]
     assert first.look is not None and len(first.look.images) == len(first.sample.images)
+
+
+def test_the_command_shows_both_ways_and_makes_the_numbers_anew(
+    straight: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+
+    shown = run(
+        capsys, str(straight), str(shards), "--out", out, "--batch-size", "1", "--max-new-tokens", "3"
+    )
+    anew = run(capsys, "--from", f"{out}/{PREDICTIONS}", "--out", str(tmp_path / "anew"), "--json")
+
+    (title, *rows) = [line.split() for line in shown[0].splitlines()]
+    assert title == ["task", "samples", "measure", "own", "answer", "answer", "given"]
+    assert {row[2] for row in rows if row[0] == "tiny/detection"} >= {"box_ap", "routing_recall", "text_loss"}
+    assert shown[0].splitlines()[-1] == f"page: {out}/{PAGE}"
+    assert "evaluate: 3 samples, " in shown[1]
+    assert msgspec.json.decode(anew[0]) == msgspec.json.decode((tmp_path / "out" / EVALUATION).read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "RUN or DATA is missing"),
+        (("run",), "RUN or DATA is missing"),
+        (("run", "--from", "p.jsonl"), "--from needs no RUN"),
+        (("--from", "nowhere.jsonl"), "cannot be read"),
+    ],
+)
+def test_what_the_command_lacks_is_told_in_a_line(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *arguments])
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert line.startswith("error: ") and says in line
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+    """Return what `dataengine evaluate` writes to stdout and stderr, when all is well."""
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *arguments])
+    assert ended.value.code == 0
+    written = capsys.readouterr()
+    return written.out, written.err

@@ -18,11 +18,13 @@ from dataengine.catalog import Catalog
 from dataengine.geometry import rle_of_box
 from dataengine.sample import InstanceTargets, KeypointTargets, Route, Sample, TargetInstance, TextTargets
 from trainer.measures import METRICS, NAMES, NOT_MEASURED, TASKS, measures_of
+from trainer.metrics.keypoints import SIGMA
 from trainer.predictions import (
     Ask,
     Forced,
     FoundObject,
     Free,
+    Line,
     Look,
     Prediction,
     Segment,
@@ -30,6 +32,7 @@ from trainer.predictions import (
 )
 from trainer.report import evaluation_page
 from trainer.score import FORCED, FREE, MEASURES, View, evaluation_of, sample_score
+from trainer.targets import UNKNOWN_SIGMA
 
 MakeSample = Callable[[int, str], tuple[Sample, list[bytes]]]
 Box = tuple[float, float, float, float]
@@ -44,6 +47,10 @@ def test_every_shipped_task_has_measures_that_are_there() -> None:
     assert {name for table in (TASKS, METRICS) for names in table.values() for name in names} <= set(MEASURES)
     declared = {task.metric for task in tasks.values()} - {""}
     assert declared <= set(METRICS) | set(NAMES) | NOT_MEASURED
+
+
+def test_keypoints_without_a_constant_are_measured_by_that_of_training() -> None:
+    assert SIGMA == UNKNOWN_SIGMA
 
 
 def test_a_task_of_ones_own_is_measured_by_its_specs_metric() -> None:
@@ -277,7 +284,7 @@ def test_keypoints_follow_the_tokens_of_the_answer(make_sample: MakeSample) -> N
 
 def test_what_was_not_measured_and_not_evaluated_is_told(make_sample: MakeSample) -> None:
     sample = msgspec.structs.replace(make_sample(1, "vqa")[0], task="text_to_image")
-    lines = [
+    lines: list[Line] = [
         predicted(sample, Forced(text_loss=1.0, exact=True, noise_loss=0.4)),
         Unusable(number=1, id="x", reason="image.corrupt"),
         Unusable(number=2, id="y", reason="image.corrupt"),

@@ -1,7 +1,7 @@
 """How well a sentence says what people said: CIDEr-D and METEOR.
 
 No Java runs here, so sentences are split by `words`, not by the Penn Treebank's tokeniser, and METEOR knows no
-synonyms: numbers are comparable with each other, and within a few hundredths with published ones.
+synonyms: compare numbers with each other, not with those of published tools.
 """
 
 from __future__ import annotations

@@ -287,9 +287,9 @@ class DiffusionConfig:
     latents are squares of `patch` x `patch` pixels, and there is no text encoder: a random one would teach nothing.
 
     `picture_side` is the side of the pictures in pixels. The mapper turns `num_queries` hidden states into `num_tokens`
-    vectors of `width`, with `num_heads` and `ffn_dim`. `noise_prediction` says what the UNet foretells, and
-    `noise_to_the_end` that nothing is left of a picture at the last timestep (Lin et al. 2024), which "epsilon" cannot
-    learn. `caption_weight` is the factor of the caption loss.
+    vectors of `width`, with `num_heads` and `ffn_dim`. `noise_prediction` says what the UNet foretells, `noise_beta` is
+    the largest beta, and `noise_to_the_end` says that nothing is left of a picture at the last timestep (Lin et al.
+    2024), which "epsilon" cannot learn. `caption_weight` is the factor of the caption loss.
 
     Training replaces the condition by the empty caption's in the shares of samples `drop_text` (the condition alone),
     `drop_picture` (the given picture alone) and `drop_both`. `sampling_steps`, `guidance` and `picture_guidance` are
@@ -313,6 +313,7 @@ class DiffusionConfig:
     unet_heads: int = 8
     unet_norm_groups: int = 32
     noise_steps: int = 1000
+    noise_beta: float = 0.012
     noise_prediction: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     noise_to_the_end: bool = False
     caption_weight: float = 0.1
@@ -327,6 +328,8 @@ class DiffusionConfig:
         sizes: dict[str, Any] = {
             "picture_side": 64,
             "train_unet": True,
+            # Words stand a few tokens before the first queries, where a random language model can see them.
+            "num_queries": 16,
             "num_tokens": 16,
             "width": 64,
             "num_heads": 4,
@@ -336,9 +339,10 @@ class DiffusionConfig:
             "unet_layers": 1,
             "unet_heads": 4,
             "unet_norm_groups": 8,
-            # Squares of pixels are large flat areas: what is left of them at the last timestep of the usual schedule
-            # tells their colour.
-            "noise_prediction": "v_prediction",
+            # A square of pixels has many numbers and little in it: the picture is easier to foretell than the noise.
+            "noise_prediction": "sample",
+            # Flat areas show through noise that would hide a latent. Only where nothing shows is the text looked at.
+            "noise_beta": 0.1,
             "noise_to_the_end": True,
             "sampling_steps": 20,
             "guidance": 3.0,
@@ -390,6 +394,58 @@ class EditingConfig(DiffusionConfig):
     drop_text: float = 0.05
     drop_picture: float = 0.05
     drop_both: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseWeights:
+    """Factors of the pose losses, and of the matching costs of the same names."""
+
+    cls: float = 2.0
+    l1: float = 5.0
+    giou: float = 2.0
+    keypoints: float = 10.0
+    oks: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseConfig(GroundingConfig):
+    """The pose decoder: Grounding DINO of which only the first `box_layers` decoder layers see boxes alone.
+
+    Then the best `num_instances` boxes go on, each with a box for every keypoint that the sample asks for, at most
+    `max_keypoints`.
+    """
+
+    max_groups: int = 100
+    dropout: float = 0.0
+    max_keypoints: int = 68
+    num_instances: int = 50
+    box_layers: int = 2
+    costs: PoseWeights = field(default_factory=PoseWeights)
+    weights: PoseWeights = field(default_factory=PoseWeights)
+
+    @classmethod
+    def tiny(cls, **changes: Any) -> PoseConfig:
+        """Return sizes that train on two processor cores."""
+        sizes: dict[str, Any] = {
+            **_TINY_GROUNDING,
+            "num_instances": 10,
+            "box_layers": 1,
+            # Three layers find keypoints; with two, a model of random weights learns them many times slower.
+            "decoder_layers": 4,
+        }
+        return cls(**{**sizes, **changes})
+
+    @classmethod
+    def small(cls, **changes: Any) -> PoseConfig:
+        """Return sizes that train on one GPU from random weights."""
+        sizes: dict[str, Any] = {
+            "ffn_dim": 1024,
+            "encoder_layers": 4,
+            "num_objects": 300,
+            "calibrated": True,
+            "denoising": 50,
+        }
+        return cls(**{**sizes, **changes})
 
 
 @dataclass(frozen=True, kw_only=True)

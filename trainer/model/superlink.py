@@ -38,6 +38,11 @@ class SuperLink(nn.Module):
         name = "shared" if self.config.shared else family
         return self.tables[_key(name)][: self.num_queries[family]]
 
+    def tables_of(self, family: str) -> list[nn.Parameter]:
+        """Return the parameters that hold the queries of a family; none in "token" mode."""
+        name = _key("shared" if self.config.shared else family)
+        return [self.tables[name]] if name in self.tables else []
+
     def insert(self, embeds_BLC: torch.Tensor, groups_G2: torch.Tensor, owners: list[str]) -> torch.Tensor:
         """Return the embeddings with the positions after each routing token overwritten by its owner's
         queries.

@@ -7,6 +7,7 @@ regions, G groups, N super-link queries of a group.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from dataengine.errors import ModelError, nearest
-from trainer.batch import Batch
+from trainer.batch import REGIONS, TILES, Batch
 from trainer.model.config import ModelConfig
 from trainer.model.decoders import Decoder, find_decoder, token_owners
 from trainer.model.language import LanguageModel, LanguageOutput
@@ -138,8 +139,12 @@ class VisionLLM(nn.Module):
             found = decoder(hidden_GNC, batch, generator)
             losses |= {f"{batch.family}/{term}": value for term, value in found.terms.items()}
             detail |= {f"{batch.family}/{term}": value for term, value in found.detail.items()}
+        loss = torch.stack(list(losses.values())).sum()
+        if batch.used is not None and batch.family != TEXT:
+            # What this rank's samples have no use for (no masks, no keypoints), another's may.
+            loss = loss + zero(self._decoder(batch.family, batch).parameters())
         return Output(
-            loss=torch.stack(list(losses.values())).sum(),
+            loss=loss,
             losses={name: value.detach() for name, value in losses.items()},
             detail=detail,
             text_loss_B=language.text.sample_loss_B,
@@ -158,10 +163,6 @@ class VisionLLM(nn.Module):
         return decoder.predict(
             gather_queries(hidden_BLC, batch.groups_G2, decoder.num_queries), batch, **settings
         )
-
-    def predict_objects(self, batch: Batch, **settings: Any) -> list[Any]:
-        """Return what `predict` does for the family of the batch."""
-        return self.predict(batch, batch.family, **settings)
 
     def queries(self, token_id: int) -> torch.Tensor | None:
         """Return the embeddings that follow a routing token, [N, C]; None for a token that no decoder reads."""
@@ -186,7 +187,7 @@ class VisionLLM(nn.Module):
         return self.decoders[family]
 
     def _language(self, batch: Batch, generator: torch.Generator | None) -> LanguageOutput:
-        count = None if batch.whole is None else batch.whole.counts_4[0]
+        count = None if batch.whole is None else batch.whole.counts_5[0]
         return self.language(
             self._embed(batch, generator), batch.attention_mask_BL, batch.labels_BL, batch.packed, count
         )
@@ -198,9 +199,12 @@ class VisionLLM(nn.Module):
         is_patch_BL = batch.input_ids_BL == ids.image_patch
         is_region_BL = batch.input_ids_BL == ids.region
         self._check_pictures(batch, is_patch_BL, is_region_BL)
+        idle: list[torch.Tensor] = []
         if batch.tiles_T3SS.shape[0]:
             features = self.vision(batch.tiles_T3SS)
             embeds_BLC = _place(embeds_BLC, is_patch_BL, features.tokens_TKC)
+            if _lacks(batch, REGIONS):
+                idle += features.levels_TPD
             if batch.regions_RSS.shape[0]:
                 owners = batch.sample_at(*is_region_BL.nonzero(as_tuple=True)).tolist()
                 regions_RC = self.region(
@@ -213,7 +217,23 @@ class VisionLLM(nn.Module):
                     None if batch.whole is None else batch.whole.region_noise_RP,
                 )
                 embeds_BLC = _place(embeds_BLC, is_region_BL, regions_RC)
+        elif _lacks(batch, TILES):
+            # The image encoder is gathered layer by layer, from all ranks: one blank tile that no text reads.
+            side = self.config.vision.image_size
+            features = self.vision(batch.tiles_T3SS.new_zeros((1, 3, side, side)))
+            idle += [features.tokens_TKC, *(features.levels_TPD if _lacks(batch, REGIONS) else ())]
+        idle += self._idle_parameters(batch)
+        if idle:
+            embeds_BLC = embeds_BLC + zero(idle)
         return self.superlink.insert(embeds_BLC, batch.groups_G2, self._owners(batch))
+
+    def _idle_parameters(self, batch: Batch) -> list[nn.Parameter]:
+        """Return the weights of small parts that other ranks use with this batch, and this one does not."""
+        found = list(self.region.parameters()) if _lacks(batch, REGIONS) else []
+        lacking = (batch.used or frozenset()) - set(batch.group_tokens)
+        ids = self.config.token_ids.routing
+        owners = {self.owner_of_id[ids[token]] for token in lacking & ids.keys()}
+        return found + [table for owner in sorted(owners) for table in self.superlink.tables_of(owner)]
 
     def _check_pictures(self, batch: Batch, is_patch_BL: torch.Tensor, is_region_BL: torch.Tensor) -> None:
         per_tile = self.config.vision.tokens_per_tile
@@ -256,6 +276,35 @@ class VisionLLM(nn.Module):
         counts = [self.superlink.num_queries[owner] for owner in owners]
         check_placeholders(batch.input_ids_BL, batch.groups_G2, counts, self.config.token_ids.emb, names)
         return owners
+
+
+class _Zero(torch.autograd.Function):
+    """Nothing, made of tensors that thereby get a gradient of nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: torch.Tensor) -> torch.Tensor:
+        ctx.tensors = [(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors]
+        return tensors[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.tensors)
+
+
+def zero(tensors: Iterable[torch.Tensor]) -> torch.Tensor | float:
+    """Return 0 as if it were computed from those of the tensors that are trained, whatever they hold.
+
+    Ranks sum the gradients of a layer's weights in one go: each must have those that any other has.
+    """
+    trained = [tensor for tensor in tensors if tensor.requires_grad]
+    return _Zero.apply(*trained) if trained else 0.0
+
+
+def _lacks(batch: Batch, what: str) -> bool:
+    """Return whether other ranks' batches have some of what this one has none of."""
+    if batch.used is None or what not in batch.used:
+        return False
+    return not len(batch.tiles_T3SS if what == TILES else batch.regions_RSS)
 
 
 def _token_owners(config: ModelConfig, decoders: list[Decoder]) -> dict[int, str]:

@@ -49,7 +49,8 @@ def test_a_question_meets_its_answers(tmp_path: Path) -> None:
     assert rejected == []
     assert first.key == "1"
     assert first.images[0].path == "val2014/COCO_val2014_000000000042.jpg"
-    assert first.questions == (Question(id="", text="Where is it?", answers=("down",)),)
+    asked = Question(id="", text="Where is it?", answers=("down",), votes=(1,), stated="wrong")
+    assert first.questions == (asked,)
     assert second.questions[0].answers == ("yes",)
     assert (first.origin.file, first.origin.record) == ("q.json", "questions[0]")
     assert not first.exhaustive

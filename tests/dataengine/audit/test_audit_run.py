@@ -15,7 +15,7 @@ from PIL import Image
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
 from dataengine.audit.report import write
-from dataengine.audit.run import audit
+from dataengine.audit.run import audit, broken, rates
 from dataengine.audit.state import Report, explain
 from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.shard import shard
@@ -39,7 +39,7 @@ def test_a_sound_manifest_has_no_finding_and_its_account(tiny: Tiny) -> None:
     assert (account.objects, account.images) == (12, 6)
     assert account.labels == {"dog": 8, "bird": 2, "cat": 2}
     assert account.licenses == {"CC-BY-4.0": 6}
-    assert report.checked == {"sample": 6, "annotation": 6, "picture": 6}
+    assert report.checked == {"unit": 6, "sample": 6, "target": 12, "annotation": 6, "box": 12, "picture": 6}
 
 
 def _outside(document: dict[str, Any], _: Path) -> None:
@@ -55,7 +55,7 @@ def _missing(_: dict[str, Any], root: Path) -> None:
 
 
 def _wrong_name(_: dict[str, Any], root: Path) -> None:
-    Image.new("RGB", (32, 24)).save(root / "images/001.jpg", "PNG")
+    Image.linear_gradient("L").resize((32, 24)).save(root / "images/001.jpg", "PNG")
 
 
 def _cut(_: dict[str, Any], root: Path) -> None:
@@ -66,7 +66,7 @@ def _cut(_: dict[str, Any], root: Path) -> None:
 def _turned(document: dict[str, Any], root: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
-    Image.new("RGB", (32, 24)).save(root / "images/001.jpg", exif=exif)
+    Image.linear_gradient("L").resize((32, 24)).save(root / "images/001.jpg", exif=exif)
 
 
 def _unlicensed(document: dict[str, Any], _: Path) -> None:
@@ -88,7 +88,7 @@ def _object_twice(document: dict[str, Any], _: Path) -> None:
         (_cut, {"image.corrupt": 1}),
         (_turned, {"image.exif_orientation": 1}),
         (_unlicensed, {"license.missing": 2}),
-        (_object_twice, {"id.duplicate": 1}),
+        (_object_twice, {"id.duplicate": 1, "box.duplicate": 1}),
     ],
 )
 def test_each_defect_of_a_source_is_found_in_its_manifest(
@@ -100,6 +100,26 @@ def test_each_defect_of_a_source_is_found_in_its_manifest(
     tiny.convert()
 
     assert _rules(audit([tiny.out])) == rules
+
+
+def test_a_rate_is_hits_by_the_places_that_the_rule_looked_at_and_a_budget_holds_it(tiny: Tiny) -> None:
+    document = tiny.document()
+    document["annotations"][0]["bbox"] = [5, 5, 0, 5]
+    document["annotations"][1]["bbox"] = [20, 10, 30, 8]
+    tiny.write(document)
+
+    tiny.convert()
+    report = audit([tiny.out])
+    strict = tiny.spec.read_text()
+    tiny.spec.write_text(f"{strict}budgets: {{box.degenerate: 0.1, box.outside: 0.05}}\n")
+    tiny.convert()
+
+    found = {one.rule: (one.hits, round(one.share, 3)) for one in rates(report)}
+    assert found == {"box.degenerate": (1, 0.083), "box.outside": (1, 0.083)}
+    assert [(one.rule, one.hits, one.checked, one.budget) for one in broken(report)] == [
+        ("box.degenerate", 1, 12, 0.001)
+    ]
+    assert [(one.rule, one.budget) for one in broken(audit([tiny.out]))] == [("box.outside", 0.05)]
 
 
 def test_a_count_that_the_spec_states_and_the_data_does_not_have_is_found(tiny: Tiny) -> None:
@@ -149,7 +169,7 @@ def test_a_sound_shard_set_has_no_finding(tiny_shards: Path) -> None:
     report = audit([tiny_shards])
 
     assert report.findings == []
-    assert report.checked == {"sample": 12, "picture": 12}
+    assert report.checked == {"sample": 12, "target": 24, "picture": 12}
     assert report.accounts[0].samples == 12
 
 

@@ -615,7 +615,15 @@ def test_audit_of_sound_manifests_and_shards_exits_0(call: Call, tiny: Tiny, tmp
     assert (shards[0], json.loads(shards[1])["rules"]) == (0, {})
 
 
-def test_audit_of_a_foreign_file_exits_1_with_its_findings_and_a_report(
+def test_audit_exits_1_where_findings_break_no_budget(call: Call, tiny: Tiny) -> None:
+    code, out, _ = call("audit", tiny.root / "train.json", "--format", "coco_instances")
+
+    assert code == 1
+    assert "license.missing" in out
+    assert "budget" not in out
+
+
+def test_audit_of_a_foreign_file_exits_3_where_a_budget_is_broken_with_its_findings_and_a_report(
     call: Call, tiny: Tiny, tmp_path: Path
 ) -> None:
     document = tiny.document()
@@ -625,8 +633,9 @@ def test_audit_of_a_foreign_file_exits_1_with_its_findings_and_a_report(
     code, out, _ = call("audit", tiny.root / "train.json", "--format", "coco_instances", "--source", "images=images",
                         "--root", tiny.root, "--report", tmp_path / "r", "--json")  # fmt: skip
 
-    assert code == 1
+    assert code == 3
     assert json.loads(out)["rules"] == {"box.degenerate": 1, "license.missing": 1}
+    assert [(one["rule"], one["checked"]) for one in json.loads(out)["broken"]] == [("box.degenerate", 12)]
     assert {path.name for path in (tmp_path / "r").iterdir()} == {
         "index.html",
         "issues.parquet",

@@ -123,8 +123,9 @@ def test_average_precision_is_that_of_pycocotools_on_many_pictures() -> None:
 def test_pck_counts_keypoints_within_a_share_of_the_box() -> None:
     # The box's longer side is 80: a fifth of it is 16.
     truth = true(((20.0, 20.0, 2), (20.0, 80.0, 2)))
-    near, far = {"nose": (20.0, 35.9), "tail": (20.0, 63.0)}, {"nose": (99.0, 99.0), "tail": (99.0, 99.0)}
-    scenes = [scene([truth], [seen(0.9, **near), seen(0.5, **far)]), scene([truth], [])]
+    near = {"nose": (20.0, 35.9), "tail": (20.0, 63.0)}
+    # A second one of the same object finds nothing more.
+    scenes = [scene([truth], [seen(0.9, **near), seen(0.5, **near)]), scene([truth], [])]
 
     assert pck(scenes) == {"pck_at_20": 0.25}
     assert pck(scenes, 0.3) == {"pck_at_30": 0.5}

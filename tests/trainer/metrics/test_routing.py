@@ -50,6 +50,20 @@ def test_phrases_are_met_in_running_text() -> None:
     )
 
 
+def test_the_longest_name_that_fits_is_meant() -> None:
+    wanted, names = "A dog[DET] eats a hot dog[DET].", ["dog", "hot dog"]
+
+    assert aligned("I see a hot dog[DET]", wanted, names, "expression") == Alignment((1,), (0,), 1)
+
+
+def test_a_phrase_that_comes_again_has_to_be_said_again() -> None:
+    found = aligned(
+        "A dog[DET] and a cat[DET]", "A dog[DET] and a dog[DET].", ["dog", "dog (2)"], "expression"
+    )
+
+    assert found == Alignment((0, None), (1,), 2)
+
+
 def test_objects_and_keypoints_and_quoted_words_are_met() -> None:
     wanted = "Found: person[DET]. The keypoints are nose[POSE], left eye[POSE]."
     said = "I see person[DET]. Points: nose[POSE], eye[POSE]."

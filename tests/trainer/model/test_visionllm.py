@@ -283,7 +283,7 @@ def test_the_tiny_model_learns_a_batch_by_heart(vocabulary: dict[str, int], make
     assert last.losses["text"] < first.losses["text"] / 5
     for term in ("cls", "l1", "giou", "mask", "dice"):
         assert last.losses[f"detection/{term}"] < first.losses[f"detection/{term}"] / 4
-    for found, target in zip(model.eval().predict_objects(batch, top_k=5), batch.targets, strict=True):
+    for found, target in zip(model.eval().predict(batch, "detection", top_k=5), batch.targets, strict=True):
         _assert_found(found, target)
 
 

@@ -19,6 +19,7 @@ from trainer.model.options import overlay, plain, read
 
 DECODERS = {
     "detection": "trainer.model.decoders.detection:DetectionDecoder",
+    "pose": "trainer.model.decoders.pose:PoseDecoder",
     "generation": "trainer.model.decoders.diffusion:GenerationDecoder",
     "editing": "trainer.model.decoders.diffusion:EditingDecoder",
 }

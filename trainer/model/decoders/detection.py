@@ -100,7 +100,7 @@ class DetectionDecoder(nn.Module):
             self.mask_head,
             self.config,
             generator,
-            None if batch.whole is None else batch.whole.counts_4[1:3],
+            None if batch.whole is None else batch.whole.counts_5[1:3],
         )
 
     @torch.no_grad()
@@ -148,7 +148,7 @@ class DetectionDecoder(nn.Module):
             if label_map and feature_BDhw is not None:
                 embedding_QD = self.mask_head.embed(output.queries[-1][b])
                 mask_Qhw = torch.einsum("qd,dhw->qhw", embedding_QD, feature_BDhw[b]).float().sigmoid()
-                maps = _label_map(score_QM, mask_Qhw, images_B3HW.shape[-2:], size, (height, width))
+                maps = vote(score_QM, mask_Qhw, images_B3HW.shape[-2:], size, (height, width))
             results.append(ObjectPredictions(boxes_K4, scores_K, index_K % num_groups, masks_KHW, *maps))
         return results
 
@@ -169,7 +169,7 @@ def _best_of_grounded(labels_K: torch.Tensor, group_tokens: list[str]) -> torch.
     return first_K
 
 
-def _label_map(
+def vote(
     score_QM: torch.Tensor,
     mask_Qhw: torch.Tensor,
     padded: torch.Size,

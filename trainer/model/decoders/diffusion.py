@@ -150,7 +150,7 @@ class DiffusionDecoder(nn.Module):
         if batch.whole is None:
             count = mean_count(chance.drop_B.new_tensor(len(batch.sample_ids)))
         else:
-            count = batch.whole.counts_4[3]
+            count = batch.whole.counts_5[3]
         target_BEhw = self._target(latents_BEhw, chance)
         terms = {"noise": _square_error(foretold_BEhw, target_BEhw).sum() / count}
         if states_BQD is not None:

@@ -163,7 +163,7 @@ def _random(config: DiffusionConfig, edits: bool) -> Parts:
     schedule = DDPMScheduler(
         num_train_timesteps=config.noise_steps,
         beta_start=0.00085,
-        beta_end=0.012,
+        beta_end=config.noise_beta,
         beta_schedule="scaled_linear",
         prediction_type=config.noise_prediction,
         rescale_betas_zero_snr=config.noise_to_the_end,

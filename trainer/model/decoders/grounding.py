@@ -116,7 +116,8 @@ class GroundingTransformer(nn.Module):
         self.decoder = parts["decoder"]
         self.box_head = parts["box_head"]
         if config.calibrated:
-            self.class_bias = nn.Parameter(torch.tensor(-math.log(99.0)))
+            # A vector: ranks that share a model cannot slice a scalar.
+            self.class_bias = nn.Parameter(torch.tensor([-math.log(99.0)]))
 
     def forward(
         self,

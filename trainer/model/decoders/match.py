@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trainer.batch import ObjectTargets
 from trainer.losses import generalized_iou, to_xyxy
-from trainer.model.config import MatchCosts
+from trainer.model.config import MatchCosts, PoseWeights
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ def match(
     logits_XBQM: torch.Tensor,
     boxes_XBQ4: torch.Tensor,
     targets: PaddedTargets,
-    costs: MatchCosts,
+    costs: MatchCosts | PoseWeights,
     extra_XBQn: torch.Tensor | None = None,
 ) -> Matches:
     """Assign each target to one query in every set of predictions, at the least total cost.
 
     The class cost is the focal one: what the query would lose as a positive less what it would lose as a
-    negative. `extra_XBQn` is added (mask costs). Costs that are not finite count as very large.
+    negative. `extra_XBQn` is added (costs of masks or of keypoints). Costs that are not finite count as very large.
     """
     num_sets, num_samples, num_queries = boxes_XBQ4.shape[:3]
     most = targets.labels_Bn.shape[1]

@@ -13,7 +13,7 @@ import torch
 
 from trainer import losses
 from trainer.batch import ObjectTargets
-from trainer.model.config import DetectionConfig, LossWeights
+from trainer.model.config import DetectionConfig, LossWeights, PoseWeights
 from trainer.model.decoders import DecoderLosses
 from trainer.model.decoders.denoise import Denoising
 from trainer.model.decoders.grounding import GroundingOutput
@@ -88,7 +88,7 @@ def box_objective(
     some: PredictionSets,
     padded: PaddedTargets,
     group_mask_BM: torch.Tensor,
-    weights: LossWeights,
+    weights: LossWeights | PoseWeights,
     num_boxes: torch.Tensor,
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Return classification, L1 and GIoU of each set, weighted and divided by the number of boxes, by term and set."""

@@ -295,3 +295,23 @@ def test_groups_are_laid_out_by_sample_in_the_order_of_their_tokens(make_batch: 
     assert group_mask.sum(1).tolist() == [2, 4, 1]
     torch.testing.assert_close(vectors[group_mask], projected)
     torch.testing.assert_close(vectors[1], projected[2:6])
+
+
+def test_weak_predictions_are_left_out_but_for_the_best_of_what_is_there(make_batch: MakeBatch) -> None:
+    batch = make_batch(2, classes=(2, 3))
+    decoder = build().eval()
+    whole = decoder.predict(hidden(batch), batch, top_k=1000)
+    least = float(whole[0].scores_K[4])
+
+    few = decoder.predict(hidden(batch), batch, top_k=1000, min_score=least)
+    grounded = replace(batch, group_tokens=("[DET]", "[GRD]", "[GRD]", "[DET]", "[GRD]"))
+    best = decoder.predict(hidden(batch), grounded, top_k=1000, min_score=1.0)
+
+    assert torch.equal(few[0].scores_K, whole[0].scores_K[whole[0].scores_K >= least])
+    assert few[0].masks_KHW is not None and len(few[0].masks_KHW) == len(few[0].boxes_K4) == 5
+    assert [sorted(found.labels_K.tolist()) for found in best] == [[1], [0, 2]]
+    for found, everything in zip(best, whole, strict=True):
+        for label, score in zip(found.labels_K.tolist(), found.scores_K, strict=True):
+            assert score == everything.scores_K[everything.labels_K == label].max()
+    (nothing, _) = decoder.predict(hidden(batch), batch, min_score=1.0)
+    assert nothing.masks_KHW is not None and nothing.masks_KHW.shape == (0, 128, 128)

@@ -31,7 +31,13 @@ diffusers: Any = typed_diffusers
 WIDTH, SIDE = 24, 32
 COLOURS = {"red": (0.9, -0.9, -0.9), "green": (-0.9, 0.7, -0.8), "blue": (-0.8, -0.6, 0.9)}
 # Small enough that a test may run the UNet many times.
-SMALL: dict[str, Any] = {"picture_side": SIDE, "unet_channels": (16, 32), "width": 32, "sampling_steps": 4}
+SMALL: dict[str, Any] = {
+    "num_queries": 64,
+    "picture_side": SIDE,
+    "unet_channels": (16, 32),
+    "width": 32,
+    "sampling_steps": 4,
+}
 
 
 def generation(**changes: Any) -> Any:
@@ -45,6 +51,7 @@ def editing(**changes: Any) -> Any:
 
 
 def hidden(num_samples: int, seed: int = 0) -> torch.Tensor:
+    """Return hidden states of 64 queries for each sample, as noise."""
     return torch.randn((num_samples, 64, WIDTH), generator=torch.Generator().manual_seed(seed))
 
 
@@ -333,7 +340,7 @@ def test_the_empty_caption_is_what_is_seen_instead(pipelines: Callable[[bool], s
 def test_parts_of_a_batch_add_up_to_it() -> None:
     decoder = generation()
     batch = batch_of(4)
-    whole = Whole(counts_4=counts(batch).float(), seed=draw_seed(torch.Generator().manual_seed(0)))
+    whole = Whole(counts_5=counts(batch).float(), seed=draw_seed(torch.Generator().manual_seed(0)))
 
     together = losses(decoder, hidden(4), batch)["noise"]
     parts = [
@@ -461,7 +468,11 @@ def whole_model(vocabulary: dict[str, int], **decoders: Any) -> ModelConfig:
 
 
 def picture_batch(
-    vocabulary: dict[str, int], names: list[str], *, edits: bool = False, seed: int = 0
+    vocabulary: dict[str, int],
+    names: list[str],
+    *,
+    edits: bool = False,
+    seed: int = 0,
 ) -> Batch:
     """Return a batch that asks for a square of each named colour, or that a grey square be given it."""
     generator = torch.Generator().manual_seed(seed)
@@ -513,7 +524,7 @@ def test_defect_17_the_mapper_learns_at_its_decoders_rate_in_every_stage(
     mapper = {id(parameter) for parameter in decoder.mapper.parameters()}
 
     for stage, expected in ((name, rates.get("decoders")) for name, rates in STAGES.items()):
-        config = TrainConfig(shards="none", steps=1, global_batch=1, stage=stage)
+        config = TrainConfig(shards="none", steps=1, global_batch=1, stage=stage)  # type: ignore[arg-type]
         rates = learning_rates(config, model.parts())
         model.train_only(set(rates))
         groups = _optimizer(config, model, rates).param_groups
@@ -522,3 +533,38 @@ def test_defect_17_the_mapper_learns_at_its_decoders_rate_in_every_stage(
         # Frozen parts of the decoder are in no group at all.
         picture_group = [group for group in groups if group["name"] == "decoders.generation"]
         assert all(len(group["params"]) == len(mapper) for group in picture_group)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edits", [False, True])
+def test_pictures_are_learnt(vocabulary: dict[str, int], edits: bool) -> None:
+    # Without a picture beside them, only much noise hides the colour of large flat squares.
+    decoder = (editing if edits else generation)(unet_channels=(32, 64), noise_beta=0.05 if edits else 0.2)
+    names, steps = list(COLOURS), 100
+    asked = hidden(len(names))
+    optimizer = torch.optim.AdamW([p for p in decoder.parameters() if p.requires_grad], lr=3e-3)
+
+    def off() -> torch.Tensor:
+        """Return the mean square error of each made picture (rows) against each wanted one, pixels in [0, 1]."""
+        batch = picture_batch(vocabulary, names, edits=edits, seed=1000)
+        assert batch.pictures is not None and batch.pictures.wanted_B3SS is not None
+        made = torch.stack(decoder.predict(asked, batch, steps=8)) / 255
+        wanted = (batch.pictures.wanted_B3SS + 1) / 2
+        return ((made[:, None] - wanted[None]) ** 2).flatten(2).mean(2)
+
+    untrained, curve = off(), []
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * min(1, (step + 1) / 10) * (1 - step / steps)
+        batch = picture_batch(vocabulary, names * 2, edits=edits, seed=step)
+        noise = losses(decoder, asked.repeat(2, 1, 1), batch, seed=step)["noise"]
+        optimizer.zero_grad()
+        noise.backward()
+        optimizer.step()
+        curve.append(noise.item())
+    trained = off()
+
+    assert sum(curve[-20:]) / 20 < 0.25 * curve[0]
+    assert trained.diag().mean() < 0.4 * untrained.diag().mean()
+    # Each is nearest to its own, not to that of another colour (or, in editing, of another place).
+    assert trained.argmin(1).tolist() == [0, 1, 2], trained

@@ -80,7 +80,7 @@ def test_a_new_token_table_decoder_and_loss_need_no_change_of_the_model(
     assert model.superlink.table("counting").shape == (2, 128)
     assert model.superlink.tables["counting"].grad.abs().sum() > 0
     assert model.superlink.tables["detection"].grad is None
-    assert len(model.predict_objects(batch)) == 5
+    assert len(model.predict(batch, batch.family)) == 5
 
 
 def test_a_decoder_of_ones_own_learns(counting: ModelConfig, make_batch: MakeBatch) -> None:
