@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from dataengine.audit.rule import Facts, Hit
 from dataengine.tokens import IMAGE, special_tokens
+
+# A box in words: four numbers in brackets, each with a point, as shares of the picture's sides are written.
+_SHARES = re.compile(r"\[\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*\]")
+# Tools write a border as 1.001; what is this far beyond was no share of a side.
+_ROUNDED = 0.005
+
+
+def norm_range(facts: Facts) -> Iterator[Hit]:
+    """Yield texts with a box of which most numbers are shares of a side, and one is beyond."""
+    for name, text in facts.texts:
+        for match in _SHARES.finditer(text) if "[" in text else ():
+            numbers = [float(number) for number in match.groups()]
+            beyond = sum(not -_ROUNDED <= number <= 1 + _ROUNDED for number in numbers)
+            if beyond in (1, 2) and max(map(abs, numbers)) < 2:
+                yield Hit(f"{name}: {match[0]}")
 
 
 def placeholder(facts: Facts) -> Iterator[Hit]:
