@@ -78,6 +78,10 @@ _LETTERS = {script: re.compile(f"[{script}]") for script in set(_SCRIPTS.values(
 _TWO_SCRIPTS = re.compile(f"[A-Za-z][{_CYRILLIC}]|[{_CYRILLIC}][A-Za-z]")
 MIN_LETTERS = 4
 MAX_FOREIGN = 0.8
+# A box in words: four numbers in brackets, each with a point, as shares of the picture's sides are written.
+_SHARES = re.compile(r"\[\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*\]")
+# Tools write a border as 1.001; what is this far beyond was no share of a side.
+_ROUNDED = 0.005
 
 
 def empty(facts: Facts) -> Iterator[Hit]:
@@ -270,3 +274,13 @@ def _num_letters(text: str) -> int:
 
 def _quoted(one: Text) -> Hit:
     return Hit(f"{one.name}: {one.text[:60]!r}")
+
+
+def norm_range(facts: Facts) -> Iterator[Hit]:
+    """Yield texts with a box of which most numbers are shares of a side, and one is beyond."""
+    for one in facts.texts:
+        for match in _SHARES.finditer(one.text) if "[" in one.text else ():
+            numbers = [float(number) for number in match.groups()]
+            beyond = sum(not -_ROUNDED <= number <= 1 + _ROUNDED for number in numbers)
+            if beyond in (1, 2) and max(map(abs, numbers)) < 2:
+                yield Hit(f"{one.name}: {match[0]}")
