@@ -37,8 +37,9 @@ EXTENSIONS: dict[str, Format] = {
 }  # fmt: skip
 _PIXEL_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError)
 _TRANSPOSED = frozenset({5, 6, 7, 8})
-# Chunks of a PNG that can tell an orientation, as Pillow reads them.
-_EXIF_CHUNKS = frozenset({b"eXIf", b"zTXt", b"tEXt", b"iTXt"})
+# Chunks of a PNG that can tell an orientation, as Pillow reads them: one kind always, others under these keywords.
+_EXIF_CHUNK, _TEXT_CHUNKS = b"eXIf", frozenset({b"zTXt", b"tEXt", b"iTXt"})
+_EXIF_KEYWORDS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 # What the header of a plain JPEG consists of, with the bytes that Pillow wants of each: JFIF, Adobe's colour transform,
 # quantisation tables, Huffman tables, restart interval, comment, baseline to progressive frame, scan.
 _HEAD_BYTES = 4096
@@ -104,9 +105,12 @@ def _tells_late(file: IO[bytes] | None) -> bool:
         while len(head := file.read(8)) == 8:
             size, kind = int.from_bytes(head[:4], "big"), head[4:]
             pixels = pixels or kind == b"IDAT"
-            if pixels and kind in _EXIF_CHUNKS:
+            if pixels and kind == _EXIF_CHUNK:
                 return True
-            file.seek(size + 4, io.SEEK_CUR)
+            known = file.read(min(size, 21)) if pixels and kind in _TEXT_CHUNKS else b""
+            if known.startswith(_EXIF_KEYWORDS):
+                return True
+            file.seek(size + 4 - len(known), io.SEEK_CUR)
         return False
     finally:
         file.seek(place)
@@ -272,14 +276,13 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     several: bool = False
 
 
-def survey(data: bytes) -> tuple[Stored, Pixels]:
+def survey(data: bytes, header: Probe) -> tuple[Stored, Pixels]:
     """Decode a picture to its last row; return how it is stored, and a copy of an eighth of its size.
 
-    The copy is RGB uint8 [height, width, 3], as stored. All of a JPEG's code is read, and so found to be whole, but
-    only its coarse part becomes pixels, in half of Pillow's time for all of them. Other formats are decoded whole and
-    averaged. Raises Quarantine as `decode` does.
+    `header` is what `probe` says of it. The copy is RGB uint8 [height, width, 3], as stored, transparency on white. All
+    of a JPEG's code is read, and so found to be whole, but only its coarse part becomes pixels, in half of Pillow's
+    time for all of them. Other formats are decoded whole and averaged. Raises Quarantine as `decode` does.
     """
-    header = probe(data)
     by = REDUCTIONS[-1]
     if header.format == "jpeg":
         try:
@@ -296,11 +299,20 @@ def survey(data: bytes) -> tuple[Stored, Pixels]:
             several = header.format != "jpeg" and bool(getattr(picture, "is_animated", False))
             picture.load()
             kept = Stored(mode=picture.mode, deep=deep, clear=_is_clear(picture), several=several)
-            return kept, np.asarray(_rgb(picture).reduce((min(by, picture.width), min(by, picture.height))))
+            return kept, np.asarray(_averaged(picture, by))
     except _PIXEL_ERRORS as error:
         raise Quarantine("image.corrupt", f"pixels cannot be decoded: {error}") from error
     finally:
         picture.close()
+
+
+def _averaged(picture: Image.Image, by: int) -> Image.Image:
+    """Return a picture in RGB whose pixels are means of `by` x `by`; colours are converted when they are few."""
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    elif picture.mode not in ("L", "LA", "RGB", "RGBA", "CMYK") or "transparency" in picture.info:
+        picture = _rgb(picture)
+    return _rgb(picture.reduce((min(by, picture.width), min(by, picture.height))))
 
 
 def _is_clear(picture: Image.Image) -> bool:

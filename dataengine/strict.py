@@ -12,6 +12,7 @@ from dataengine import yaml12
 from dataengine.errors import SpecError, nearest
 
 T = TypeVar("T")
+MAX_SHOWN = 60
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `(?P<at>[^`]*)`)?")
 _MISSING = re.compile(r"Object missing required field `[^`]*`(?: - at `(?P<at>[^`]*)`)?")
 _CHOICE = re.compile(r"Invalid enum value '(?P<value>[^']*)'")
@@ -53,8 +54,8 @@ def attempt(
         if _MISSING.match(message):
             absent = _all_missing(message, value, kind, taken)
             return None, mistakes + [_explain(one, kind, path, prefix, beside) for one in absent]
-        mistakes.append(_explain(message, kind, path, prefix, beside))
         keys = _place_of(message)
+        mistakes.append(_explain(message, kind, path, prefix, beside) + _given(message, value, keys))
         if not keys:
             return None, mistakes
         words = _known_words(kind, keys) if _CHOICE.match(message) else []
@@ -83,6 +84,14 @@ def _place_of(message: str) -> list[str]:
     found = match or _AT.search(message)
     at = (found["at"] if found else None) or ""
     return [] if "..." in at else [*_keys(at), *([match["key"]] if match else [])]
+
+
+def _given(message: str, value: Any, keys: list[str]) -> str:
+    """Return what stands where another type was expected, as a message says it after the type."""
+    if not keys or not message.startswith("Expected"):
+        return ""
+    text = repr(_at(value, keys))
+    return f": {text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + '…'}"
 
 
 def _at(value: Any, keys: list[str]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from dataengine.audit.rule import Facts, Hit, PictureFacts
+from dataengine.audit.rule import BLANK_SPREAD, Facts, Hit, PictureFacts
 from dataengine.errors import Quarantine
 from dataengine.images import EXTENSIONS, measured
 
@@ -16,7 +16,6 @@ from dataengine.images import EXTENSIONS, measured
 TINY_PX = 16
 MAX_ASPECT = 20
 LONG_PX = 16_384
-BLANK_SPREAD = 8
 # Metres: below, the room would be smaller than a hand; above, sensors and renderers say nothing.
 DEPTH_RANGE_M = (0.1, 1000.0)
 _CMYK = frozenset({"CMYK", "YCCK"})
@@ -93,7 +92,7 @@ def size_extreme(facts: PictureFacts) -> Iterator[Hit]:
 
 def blank(facts: PictureFacts) -> Iterator[Hit]:
     """Yield a picture of hardly more than one colour; numbers that measure something may be alike."""
-    if facts.measure is None and facts.spread < BLANK_SPREAD:
+    if facts.measure is None and facts.spread <= BLANK_SPREAD:
         red, green, blue = facts.small[0, 0]
         yield Hit(f"{facts.path}: all of it is about ({red}, {green}, {blue})")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import jsonschema
@@ -206,17 +207,42 @@ class Audit:
 
 
 def explain(data: bytes) -> list[str]:
-    """Return every violation of the sample schema as `path: what is wrong` (Draft 2020-12)."""
+    """Return every violation of the sample schema as `path: what is wrong` (Draft 2020-12).
+
+    Where a value may be one of several kinds, the violation is that of the kind that it names, or comes closest to.
+    """
     try:
         value = msgspec.json.decode(data)
     except msgspec.DecodeError as error:
         return [f"not JSON: {error}"]
-    validator = jsonschema.Draft202012Validator(schema.generate(Sample))
-    found = []
-    for violation in validator.iter_errors(value):
-        deepest = jsonschema.exceptions.best_match([violation])
-        found.append(f"{deepest.json_path}: {deepest.message[:200]}")
+    found = {
+        f"{leaf.json_path}: {leaf.message[:200]}"
+        for violation in _validator().iter_errors(value)
+        for leaf in _leaves(violation)
+    }
     return sorted(found)
+
+
+def _leaves(violation: jsonschema.ValidationError) -> list[jsonschema.ValidationError]:
+    """Return what is wrong inside a value that may be one of several kinds, by the kind that it was meant to be."""
+    branches: dict[object, list[jsonschema.ValidationError]] = {}
+    for inner in violation.context or ():
+        branches.setdefault(inner.relative_schema_path[0], []).append(inner)
+    if not branches:
+        return [violation]
+    meant = min(branches.values(), key=lambda inners: (any(map(_is_another_kind, inners)), len(inners)))
+    return [leaf for inner in meant for leaf in _leaves(inner)]
+
+
+def _is_another_kind(inner: jsonschema.ValidationError) -> bool:
+    """Say whether a value is not even of the type, or has not the tag, of the kind that it is held against."""
+    path = list(inner.relative_path)
+    return (not path and inner.validator == "type") or path == ["type"]
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(schema.generate(Sample))
 
 
 def side(width: int, height: int) -> str:

@@ -41,6 +41,7 @@ _STRAY_SPACE = re.compile(r"  |[\t\r\n\v\f]")
 # A mark that stands apart, as tokenisers leave it, or two that contradict each other: not "...", "?!" or "D.C.?".
 _TERMINAL = re.compile(r"(?m)(?: [.,;:?!]|[,;:][.,;:?!]|[.?!][,;:]|(?<!\.)\.\.|[?!]\.)$")
 SHOUTED_LETTERS = 12
+PARAGRAPH_CHARACTERS = 240
 _FIELDS = re.compile(r'\s*(?:-?\d+(?:\.\d+)?\s*[,;\t]\s*){4,}|.*""\S')
 MAX_CHARACTERS = 8192
 REPEATS = 4
@@ -160,18 +161,29 @@ def control(facts: Facts) -> Iterator[Hit]:
 
 
 def whitespace(facts: Facts) -> Iterator[Hit]:
-    """Yield texts that begin or end with a space, or hold one that is doubled, a tab or a new line."""
+    """Yield texts that begin or end with a space, and sentences that hold a doubled one, a tab or a new line.
+
+    Questions may list their choices, and long captions have paragraphs: there a new line is sound.
+    """
     for one in facts.texts:
-        inner = one.kind in _LINES and _STRAY_SPACE.search(one.text) is not None
-        if one.text.strip() and (inner or (one.kind != "turn" and one.text != one.text.strip())):
+        text = one.text
+        if one.kind == "turn" or not text.strip():
+            continue
+        inner = False
+        if one.kind in _SENTENCES:
+            lines = one.kind == "question" or len(text) > PARAGRAPH_CHARACTERS
+            inner = _STRAY_SPACE.search(text.replace("\n", "|") if lines else text) is not None
+        if inner or text != text.strip():
             yield _quoted(one)
 
 
 def case(facts: Facts) -> Iterator[Hit]:
-    """Yield sentences in capital letters alone."""
+    """Yield sentences in capital letters alone; most letters of some scripts are neither capital nor small."""
     for one in facts.texts:
-        if one.kind in _SENTENCES and one.text.isupper() and _num_letters(one.text) >= SHOUTED_LETTERS:
-            yield _quoted(one)
+        if one.kind in _SENTENCES and one.text.isupper():
+            capitals = sum(map(str.isupper, one.text))
+            if capitals >= SHOUTED_LETTERS and 2 * capitals > _num_letters(one.text):
+                yield _quoted(one)
 
 
 def terminal(facts: Facts) -> Iterator[Hit]:

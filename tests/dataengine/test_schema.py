@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
+import jsonschema_rs
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from dataengine import sample as samples
 from dataengine import schema, yaml12
+from dataengine.audit.state import explain
 from dataengine.catalog import shipped_specs
 from dataengine.index import load_set
 from dataengine.ledger import dump
@@ -77,18 +79,22 @@ JUNK = st.one_of(
 )  # fmt: skip
 
 
-def _agree(value: Any) -> tuple[bool, bool]:
+BY_RUST = jsonschema_rs.Draft202012Validator(schema.generate(Sample))
+
+
+def _agree(value: Any) -> tuple[bool, bool, bool]:
+    """Say whether a sample is valid by its type, and by two validators that know only its schema."""
     try:
         samples.decode(json.dumps(value))
     except msgspec.ValidationError:
         by_msgspec = False
     else:
         by_msgspec = True
-    return by_msgspec, _valid("sample", value)
+    return by_msgspec, _valid("sample", value), BY_RUST.is_valid(value)
 
 
-def test_a_sound_sample_passes_both_validators() -> None:
-    assert _agree(SAMPLE) == (True, True)
+def test_a_sound_sample_passes_all_validators() -> None:
+    assert _agree(SAMPLE) == (True, True, True)
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -100,7 +106,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @settings(deadline=None, max_examples=150)
 @given(place=st.sampled_from(_places(SAMPLE)), junk=JUNK, how=st.sampled_from(["replace", "remove", "add"]))
-def test_msgspec_and_jsonschema_agree_on_a_mutated_sample(
+def test_all_validators_agree_on_a_mutated_sample_and_what_is_wrong_is_explained(
     place: tuple[Any, ...], junk: Any, how: str
 ) -> None:
     value = json.loads(json.dumps(SAMPLE))
@@ -114,6 +120,32 @@ def test_msgspec_and_jsonschema_agree_on_a_mutated_sample(
     else:
         holder[place[-1]] = junk
 
-    by_msgspec, by_jsonschema = _agree(value)
+    verdicts = _agree(value)
 
-    assert by_msgspec == by_jsonschema
+    assert len(set(verdicts)) == 1
+    assert bool(explain(json.dumps(value).encode())) is not verdicts[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"id": 5}, "$.id: 5 is not of type 'string'"),
+        ({"images": [{"path": "a.jpg", "width": "wide", "height": 24, "format": "jpeg"}]},
+         "$.images[0].width: 'wide' is not of type 'integer'"),
+        ({"images": [{"path": "a.jpg", "width": 32, "height": 24, "format": "jp2"}]},
+         "$.images[0].format: 'jp2' is not one of ['bmp', 'gif', 'jpeg', 'png', 'tiff', 'webp']"),
+        ({"targets": {"type": "instances", "instances": [{"label": "cat", "box": [1, 2, 3], "area": 5.0}]}},
+         "$.targets.instances[0].box: [1, 2, 3] is too short"),
+        ({"strange": 1}, "$: Additional properties are not allowed ('strange' was unexpected)"),
+    ],
+)  # fmt: skip
+def test_every_violation_is_told_by_path_and_value(change: dict[str, Any], line: str) -> None:
+    assert explain(json.dumps({**SAMPLE, **change}).encode()) == [line]
+
+
+def test_all_violations_are_told() -> None:
+    value = {**SAMPLE, "id": 5, "strange": 1}
+    del value["license"]
+
+    places = [line.partition(":")[0] for line in explain(json.dumps(value).encode())]
+    assert sorted(places) == ["$", "$", "$.id"]
