@@ -94,7 +94,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="drop",
         says="two objects of one class have the same box",
-        known=("COCO train2017", "Objects365"),
+        known=("COCO train2017", "Objects365", "VRD"),
         among="boxes",
         annotation=geometry.duplicate,
     ),
@@ -136,6 +136,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="fix",
         says="a polygon leaves its picture by more than a pixel",
+        known=("Croissant's excerpt of COCO 2014",),
         among="outlined",
         annotation=outlines.polygon_outside,
     ),
@@ -161,6 +162,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="warn",
         says="the box around an object's polygons or mask is another one than its box (IoU below 0.8)",
+        known=("LVIS v0.5 (turned pictures)", "OCHuman"),
         annotation=outlines.box_mismatch,
     ),
     Rule(
@@ -265,7 +267,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="warn",
         says="two names of classes differ in writing alone, or are well-known synonyms",
-        known=("Visual Genome",),
+        known=("Visual Genome", "VRD"),
         whole=labels.alias,
     ),
     Rule(

@@ -26,6 +26,8 @@ from dataengine.audit import geometry, labels, paths
 from dataengine.audit.rule import Corpus, Facts, Hit, SampleFacts, Whole
 from dataengine.audit.run import audit, broken
 from dataengine.audit.table import ANNOTATION_RULES
+from dataengine.catalog import Catalog
+from dataengine.convert import convert
 from dataengine.sample import (
     InstanceTargets,
     Route,
@@ -302,34 +304,71 @@ def test_a_stated_size_that_is_not_the_files_is_found_without_conversion(tiny: T
     assert Counter(one.rule for one in report.findings) == {"box.size_mismatch": 1, "license.missing": 1}
 
 
+LVIS = ("lvis_v05_val100", "lvis_val_100.json", "coco_instances")
+VRD = ("vrd", "test.pkl", "vrd")
+VRD_FILES = {"objects": "obj.txt", "predicates": "rel.txt", "images": "sg_test_images"}
+
+
 @pytest.mark.parametrize(
-    ("folder", "file", "format_name", "options", "rule", "hits"),
+    ("file", "options", "rule", "hits"),
     [
-        ("taco", "data/annotations.json", "coco_instances", {}, "polygon.self_intersect", 3),
-        ("labelme_instance", "data_dataset_coco/annotations.json", "coco_instances", {}, "polygon.self_intersect", 2),
-        ("ochuman", "test_ochuman.json", "coco_keypoints", {}, "mask.box_mismatch", 1),
-        ("lvis_v05_val100", "lvis_val_100.json", "coco_instances", {"media": "coco_url"}, "mask.box_mismatch", 13),
-        ("coco_captions", "annotations/instances_train2014.json", "coco_instances", {}, "polygon.outside", 3),
-        ("coco_keypoints", "test_coco.json", "coco_keypoints", {}, "", 0),
-        ("coco_instances", "annotations/instances_val2017.json", "coco_instances", {}, "", 0),
+        (("taco", "data/annotations.json", "coco_instances"), {}, "polygon.self_intersect", 3),
+        (
+            ("labelme_instance", "data_dataset_coco/annotations.json", "coco_instances"),
+            {},
+            "polygon.self_intersect",
+            2,
+        ),
+        (("ochuman", "test_ochuman.json", "coco_keypoints"), {}, "mask.box_mismatch", 1),
+        (
+            ("coco_captions", "annotations/instances_train2014.json", "coco_instances"),
+            {},
+            "polygon.outside",
+            3,
+        ),
+        (LVIS, {"media": "coco_url", "exhaustive": "false"}, "mask.box_mismatch", 13),
+        (LVIS, {"media": "coco_url"}, "label.not_exhaustive_used_as_negative", 84),
+        (VRD, VRD_FILES, "box.duplicate", 3),
+        (VRD, VRD_FILES, "category.name_alias", 3),
+        (VRD, VRD_FILES, "label.imbalance", 1),
     ],
-)  # fmt: skip
+)
 def test_real_files_break_what_they_are_known_to_break(
     samples_dir: Callable[[str], Path],
-    folder: str,
-    file: str,
-    format_name: str,
+    file: tuple[str, str, str],
     options: dict[str, str],
     rule: str,
     hits: int,
 ) -> None:
-    report = audit([samples_dir(folder) / file], format_name=format_name, options=options)
+    folder, name, format_name = file
 
-    new = {
-        "polygon.self_intersect",
-        "polygon.outside",
-        "polygon.holes_lost",
-        "mask.box_mismatch",
-        "box.duplicate",
-    }
-    assert Counter(one.rule for one in report.findings if one.rule in new) == ({rule: hits} if hits else {})
+    report = audit([samples_dir(folder) / name], format_name=format_name, options=options)
+
+    assert Counter(one.rule for one in report.findings)[rule] == hits
+
+
+def test_corners_of_a_real_file_go_the_other_way(samples_dir: Callable[[str], Path], tmp_path: Path) -> None:
+    (spec,) = (one for one in Catalog().find("wildreceipt") if one.task.id == "detection")
+
+    convert(spec, "toy", samples_dir("wildreceipt"), tmp_path)
+
+    found = [one.detail for one in audit([tmp_path]).findings if one.rule == "quad.order"]
+    assert [line[:42] for line in found] == ["86 of 86 quadrilaterals go counter-clockwise"[:42]]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        ("coco_instances", "annotations/instances_val2017.json", "coco_instances"),
+        ("coco_keypoints", "test_coco.json", "coco_keypoints"),
+    ],
+)
+def test_real_files_that_are_sound_break_no_rule_on_geometry_or_labels(
+    samples_dir: Callable[[str], Path], file: tuple[str, str, str]
+) -> None:
+    folder, name, format_name = file
+
+    report = audit([samples_dir(folder) / name], format_name=format_name)
+
+    families = ("polygon.", "mask.", "quad.", "box.", "label.", "category.", "path.", "id.", "ignore.")
+    assert [one for one in report.findings if one.rule.startswith(families)] == []

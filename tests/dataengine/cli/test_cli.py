@@ -623,6 +623,20 @@ def test_audit_exits_1_where_findings_break_no_budget(call: Call, tiny: Tiny) ->
     assert "budget" not in out
 
 
+def test_audit_exits_0_where_all_findings_are_infos(call: Call, tiny: Tiny) -> None:
+    tiny.repeat(60)
+    document = tiny.document()
+    for number, one in enumerate(document["annotations"]):
+        one["category_id"] = 3 if number else 1
+        one["bbox"] = [number % 19, number % 13, 5 + number % 7, 6 + number % 3]
+    tiny.write(document)
+    tiny.convert()
+
+    code, out, _ = call("audit", tiny.out, "--json")
+
+    assert (code, json.loads(out)["rules"]) == (0, {"label.imbalance": 1})
+
+
 def test_audit_of_a_foreign_file_exits_3_where_a_budget_is_broken_with_its_findings_and_a_report(
     call: Call, tiny: Tiny, tmp_path: Path
 ) -> None:
