@@ -128,7 +128,7 @@ def test_a_scan_that_is_missing_or_of_another_size_gives_no_sample(tmp_path: Pat
     )
     (spec,) = Catalog().find(str(tmp_path / "own.yaml"))
 
-    ledger = convert(spec, "train", tmp_path, tmp_path / "out")
+    ledger = convert(spec, "train", tmp_path, tmp_path / "out", allow_empty=True)
 
     assert (
         ledger.units == ledger.samples + sum(ledger.skipped.values()) + sum(ledger.quarantined.values()) == 3
