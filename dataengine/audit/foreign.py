@@ -52,8 +52,7 @@ def _sizes_on_disk(state: Audit, item: Annotation, sizes: PictureSizes) -> None:
         real = sizes.on_disk(image.path) if image.width and image.height else None
         if real is not None and real != (image.width, image.height):
             text = f"{image.path}: stated {image.width} x {image.height}, is {real[0]} x {real[1]}"
-            where = {"key": item.key, "file": item.origin.file, "record": item.origin.record}
-            state.add("box.size_mismatch", Hit(text, None, number), image=image.path, **where)
+            state.hit("box.size_mismatch", Hit(text, None, number), item)
 
 
 def audit_foreign(

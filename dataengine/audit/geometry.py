@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from dataengine.annotation import Box, Instance
 from dataengine.audit.rule import Facts, Hit, SampleFacts
@@ -56,6 +57,13 @@ def duplicate(facts: Facts) -> Iterator[Hit]:
     Referred objects have no class: each expression brings its own. Ignored regions and crowds may lie on objects.
     """
     # From left to right: whoever shares nearly all of a box begins within a fiftieth of its width.
+    near = 1 - SAME_IOU
+    boxes = sorted([box for _, box in facts.boxes])
+    for box, other in pairwise(boxes):
+        if other[0] - box[0] <= near * (box[2] - box[0]):
+            break
+    else:
+        return
     rows = [
         (box, number)
         for number, (item, box) in enumerate(facts.boxes)
@@ -63,7 +71,7 @@ def duplicate(facts: Facts) -> Iterator[Hit]:
     ]
     rows.sort()
     for place, (box, number) in enumerate(rows):
-        limit = box[0] + (1 - SAME_IOU) * (box[2] - box[0])
+        limit = box[0] + near * (box[2] - box[0])
         for next_place in range(place + 1, len(rows)):
             other, second = rows[next_place]
             if other[0] > limit:
@@ -87,7 +95,10 @@ class WholeImage:
         """Look at the boxes of one annotation; an ignored region, or a crowd, may be everywhere."""
         if facts.boxes:
             self._all += 1
-            self._covered += any(covers(facts, item, box) for item, box in facts.boxes)
+            for item, box in facts.boxes:
+                if box[0] <= FAR_PX and box[1] <= FAR_PX and covers(facts, item, box):
+                    self._covered += 1
+                    break
 
     def hits(self) -> Iterator[Hit]:
         """Yield the count where it is large."""
@@ -99,7 +110,7 @@ class WholeImage:
 
 def covers(facts: Facts, item: Instance, box: Box) -> bool:
     """Say whether a box covers its picture."""
-    if box[0] > FAR_PX or (size := facts.size_of(item)) is None or item.crowd or item.ignore:
+    if (size := facts.size_of(item)) is None or item.crowd or item.ignore:
         return False
     width, height = size
     return (

@@ -6,6 +6,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import xxhash
@@ -15,19 +16,21 @@ from dataengine.audit.rule import Facts, Hit, SampleFacts, Whole
 from dataengine.sample import InstanceTargets
 
 # Ids of a file count on from picture to picture where nearly all differ; else they begin anew in each.
-MOSTLY_UNIQUE = 0.9
-MIN_IDS = 20
+MOSTLY_UNIQUE = 0.99
+MIN_IDS = 100
 # So many ids that stand twice are named.
 MOST_NAMED = 20
 # The most frequent class has so many times the objects of the rarest (Datumaro's validator draws the line there).
 IMBALANCE = 50
-MIN_OBJECTS = 50
+MIN_OBJECTS = 100
 # A class that is never used says something where each of several others should have occurred so often.
 MIN_LABELS = 5
 MIN_OBJECTS_A_LABEL = 20
 NO_CLASS = frozenset(
     {"background", "void", "unlabeled", "unlabelled", "other", "others", "none", "unknown", "misc"}
 )
+# What ICDAR writes for words that nobody can read; as a text, `ignored` may well be a word.
+UNREADABLE = "###"
 # What marks a region that is no object.
 NO_OBJECT = frozenset(
     {"dontcare", "ignore", "ignored", "ignoreregion", "ignoredregion", "ignoredregions", "###"}
@@ -74,13 +77,13 @@ def orphan(facts: Facts) -> Iterator[Hit]:
 
 
 def marked_as_none(facts: Facts) -> Iterator[Hit]:
-    """Yield objects whose class or text says that they are none, and that are not ignored."""
+    """Yield objects whose class, or text of `###`, says that they are none, and that are not ignored."""
     for item in facts.annotation.instances:
-        if item.category is None and item.text is None:
-            continue
-        if not (item.ignore or item.crowd) and (says_none(item.category) or says_none(item.text)):
-            what = item.category if says_none(item.category) else item.text
-            yield Hit(f"instance {item.id} is {what!r}", item.box, item.image)
+        named = item.category is not None and says_none(item.category)
+        if (named or item.text == UNREADABLE) and not (item.ignore or item.crowd):
+            yield Hit(
+                f"instance {item.id} is {item.category if named else item.text!r}", item.box, item.image
+            )
 
 
 def target_none(facts: SampleFacts) -> Iterator[Hit]:
@@ -90,9 +93,10 @@ def target_none(facts: SampleFacts) -> Iterator[Hit]:
             yield Hit(f"target {item.id} is {item.label!r}", item.box, facts.sample.object_image)
 
 
-def says_none(name: str | None) -> bool:
-    """Say whether a name marks a region that is no object."""
-    return name is not None and len(name) < 20 and _plain(name) in NO_OBJECT
+@lru_cache(maxsize=4096)
+def says_none(name: str) -> bool:
+    """Say whether a class marks a region that is no object."""
+    return _plain(name) in NO_OBJECT
 
 
 def _plain(name: str) -> str:

@@ -20,9 +20,9 @@ LEAST_IOU = 0.8
 LEAST_PX = 2.0
 # Lines that cross by less only touch: numbers are rounded.
 CROSSED_PX = 0.01
-# So many points have all pairs of their lines in one table; longer outlines are looked at in stripes of lines.
-FEW_POINTS = 64
-STRIPE = 256
+# All pairs of lines are looked at in one table where there are no more of them; else the lines are sorted first.
+TABLE = 6000
+MOST_PAIRS = 1 << 18
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Places = np.ndarray[Any, np.dtype[np.intp]]
@@ -31,22 +31,17 @@ Places = np.ndarray[Any, np.dtype[np.intp]]
 def flat(facts: Facts) -> Iterator[Hit]:
     """Yield polygons whose points lie on one line: they have no area."""
     for part in facts.parts:
-        x0, y0, x1, y1 = part.box
-        if x0 == x1 or y0 == y1 or not _turns(part.xs, part.ys):
-            yield Hit(
-                f"instance {part.item.id}: polygon of {len(part.xs)} points without area",
-                part.item.box,
-                part.item.image,
-            )
+        xs, ys = part.xs, part.ys
+        # Nearly always the first three points are no line already.
+        if (xs[1] - xs[0]) * (ys[2] - ys[0]) == (xs[2] - xs[0]) * (ys[1] - ys[0]) and not _turns(xs, ys):
+            text = f"instance {part.item.id}: polygon of {len(xs)} points without area"
+            yield Hit(text, part.item.box, part.item.image)
 
 
 def _turns(xs: Sequence[float], ys: Sequence[float]) -> bool:
-    """Say whether any three points of an outline are no line, counted from its first point."""
-    x0, y0 = xs[0], ys[0]
-    first = next(((x - x0, y - y0) for x, y in zip(xs, ys, strict=True) if x != x0 or y != y0), None)
-    return first is not None and any(
-        first[0] * (y - y0) != first[1] * (x - x0) for x, y in zip(xs, ys, strict=True)
-    )
+    """Say whether the points of an outline lie on more than one line through the first."""
+    ways = [(x - xs[0], y - ys[0]) for x, y in zip(xs, ys, strict=True) if x != xs[0] or y != ys[0]]
+    return any(ways[0][0] * dy != ways[0][1] * dx for dx, dy in ways)
 
 
 def polygon_outside(facts: Facts) -> Iterator[Hit]:
@@ -99,12 +94,14 @@ def _holds(outer: Part, inner: Part) -> bool:
 def polygon_crossed(facts: Facts) -> Iterator[Hit]:
     """Yield polygons whose outline crosses itself."""
     parts = [part for part in facts.parts if len(part.xs) > 3]
-    few = [part for part in parts if len(part.xs) <= FEW_POINTS]
-    crossed = {id(few[place]) for place in _crossed(few)} if few else set()
-    for part in parts:
-        if id(part) in crossed or (len(part.xs) > FEW_POINTS and _crosses(part)):
-            text = f"instance {part.item.id}: the outline of {len(part.xs)} points crosses itself"
-            yield Hit(text, part.item.box, part.item.image)
+    if not parts:
+        return
+    longest = max([len(part.xs) for part in parts])
+    found = _crossed(parts) if len(parts) * longest**2 <= TABLE else set(_swept(parts))
+    for place in sorted(found):
+        part = parts[place]
+        text = f"instance {part.item.id}: the outline of {len(part.xs)} points crosses itself"
+        yield Hit(text, part.item.box, part.item.image)
 
 
 def _crossed(parts: Sequence[Part]) -> set[int]:
@@ -112,48 +109,83 @@ def _crossed(parts: Sequence[Part]) -> set[int]:
     longest = max([len(part.xs) for part in parts])
     xs, ys = array("d"), array("d")
     for part in parts:
-        # Lines from a point to itself cross nothing.
-        spare = longest - len(part.xs)
+        # Back to the first point; lines from a point to itself cross nothing.
+        spare = longest + 1 - len(part.xs)
         xs.extend(part.xs + part.xs[:1] * spare)
         ys.extend(part.ys + part.ys[:1] * spare)
-    after, above = _table(longest)
-    x = np.frombuffer(xs).reshape(len(parts), longest)
-    y = np.frombuffer(ys).reshape(len(parts), longest)
-    next_x, next_y = x[:, after], y[:, after]
-    meet = np.minimum(x, next_x)[:, :, None] < np.maximum(x, next_x)[:, None, :]
-    meet &= np.minimum(y, next_y)[:, :, None] < np.maximum(y, next_y)[:, None, :]
-    meet &= meet.transpose(0, 2, 1) & above
-    found = np.flatnonzero(meet)
-    if not len(found):
+    x = np.frombuffer(xs).reshape(len(parts), longest + 1)
+    y = np.frombuffer(ys).reshape(len(parts), longest + 1)
+    dx, dy = x[:, 1:] - x[:, :-1], y[:, 1:] - y[:, :-1]
+    # On which side of each line each point lies: dx (y' - y) - dy (x' - x).
+    base = dx * y[:, :-1] - dy * x[:, :-1]
+    side = dx[:, :, None] * y[:, None, :]
+    side -= dy[:, :, None] * x[:, None, :]
+    left = side > base[:, :, None]
+    parted = left[:, :, 1:] ^ left[:, :, :-1]
+    parted &= parted.transpose(0, 2, 1) & _apart(longest)
+    if not parted.any():
         return set()
-    part_of, pair = np.divmod(found, longest * longest)
-    first, second = np.divmod(pair, longest)
-    base = part_of * longest
-    a, b = base + first, base + second
-    cut = _cut(x.ravel(), y.ravel(), next_x.ravel(), next_y.ravel(), a, b)
+    # What only touches is told from what crosses in pixels.
+    part_of, first, second = np.nonzero(parted)
+    a, b = part_of * longest + first, part_of * longest + second
+    ends = (x[:, 1:].ravel(), y[:, 1:].ravel())
+    cut = _cut(x[:, :-1].ravel(), y[:, :-1].ravel(), *ends, a, b)
     return set(part_of[cut].tolist())
 
 
-@lru_cache(maxsize=FEW_POINTS)
-def _table(count: int) -> tuple[Places, Flags]:
-    """Return where each point's next one stands, and which pairs of lines to look at: each once, none with its next."""
-    return (np.arange(count) + 1) % count, np.triu(np.ones((count, count), bool), 2)
+@lru_cache(maxsize=128)
+def _apart(count: int) -> Flags:
+    """Return which pairs of lines share no point: each pair once."""
+    apart = np.triu(np.ones((count, count), bool), 2)
+    apart[0, -1] = False
+    return apart
 
 
-def _crosses(part: Part) -> bool:
-    """Say whether a long outline crosses itself, in memory that grows with its points alone."""
-    x, y = np.array(part.xs, np.float64), np.array(part.ys, np.float64)
-    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
-    left, right = np.minimum(x, next_x), np.maximum(x, next_x)
-    top, bottom = np.minimum(y, next_y), np.maximum(y, next_y)
-    for start in range(0, len(x), STRIPE):
-        lines = slice(start, start + STRIPE)
-        meet = (left[lines, None] < right) & (left < right[lines, None])
-        meet &= (top[lines, None] < bottom) & (top < bottom[lines, None])
-        first, second = np.nonzero(meet)
-        if _cut(x, y, next_x, next_y, first + start, second).any():
-            return True
-    return False
+def _swept(parts: Sequence[Part]) -> Iterator[int]:
+    """Yield the positions of the parts that cross themselves, in time and memory that hardly grow faster than points.
+
+    All outlines are laid side by side, and their lines sorted by where they begin from the left: only lines that
+    begin before a line ends can cross it.
+    """
+    counts = np.array([len(part.xs) for part in parts])
+    xs, ys = array("d"), array("d")
+    offset = 0.0
+    offsets = []
+    for part in parts:
+        xs.extend(part.xs)
+        ys.extend(part.ys)
+        offsets.append(offset - part.box[0])
+        offset += part.box[2] - part.box[0] + 1
+    owner = np.repeat(np.arange(len(parts)), counts)
+    x, y = np.frombuffer(xs) + np.array(offsets)[owner], np.frombuffer(ys)
+    after = np.arange(1, len(x) + 1)
+    ends = np.cumsum(counts)
+    after[ends - 1] = ends - counts
+    next_x, next_y = x[after], y[after]
+    left = np.minimum(x, next_x)
+    order = np.argsort(left)
+    # How many lines begin after each line, and before its end.
+    past = np.searchsorted(left[order], np.maximum(x, next_x)[order]) - np.arange(1, len(x) + 1)
+    top, bottom = np.minimum(y, next_y)[order], np.maximum(y, next_y)[order]
+    for lines in _stripes(past):
+        reach = np.maximum(past[lines], 0)
+        first = np.repeat(np.arange(lines.start, lines.stop), reach)
+        second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(reach) - reach, reach)
+        meet = (top[first] < bottom[second]) & (top[second] < bottom[first])
+        a, b = order[first[meet]], order[second[meet]]
+        cut = _cut(x, y, next_x, next_y, a, b)
+        if cut.any():
+            yield from owner[a[cut]].tolist()
+
+
+def _stripes(past: Places) -> Iterator[slice]:
+    """Yield slices of lines with no more pairs than fit into memory, or one line."""
+    start, pairs = 0, np.cumsum(np.maximum(past, 0))
+    while start < len(past):
+        done = pairs[start - 1] if start else 0
+        stop = max(int(np.searchsorted(pairs, done + MOST_PAIRS, side="right")), start + 1)
+        yield slice(start, stop)
+        start = stop
 
 
 def _cut(x: Numbers, y: Numbers, next_x: Numbers, next_y: Numbers, a: Places, b: Places) -> Flags:
@@ -181,39 +213,48 @@ def mask_size(facts: Facts) -> Iterator[Hit]:
 
 
 def box_mismatch(facts: Facts) -> Iterator[Hit]:
-    """Yield objects whose polygons or mask fill another box than theirs.
-
-    A crowd, or an ignored region, may have any.
-    """
-    for _, group in groupby(facts.parts, key=lambda part: id(part.item)):
-        parts = list(group)
-        item, boxes = parts[0].item, [part.box for part in parts]
-        if item.box is None or item.crowd or item.ignore:
+    """Yield objects whose polygons or mask fill another box than theirs; a crowd or ignored region may have any."""
+    last: Instance | None = None
+    around: Box = (0, 0, 0, 0)
+    for part in facts.parts:
+        if part.item is last:
+            a, b = around, part.box
+            around = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
             continue
-        around = boxes[0]
-        if len(boxes) > 1:
-            left, top, right, bottom = zip(*boxes, strict=True)
-            around = (min(left), min(top), max(right), max(bottom))
-        yield from _beside(facts, item, item.box, around)
+        if last is not None and _differs(last, around):
+            yield from _beside(facts, last, around)
+        last, around = part.item, part.box
+    if last is not None and _differs(last, around):
+        yield from _beside(facts, last, around)
     for item in facts.masked:
         size = facts.size_of(item)
-        if item.box is None or item.mask is None or item.crowd or item.ignore:
-            continue
-        if size is None or item.mask.size == (size[1], size[0]):
-            yield from _beside(facts, item, item.box, rle_box(item.mask))
+        if item.mask is not None and (size is None or item.mask.size == (size[1], size[0])):
+            around = rle_box(item.mask)
+            if _differs(item, around):
+                yield from _beside(facts, item, around)
 
 
-def _beside(facts: Facts, item: Instance, box: Box, around: Box) -> Iterator[Hit]:
-    if max([abs(one - other) for one, other in zip(box, around, strict=True)]) <= LEAST_PX:
-        return
-    size = facts.size_of(item)
+def _differs(item: Instance, around: Box) -> bool:
+    """Say whether any side of an object's box is more than rounding away from another."""
+    if item.box is None or item.crowd or item.ignore:
+        return False
+    x0, y0, x1, y1 = item.box
+    a, b, c, d = around
+    return max(x0 - a, a - x0, y0 - b, b - y0, x1 - c, c - x1, y1 - d, d - y1) > LEAST_PX
+
+
+def _beside(facts: Facts, item: Instance, around: Box) -> Iterator[Hit]:
+    assert item.box is not None
+    box, size = item.box, facts.size_of(item)
     if size is not None:
         box, around = clip_box(box, *size), clip_box(around, *size)
     share = box_iou(box, around)
     if share < LEAST_IOU:
         numbers = ", ".join(f"{value:g}" for value in around)
         yield Hit(
-            f"instance {item.id}: its mask fills ({numbers}), IoU with its box {share:.2f}", box, item.image
+            f"instance {item.id}: its mask fills ({numbers}), IoU with its box {share:.2f}",
+            item.box,
+            item.image,
         )
 
 
@@ -227,13 +268,26 @@ def quad_crossed(facts: Facts) -> Iterator[Hit]:
             yield Hit(_says(item, "the sides cross"), item.box, item.image)
 
 
-def quad_order(facts: Facts) -> Iterator[Hit]:
-    """Yield four corners that go around counter-clockwise, as they are seen."""
-    for item in facts.quads:
-        assert item.quad is not None
-        turns = _corners(item.quad)
-        if sum(turn < 0 for turn in turns) > 2:
-            yield Hit(_says(item, "the corners go counter-clockwise"), item.box, item.image)
+class QuadOrder:
+    """Counts the corners that go around counter-clockwise, as they are seen: a source has one order, or is mixed."""
+
+    def __init__(self) -> None:
+        self._turned = self._all = 0
+        self._first = ""
+
+    def add(self, facts: Facts) -> None:
+        """Look at the quadrilaterals of one annotation."""
+        for item in facts.quads:
+            assert item.quad is not None
+            self._all += 1
+            if sum(turn < 0 for turn in _corners(item.quad)) > 2:
+                self._turned += 1
+                self._first = self._first or f"{facts.annotation.key}: {_says(item, 'the first')}"
+
+    def hits(self) -> Iterator[Hit]:
+        """Yield the count, and the first of them."""
+        if self._turned:
+            yield Hit(f"{self._turned} of {self._all} quadrilaterals go counter-clockwise; {self._first}")
 
 
 def _corners(quad: tuple[float, ...]) -> list[float]:

@@ -130,23 +130,16 @@ class Audit:
         """Look at one annotation."""
         self.checked["annotation"] += 1
         self.counts["objects"] += len(item.instances)
-        self.labels.update(one.category for one in item.instances if one.category and not one.crowd)
+        self.labels.update([one.category for one in item.instances if one.category and not one.crowd])
         if item.labels:
             self.classes.update(item.labels)
         if item.key in self.seen:
-            self.add(
-                "id.duplicate",
-                Hit(f"key {item.key!r}"),
-                key=item.key,
-                file=item.origin.file,
-                record=item.origin.record,
-            )
+            self.hit("id.duplicate", Hit(f"key {item.key!r}"), item)
         self.seen.add(item.key)
-        ids = Counter(one.id for one in item.instances)
-        for one_id, count in ids.items():
-            if count > 1:
-                self.add("id.duplicate", Hit(f"instance {one_id} stands {count} times"), key=item.key,
-                         file=item.origin.file, record=item.origin.record)  # fmt: skip
+        if len({one.id for one in item.instances}) < len(item.instances):
+            for one_id, count in Counter(one.id for one in item.instances).items():
+                if count > 1:
+                    self.hit("id.duplicate", Hit(f"instance {one_id} stands {count} times"), item)
         self.evidence.add(item, sizes)
         facts = Facts(item, sizes, self.lang, self.files)
         checked = self.checked
@@ -157,11 +150,12 @@ class Audit:
             if getattr(facts, name):
                 for rule_id, check in rules:
                     for hit in check(facts):
-                        self._hit(rule_id, hit, item)
+                        self.hit(rule_id, hit, item)
         for _, corpus in self.corpora:
             corpus.add(facts)
 
-    def _hit(self, rule_id: str, hit: Hit, item: Annotation) -> None:
+    def hit(self, rule_id: str, hit: Hit, item: Annotation) -> None:
+        """Note a hit of an annotation."""
         image = item.images[hit.image].path if 0 <= hit.image < len(item.images) else ""
         origin = item.origin
         self.add(rule_id, hit, key=item.key, file=origin.file, record=origin.record, image=image)
