@@ -45,7 +45,7 @@ def personal(facts: Facts) -> Iterator[Hit]:
     """Yield texts with an e-mail address or a telephone number; a report does not repeat them."""
     if "@" not in facts.written and not _PHONE.search(facts.written):
         return
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if _EMAIL.search(one.text):
             yield Hit(f"{one.name}: holds an e-mail address")
         elif _PHONE.search(one.text):

@@ -81,7 +81,7 @@ def _is_yes_no(question: Question) -> bool:
 def consensus(facts: Facts) -> Iterator[Hit]:
     """Yield questions whose source names an answer as the common one that fewer people gave than another."""
     for question in facts.annotation.questions:
-        if question.stated is None or not question.votes:
+        if question.stated is None or not question.votes or question.stated == question.answers[0]:
             continue
         votes = dict(zip(question.answers, question.votes, strict=False))
         given = votes.get(question.stated, 0)

@@ -23,6 +23,7 @@ from dataengine.annotation import (
     Measure,
     Question,
 )
+from dataengine.audit.plain import is_plain
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import Pixels, Probe, Stored, probe, survey
@@ -63,12 +64,20 @@ LISTS: dict[str, Place] = {
     "quads": "quad",
     "posed": "pose",
     "texts": "text",
+    "odd_texts": "text",
     "questions": "question",
     "expressions": "expression",
     "dialogs": "dialog",
     "edits": "edit",
 }
 HUGE = 10**9
+# Languages that are written in Latin letters.
+LATIN = frozenset(
+    [
+        "ca", "cs", "da", "de", "en", "es", "et", "eu", "fi", "fr", "gl", "hr", "hu", "id", "it", "lt", "lv", "ms",
+        "nb", "nl", "nn", "no", "pl", "pt", "ro", "sk", "sl", "sv", "tr", "vi",
+    ]
+)  # fmt: skip
 # Levels, of 256: pixels that differ by no more are one colour to whoever looks at them.
 BLANK_SPREAD = 8
 
@@ -202,13 +211,23 @@ class Facts:
         texts += [Text("word", one.id, one.text) for one in of.instances if one.text is not None]
         for dialog in of.dialogs:
             # A turn that only shows a picture is not empty.
-            texts += [Text("turn", dialog.id, turn.text.replace(IMAGE, " x ")) for turn in dialog.turns]
+            texts += [Text("turn", dialog.id, turn.text.replace(IMAGE, "x")) for turn in dialog.turns]
         return texts
 
     @cached_property
+    def odd_texts(self) -> list[Text]:
+        """The texts that are not plainly sound: of nearly all, one look at the letters is enough."""
+        plain = self.lang is None or self.lang in LATIN
+        return [
+            one
+            for one in self.texts
+            if not ((plain if one.lang is None else one.lang in LATIN) and is_plain(one.kind, one.text))
+        ]
+
+    @cached_property
     def written(self) -> str:
-        """All texts, one a line: a rule looks at each only where this shows that one may break it."""
-        return "\n".join([one.text for one in self.texts])
+        """All of these, one a line: a rule looks at each only where this shows that one may break it."""
+        return "\n".join([one.text for one in self.odd_texts])
 
     def size_of_file(self, path: str) -> tuple[int, int] | None:
         """Return the (width, height) of a picture of the root, None where it is none."""

@@ -219,7 +219,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a box in words is of shares of the picture's sides, and leaves the picture",
         known=("Localized Narratives (traces)",),
-        among="texts",
+        among="odd_texts",
         annotation=texts.norm_range,
     ),
     Rule(
@@ -335,7 +335,7 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="skip",
         says="a text that is asked or answered is empty",
-        among="texts",
+        among="odd_texts",
         annotation=texts.empty,
         sample=samples.contradiction("text.empty"),
     ),
@@ -344,7 +344,7 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="quarantine",
         says="source text holds a token of the model",
-        among="texts",
+        among="odd_texts",
         annotation=texts.special_token,
         sample=samples.contradiction("text.special_token"),
     ),
@@ -372,7 +372,7 @@ RULES: tuple[Rule, ...] = (
         action="drop",
         says="a text is what a program writes where there is none",
         known=("Visual-RAG",),
-        among="texts",
+        among="odd_texts",
         annotation=texts.stand_in,
     ),
     Rule(
@@ -381,7 +381,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a text was read in another encoding than it was written in",
         known=("TextVQA",),
-        among="texts",
+        among="odd_texts",
         annotation=texts.mojibake,
     ),
     Rule(
@@ -390,7 +390,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a text holds characters that nobody sees",
         known=("ICDAR 2015 (byte order marks)",),
-        among="texts",
+        among="odd_texts",
         annotation=texts.control,
     ),
     Rule(
@@ -399,7 +399,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a text begins or ends with a space, or holds a doubled one, a tab or a new line",
         known=("LLaVA-Instruct mix665k", "VizWiz"),
-        among="texts",
+        among="odd_texts",
         annotation=texts.whitespace,
     ),
     Rule(
@@ -407,7 +407,7 @@ RULES: tuple[Rule, ...] = (
         severity="info",
         action="warn",
         says="a sentence is in capital letters alone",
-        among="texts",
+        among="odd_texts",
         annotation=texts.case,
     ),
     Rule(
@@ -416,7 +416,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="the last mark of a sentence stands apart, or is two",
         known=("Flickr8k (as tokenised)",),
-        among="texts",
+        among="odd_texts",
         annotation=texts.terminal,
     ),
     Rule(
@@ -425,7 +425,7 @@ RULES: tuple[Rule, ...] = (
         action="quarantine",
         says="a word holds the numbers of another field, or the quotes of a CSV file",
         known=("SROIE",),
-        among="texts",
+        among="odd_texts",
         annotation=texts.delimiter,
     ),
     Rule(
@@ -434,7 +434,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a text is a list or a mapping of a program",
         known=("VSR", "PlotQA", "JourneyDB"),
-        among="texts",
+        among="odd_texts",
         annotation=texts.stringified,
     ),
     Rule(
@@ -442,7 +442,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="warn",
         says="a sentence is not in the letters of its language, or a word is Latin and Cyrillic",
-        among="texts",
+        among="odd_texts",
         annotation=texts.script,
     ),
     Rule(
@@ -450,7 +450,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="drop",
         says="a sentence is one character, or a text longer than a model reads at once",
-        among="texts",
+        among="odd_texts",
         annotation=texts.length,
     ),
     Rule(
@@ -458,7 +458,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="drop",
         says="a text says the same again and again",
-        among="texts",
+        among="odd_texts",
         annotation=texts.repeat,
     ),
     Rule(
@@ -466,7 +466,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="warn",
         says="a text holds an e-mail address or a telephone number",
-        among="texts",
+        among="odd_texts",
         annotation=policy.personal,
     ),
     Rule(

@@ -8,19 +8,13 @@ from collections.abc import Iterator
 
 import msgspec
 
-from dataengine.audit.rule import Facts, Hit, Text, TextKind
+from dataengine.audit.plain import MIN_REPEATED, NO_ANSWERS, NO_VALUES, STAND_INS
+from dataengine.audit.rule import LATIN, Facts, Hit, Text, TextKind
 from dataengine.tokens import special_tokens
 
 # What somebody wrote in one go; turns have paragraphs and code, answers and words are of any shape.
 _SENTENCES: frozenset[TextKind] = frozenset({"caption", "expression", "question", "edit"})
 _LINES: frozenset[TextKind] = _SENTENCES | {"answer", "choice", "word"}
-
-_NO_VALUES = frozenset({"nan", "NaN"})
-# "None" and "N/A" are answers, too; a sign can say "NULL".
-_NO_ANSWERS = _NO_VALUES | {"null", "NULL", "undefined", "#N/A"}
-_STAND_INS = _NO_ANSWERS | {
-    "None", "N/A", "none", "HOLD", "TODO", "TBD", "test", "Test", "TEST", "placeholder", "lorem ipsum",
-}  # fmt: skip
 
 # What UTF-8 looks like that was read as Windows-1252 or Latin-1: a first byte above 0xC1, then bytes 0x80 to 0xBF.
 _CP1252 = bytes(range(0x80, 0xA0)).decode("cp1252", errors="ignore")
@@ -45,8 +39,12 @@ PARAGRAPH_CHARACTERS = 240
 _FIELDS = re.compile(r'\s*(?:-?\d+(?:\.\d+)?\s*[,;\t]\s*){4,}|.*""\S')
 MAX_CHARACTERS = 8192
 REPEATS = 4
-MIN_REPEATED = 40
 MAX_PERIOD = 24
+
+# A box in words: four numbers in brackets, each with a point, as shares of the picture's sides are written.
+_SHARES = re.compile(r"\[\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*\]")
+# Tools write a border as 1.001; what is this far beyond was no share of a side.
+_ROUNDED = 0.005
 
 # The letters of scripts, and the languages that are written in them.
 _LATIN = "A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff"
@@ -57,7 +55,7 @@ _CYRILLIC, _ARABIC, _DEVANAGARI = (
     "\u0900-\u097f",
 )
 _WRITTEN_IN = (
-    (_LATIN, "en de fr es pt it nl sv da no nb nn fi pl cs sk sl hr hu ro tr vi id ms et lv lt ca eu gl"),
+    (_LATIN, " ".join(LATIN)),
     (_CYRILLIC, "ru uk bg be mk"),
     (_ARABIC, "ar fa ur"),
     (_DEVANAGARI, "hi mr ne"),
@@ -79,35 +77,41 @@ _LETTERS = {script: re.compile(f"[{script}]") for script in set(_SCRIPTS.values(
 _TWO_SCRIPTS = re.compile(f"[A-Za-z][{_CYRILLIC}]|[{_CYRILLIC}][A-Za-z]")
 MIN_LETTERS = 4
 MAX_FOREIGN = 0.8
-# A box in words: four numbers in brackets, each with a point, as shares of the picture's sides are written.
-_SHARES = re.compile(r"\[\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*,\s*(-?\d*\.\d+)\s*\]")
-# Tools write a border as 1.001; what is this far beyond was no share of a side.
-_ROUNDED = 0.005
+
+
+def norm_range(facts: Facts) -> Iterator[Hit]:
+    """Yield texts with a box of which most numbers are shares of a side, and one is beyond."""
+    for one in facts.odd_texts:
+        for match in _SHARES.finditer(one.text) if "[" in one.text else ():
+            numbers = [float(number) for number in match.groups()]
+            beyond = sum(not -_ROUNDED <= number <= 1 + _ROUNDED for number in numbers)
+            if beyond in (1, 2) and max(map(abs, numbers)) < 2:
+                yield Hit(f"{one.name}: {match[0]}")
 
 
 def empty(facts: Facts) -> Iterator[Hit]:
     """Yield texts without a character that is seen."""
-    return (Hit(one.name) for one in facts.texts if not one.text.strip())
+    return (Hit(one.name) for one in facts.odd_texts if not one.text.strip())
 
 
 def stand_in(facts: Facts) -> Iterator[Hit]:
     """Yield texts that are what a program writes where there is none."""
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if len(one.text) <= 16 and one.text.strip() in _stand_ins(one.kind):
             yield _quoted(one)
 
 
 def _stand_ins(kind: TextKind) -> frozenset[str]:
     if kind == "word":
-        return _NO_VALUES
-    return _NO_ANSWERS if kind in ("answer", "choice") else _STAND_INS
+        return NO_VALUES
+    return NO_ANSWERS if kind in ("answer", "choice") else STAND_INS
 
 
 def special_token(facts: Facts) -> Iterator[Hit]:
     """Yield texts that hold the model's tokens."""
     if not special_tokens(facts.written):
         return
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if found := special_tokens(one.text):
             yield Hit(f"{one.name}: {found[0]!r}")
 
@@ -116,7 +120,7 @@ def mojibake(facts: Facts) -> Iterator[Hit]:
     """Yield texts that were read in another encoding than they were written in."""
     if facts.written.isascii():
         return
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if one.text.isascii():
             continue
         for match in _MISREAD.finditer(one.text):
@@ -153,7 +157,7 @@ def control(facts: Facts) -> Iterator[Hit]:
     """Yield texts with characters that nobody sees; direction marks are sound beside letters that run to the left."""
     if not _CONTROL.search(facts.written):
         return
-    for one in facts.texts:
+    for one in facts.odd_texts:
         turned = _DIRECTIONS if _RIGHT_TO_LEFT.search(one.text) else frozenset()
         found = [char for char in _CONTROL.findall(one.text) if char not in turned]
         if found:
@@ -165,7 +169,7 @@ def whitespace(facts: Facts) -> Iterator[Hit]:
 
     Questions may list their choices, and long captions have paragraphs: there a new line is sound.
     """
-    for one in facts.texts:
+    for one in facts.odd_texts:
         text = one.text
         if one.kind == "turn" or not text.strip():
             continue
@@ -179,7 +183,7 @@ def whitespace(facts: Facts) -> Iterator[Hit]:
 
 def case(facts: Facts) -> Iterator[Hit]:
     """Yield sentences in capital letters alone; most letters of some scripts are neither capital nor small."""
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if one.kind in _SENTENCES and one.text.isupper():
             capitals = sum(map(str.isupper, one.text))
             if capitals >= SHOUTED_LETTERS and 2 * capitals > _num_letters(one.text):
@@ -190,21 +194,21 @@ def terminal(facts: Facts) -> Iterator[Hit]:
     """Yield sentences whose last mark stands apart, or is two; not those with accents: French sets marks apart."""
     if not _TERMINAL.search(facts.written):
         return
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if one.kind in _SENTENCES and one.text.isascii() and _TERMINAL.search(one.text):
             yield _quoted(one)
 
 
 def delimiter(facts: Facts) -> Iterator[Hit]:
     """Yield words that begin with numbers of another field, or hold the doubled quotes of a CSV file."""
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if one.kind == "word" and _FIELDS.match(one.text):
             yield _quoted(one)
 
 
 def stringified(facts: Facts) -> Iterator[Hit]:
     """Yield texts that are a list or mapping of a program; a list of numbers can be an answer."""
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if one.kind in _LINES and one.kind != "word" and one.text[:1] in ("[", "{"):
             value = _literal(one.text)
             listed = isinstance(value, list) and (
@@ -230,7 +234,7 @@ def _literal(text: str) -> object:
 
 def script(facts: Facts) -> Iterator[Hit]:
     """Yield sentences in other letters than their language is written in, and words of Latin and Cyrillic letters."""
-    for one in facts.texts:
+    for one in facts.odd_texts:
         lang = one.lang or facts.lang
         own = _SCRIPTS.get(lang) if lang is not None else None
         if one.text.isascii() and own in (None, _LATIN):
@@ -245,7 +249,7 @@ def script(facts: Facts) -> Iterator[Hit]:
 
 def length(facts: Facts) -> Iterator[Hit]:
     """Yield sentences of one character that is no word by itself, and texts longer than a model reads at once."""
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if len(one.text) > MAX_CHARACTERS:
             yield Hit(f"{one.name}: {len(one.text)} characters")
         elif (
@@ -256,7 +260,7 @@ def length(facts: Facts) -> Iterator[Hit]:
 
 def repeat(facts: Facts) -> Iterator[Hit]:
     """Yield texts that say the same REPEATS times in succession, as models do that do not come to an end."""
-    for one in facts.texts:
+    for one in facts.odd_texts:
         if one.kind != "word" and len(one.text) >= MIN_REPEATED and (found := _loop(one.text)):
             yield Hit(f"{one.name}: {found[:60]!r} again and again")
 
@@ -286,13 +290,3 @@ def _num_letters(text: str) -> int:
 
 def _quoted(one: Text) -> Hit:
     return Hit(f"{one.name}: {one.text[:60]!r}")
-
-
-def norm_range(facts: Facts) -> Iterator[Hit]:
-    """Yield texts with a box of which most numbers are shares of a side, and one is beyond."""
-    for one in facts.texts:
-        for match in _SHARES.finditer(one.text) if "[" in one.text else ():
-            numbers = [float(number) for number in match.groups()]
-            beyond = sum(not -_ROUNDED <= number <= 1 + _ROUNDED for number in numbers)
-            if beyond in (1, 2) and max(map(abs, numbers)) < 2:
-                yield Hit(f"{one.name}: {match[0]}")

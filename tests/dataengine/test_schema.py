@@ -149,3 +149,13 @@ def test_all_violations_are_told() -> None:
 
     places = [line.partition(":")[0] for line in explain(json.dumps(value).encode())]
     assert sorted(places) == ["$", "$", "$.id"]
+
+
+def test_a_value_of_several_kinds_is_held_against_the_one_whose_tag_it_has() -> None:
+    found = {"label": 1, "box": [1, 2, 3], "area": "wide", "strange": 1}
+    value = {**SAMPLE, "targets": {"type": "instances", "instances": [found]}}
+
+    lines = explain(json.dumps(value).encode())
+
+    assert len(lines) == 4
+    assert all(line.startswith("$.targets.instances[0]") for line in lines)

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dataengine.annotation import (
     Annotation,
@@ -18,10 +20,12 @@ from dataengine.annotation import (
     Question,
     Turn,
 )
-from dataengine.audit.rule import Facts
-from dataengine.audit.table import ANNOTATION_RULES
+from dataengine.audit.plain import is_plain
+from dataengine.audit.rule import Facts, Text, TextKind
+from dataengine.audit.table import ANNOTATION_GROUPS, ANNOTATION_RULES
 from dataengine.files import Root
 
+ODD_TEXT_RULES = ANNOTATION_GROUPS["odd_texts"]
 ORIGIN = Origin(file="f", record="r")
 INPUT, TARGET = Image(path="a.jpg"), Image(path="b.jpg", role="target")
 
@@ -240,3 +244,41 @@ def test_an_edit_whose_two_files_are_copies_changes_nothing(tmp_path: Path) -> N
 
 def test_files_that_are_not_there_are_no_copies_of_each_other(tmp_path: Path) -> None:
     assert _hits(_edit(), root=Root(tmp_path)) == []
+
+
+PIECES = st.sampled_from(
+    [
+        "a", "cat", "Sits", "A", "12", "555", "2025", "212-555-0187", " ", " ", "  ", ".", "..", ",", "?", "!", '"',
+        "\n", "-", "nan", "None", "test", "N/A", "'", "(", ")", ";", ":", "&", "/", "$", "%", "=", "*", "_", "#", "@",
+        "[", "<", "+", "{", "\t", "\u00e9", "1,2,3,4,", '""', "very very very very very ",
+    ]
+)  # fmt: skip
+KINDS: st.SearchStrategy[TextKind] = st.sampled_from(
+    ["caption", "expression", "question", "answer", "choice", "edit", "word", "turn"]
+)
+
+
+@settings(deadline=None, max_examples=1500)
+@given(KINDS, st.lists(PIECES, max_size=12).map("".join))
+def test_a_text_that_is_plainly_sound_breaks_no_rule(kind: TextKind, text: str) -> None:
+    facts = Facts(_annotation(), [None], "en")
+    # As if it were not plain, so that every rule looks at it.
+    facts.odd_texts = [Text(kind, "1", text)]
+
+    if is_plain(kind, text):
+        assert [rule for rule, check in ODD_TEXT_RULES for _ in check(facts)] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("caption", "A cat sits on a mat, and it's 5 o'clock."),
+        ("question", 'What does the "Open" sign say?'),
+        ("answer", "2"),
+        ("answer", "It is a cat.\n\nIt sits."),
+        ("word", "Genaxis Theatre"),
+        ("turn", "x\nWhat is it?"),
+    ],
+)
+def test_usual_texts_are_plain(kind: str, text: str) -> None:
+    assert is_plain(kind, text)
