@@ -157,7 +157,9 @@ def _cell(number: float | None) -> str:
 @click.option("--global-batch", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--use", type=click.Choice(["train", "eval"]), default="eval", show_default=True)
-@click.option("--limit", type=click.IntRange(1), help="Evaluate on at most so many samples.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Evaluate on at most so many samples, one source after another."
+)
 @click.pass_context
 def main(
     context: click.Context,
