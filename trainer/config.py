@@ -342,7 +342,7 @@ def encode_settings(config: TrainConfig, model: ModelConfig) -> EncodeSettings:
 def learning_rates(config: TrainConfig, parts: Mapping[str, object]) -> dict[str, float]:
     """Return the learning rate of each part that is trained, by the names of `VisionLLM.parts`.
 
-    Raises ModelError for a name that is no part (and neither "decoders" nor "backbones").
+    Raises ModelError for a name that is no part (and neither "decoders" nor "backbones"), and where nothing is trained.
     """
     unknown = sorted(set(config.learning_rates) - set(parts) - {"decoders", "backbones", "lora"})
     if unknown:
@@ -352,7 +352,12 @@ def learning_rates(config: TrainConfig, parts: Mapping[str, object]) -> dict[str
         preset = dict.fromkeys(preset, config.lr)
     chosen = preset | config.learning_rates
     rates = {part: chosen[part] if part in chosen else chosen.get(_kind(part)) for part in parts}
-    return {part: rate for part, rate in rates.items() if rate is not None}
+    found = {part: rate for part, rate in rates.items() if rate is not None}
+    if not found:
+        raise ModelError(
+            f"learning_rates: all parts of the model are frozen, expected one that learns; known: {', '.join(parts)}"
+        )
+    return found
 
 
 def _kind(part: str) -> str:

@@ -177,6 +177,16 @@ def syncing(shared: nn.Module, wanted: bool) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+@contextmanager
+def looking(shared: nn.Module) -> Iterator[None]:
+    """Compute a batch that nothing learns from: without a backward pass, no rank gives away what it gathered."""
+    with torch.no_grad():
+        yield
+    for module in shared.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor of which each rank has a slice."""
     return tensor.full_tensor() if isinstance(tensor, dist.tensor.DTensor) else tensor

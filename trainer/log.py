@@ -32,7 +32,8 @@ TENSORBOARD = "tensorboard"
 @dataclass(frozen=True, kw_only=True)
 class BatchReport:
     """A batch whose loss counts: `number` within `part`, `weight` of that part, `terms` without it, the text loss of
-    each sample, how much it was, and the floating point operations of its two passes."""
+    each sample, whether anything learnt from it, how much it was, and the floating point operations of its two passes.
+    """
 
     part: int
     number: int
@@ -43,6 +44,7 @@ class BatchReport:
     terms: dict[str, float]
     text_losses: tuple[float, ...]
     finite: bool
+    learnt: bool
     extent: Counter[str]
     flops: float
 
@@ -83,6 +85,7 @@ def _report(found: Computed, flops: Flops) -> BatchReport:
         terms={name: float(value) for name, value in found.output.losses.items()},
         text_losses=tuple(found.output.text_loss_B.tolist()),
         finite=found.finite,
+        learnt=found.learnt,
         extent=_extent(batch),
         flops=flops.of(batch),
     )
@@ -176,7 +179,7 @@ def metrics(
         "shortened": told.shortened,
         "lr": rate,
         "grad_norm": grad_norm,
-        "updated": bool(told.batches) and math.isfinite(grad_norm),
+        "updated": math.isfinite(grad_norm) and any(batch.learnt for batch in told.batches),
         "suspects": [] if math.isfinite(grad_norm) else told.suspects,
         "ranks": told.world,
         "step_s": seconds,
@@ -242,7 +245,9 @@ def _extents(batches: Sequence[BatchReport], extent: Counter[str], config: Train
 def describe(line: dict[str, Any]) -> str:
     """Return a line for people."""
     loss = "no samples" if line["loss"] is None else f"loss {line['loss']:.4f}"
-    note = f", not finite, no update: {', '.join(line['suspects'])}" if line["suspects"] else ""
+    note = "" if line["updated"] or line["loss"] is None else ", nothing that is trained is in it"
+    if line["suspects"]:
+        note = f", not finite, no update: {', '.join(line['suspects'])}"
     fill = f", fill {line['fill']:.0%}" if "fill" in line else ""
     rates = f"{line['samples_per_s']:.1f} samples/s, padding {line['padding']:.0%}{fill}"
     return f"{loss}, {rates}, data stall {line['stall_share']:.0%}{note}"

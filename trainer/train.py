@@ -274,7 +274,12 @@ class _Journal:
         self.samples.update(task for batch in told.batches for task in batch.tasks)
         if run.ranks.leads:
             write_line(self.served, {"step": run.step, "ids": told.ids, "skipped": told.skipped})
-            if run.step % config.log_every == 0 or run.step == config.steps or not line["updated"]:
+            if (
+                run.step % config.log_every == 0
+                or run.step == config.steps
+                or line["suspects"]
+                or not line["ids"]
+            ):
                 self._write(line)
 
     def _write(self, line: dict[str, Any]) -> None:

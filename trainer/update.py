@@ -14,7 +14,7 @@ from dataengine.mix import key
 from trainer.batch import Batch, Whole, counts
 from trainer.config import TrainConfig
 from trainer.data import PartData
-from trainer.distributed import Ranks, plain, syncing, whole
+from trainer.distributed import Ranks, looking, plain, syncing, uses, whole
 from trainer.losses import mean_count
 from trainer.model.decoders.chance import draw_seed
 from trainer.model.region import region_noise
@@ -23,11 +23,13 @@ from trainer.model.visionllm import Output
 
 @dataclass(frozen=True, kw_only=True)
 class Computed:
-    """What a micro-batch of part `number` gave: its output without graph, and its weight, 0 where it is idle."""
+    """What a micro-batch of part `number` gave: its output without graph, its weight, 0 where it is idle, and whether
+    anything learnt from it."""
 
     batch: Batch
     number: int
     weight: float
+    learnt: bool
     output: Output
 
     @property
@@ -50,12 +52,12 @@ def update(
     Where loss or gradient is not finite on any rank, the weights stay on all, and the norm is returned as it is.
     """
     optimizer.zero_grad(set_to_none=True)
-    left = sum(len(part.batches) for part in parts)
+    left = sum(_learns(model, batch) for part in parts for batch in part.batches)
     computed = []
     for number, part in enumerate(parts):
         for found in _accumulate(config, model, part, number, step, left):
             computed.append(found)
-            left -= 1
+            left -= found.learnt
     finite = all(found.finite for found in computed)
     if not (finite if ranks is None else ranks.all(finite)):
         return computed, math.nan
@@ -69,8 +71,8 @@ def update(
 def _accumulate(
     config: TrainConfig, model: nn.Module, part: PartData, number: int, step: int, left: int
 ) -> Iterator[Computed]:
-    """Add the gradient of a part's loss, and yield what each of its batches adds to it; the last of `left` batches has
-    ranks sum their gradients.
+    """Add the gradient of a part's loss, and yield what each of its batches adds to it; the last of `left` batches that
+    have a gradient has ranks sum theirs.
 
     Sums are divided by the counts of the whole part, and points of regions drawn by their numbers in it: the part's
     loss is the same, however it is cut. A decoder's noise is each micro-batch's own.
@@ -79,6 +81,7 @@ def _accumulate(
     name = f"noise:{number}" if number else "noise"
     of_part = _whole(config, model, part, step, name, device)
     for place, on_cpu in enumerate(part.batches):
+        learns = _learns(model, on_cpu)
         weight = part.weight if place < len(part.counted) else 0.0
         batch = on_cpu.to(device)
         own_name = name
@@ -88,11 +91,18 @@ def _accumulate(
         # For dropout, which draws from the global state: a run goes on bit for bit without any state saved.
         torch.manual_seed(key(config.seed, f"dropout {own_name}", step) >> 1)
         bf16 = config.precision == "bf16"
-        with syncing(model, place + 1 == left):
+        with syncing(model, left == 1) if learns else looking(model):
             with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
                 output = model(batch, _generator(config, own_name, step))
-            (output.loss * weight).backward()
-        yield Computed(batch=on_cpu, number=number, weight=weight, output=_detached(output))
+            if learns:
+                (output.loss * weight).backward()
+        left -= learns
+        yield Computed(batch=on_cpu, number=number, weight=weight, learnt=learns, output=_detached(output))
+
+
+def _learns(model: nn.Module, batch: Batch) -> bool:
+    """Return whether a batch has a gradient, on any of the ranks that compute it together."""
+    return plain(model).learns_from(batch.family, uses(batch) if batch.used is None else batch.used)
 
 
 def _whole(

@@ -29,7 +29,8 @@ CUT: dict[str, Any] = {"global_batch": 4, "micro_batch": {"max_rows": 1}, "check
 # Of the second step, two samples are bad, of the third all.
 SAMPLES = Job(name="samples", changes={"steps": 5, **CUT, "checkpoint_every": 2}, broken=(5, 7, 8, 9, 10, 11))
 KINDS = Job(name="kinds", changes={"steps": 3, **CUT}, kinds=True, broken=(6,))
-FROZEN = Job(name="frozen", changes={"steps": 1, **CUT, "stage": "3"})
+# The third step is of text, which nothing learns from.
+FROZEN = Job(name="frozen", changes={"steps": 4, **CUT, "stage": "3", "checkpoint_every": 3})
 PARTS = Job(
     name="parts",
     changes={
@@ -50,10 +51,11 @@ ADAPTED = Job(
         "adapt": {"function": "tests.trainer.test_train:losses_as_weights", "every": 2, "delay": 2},
     },
 )
-ALIKE = (SAMPLES, KINDS, FROZEN, PARTS, ADAPTED)
+FROZEN_PARTS = Job(name="frozen-parts", changes={**PARTS.changes, "stage": "3"})
+ALIKE = (SAMPLES, KINDS, FROZEN, PARTS, FROZEN_PARTS, ADAPTED)
 DDP = tuple(
     msgspec.structs.replace(job, name=f"ddp-{job.name}", changes={**job.changes, "parallel": "ddp"})
-    for job in (KINDS, PARTS)
+    for job in (KINDS, FROZEN, PARTS, FROZEN_PARTS)
 )
 # Goes on from the fourth step of a process that was alone.
 GROWN = msgspec.structs.replace(SAMPLES, name="grown")

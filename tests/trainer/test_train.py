@@ -326,7 +326,7 @@ def test_a_changed_setting_is_named_before_the_plan_that_it_changes(
 def test_a_stage_trains_its_parts_and_nothing_else(
     straight: Path, tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
 ) -> None:
-    train(make_run(stage="3", steps=2), tmp_path, reader=make_reader())
+    train(make_run(stage="3", steps=4), tmp_path, reader=make_reader())
 
     model, _, _ = load_model(tmp_path)
     before = type(model)(model.config)
@@ -336,6 +336,31 @@ def test_a_stage_trains_its_parts_and_nothing_else(
         if any(not torch.equal(p, q) for p, q in zip(parameters, before.parts()[part], strict=True))
     }
     assert changed == {"superlink", "decoders.detection", "decoders.detection.backbone"}
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    # The third step is of text, and what speaks is frozen.
+    assert [(line["family"], line["updated"]) for line in lines[1:]] == [
+        ("detection", True),
+        ("text", False),
+        ("detection", True),
+    ]
+
+
+def test_a_run_in_which_nothing_would_learn_is_refused(
+    tmp_path: Path, make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    everything = (
+        "vision",
+        "projector",
+        "region",
+        "language",
+        "embeddings",
+        "superlink",
+        "decoders",
+        "backbones",
+    )
+
+    with pytest.raises(ModelError, match="all parts of the model are frozen, expected one that learns"):
+        train(make_run(learning_rates=dict.fromkeys(everything)), tmp_path, reader=make_reader())
 
 
 def test_training_outside_the_main_thread_needs_no_signals(

@@ -7,7 +7,8 @@ regions, G groups, N super-link queries of a group.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,6 +151,18 @@ class VisionLLM(nn.Module):
             text_loss_B=language.text.sample_loss_B,
             text_tokens_B=language.text.num_tokens_B,
         )
+
+    def learns_from(self, family: str, used: Collection[str]) -> bool:
+        """Return whether something that is trained computes a batch of that family, with pictures, regions and routing
+        tokens as in `used` (see `Batch.used`): where all of it is frozen, its loss has no gradient."""
+        routing = self.config.token_ids.routing
+        owners = {self.owner_of_id[routing[token]] for token in used if token in routing}
+        parts: list[nn.Module] = [self.language]
+        parts += [part for what, part in ((TILES, self.vision), (REGIONS, self.region)) if what in used]
+        parts += [self.decoders[family]] if family in self.decoders else []
+        tables = (table for owner in sorted(owners) for table in self.superlink.tables_of(owner))
+        parameters = itertools.chain(tables, *(part.parameters() for part in parts))
+        return any(parameter.requires_grad for parameter in parameters)
 
     @torch.no_grad()
     def predict(self, batch: Batch, family: str, **settings: Any) -> list[Any]:
