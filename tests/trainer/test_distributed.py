@@ -129,7 +129,11 @@ def two(one: Path, killed: Path, tmp_path_factory: pytest.TempPathFactory, two_t
     process = torchrun(folder, (*ALIKE, *DDP, GROWN, PLAIN, POISONED, TERMINATED))
     told, _ = process.communicate(timeout=550)
     assert process.returncode == 0, told
-    assert "Warning" not in told, told
+    # In a stage that trains decoders alone, a step of boxes leaves no trained weight out, which DDP finds worth a word.
+    warned = [
+        line for line in told.splitlines() if "Warning" in line and "find_unused_parameters" not in line
+    ]
+    assert not warned, told
     return folder
 
 
