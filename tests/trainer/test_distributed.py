@@ -20,8 +20,10 @@ import msgspec
 import pytest
 import torch
 
+from dataengine.errors import ModelError
 from tests.trainer.several import Job, run
 from trainer.checkpoint import find_all, load_model
+from trainer.distributed import bereaved
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +112,15 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process.kill()
     process.communicate()
     return folder / "samples"
+
+
+def test_a_rank_tells_in_one_line_that_another_one_ended() -> None:
+    peer = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:38039"
+    for error in (RuntimeError(peer), torch.distributed.DistNetworkError("timed out")):
+        with pytest.raises(ModelError, match="rank 3: another rank cannot be reached any more"), bereaved(3):
+            raise error
+    with pytest.raises(RuntimeError, match="ours"), bereaved(3):
+        raise RuntimeError("ours")
 
 
 def children(pid: int) -> list[int]:
