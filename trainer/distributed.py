@@ -68,7 +68,7 @@ class Ranks:
 def joined(device: str) -> Iterator[Ranks]:
     """Give this process its place among those that `torchrun` or Ray Train started; alone, there is nothing to join.
 
-    `device` is the configuration's. Raises ModelError where this machine has none.
+    `device` is the configuration's. Raises ModelError where this machine has none, and where another process ended.
     """
     if not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks(device=find_device(device, None))
@@ -81,16 +81,32 @@ def joined(device: str) -> Iterator[Ranks]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo")
     groups = [dist.new_group(backend="gloo") for _ in range(2)]
     try:
-        yield Ranks(
-            device=found,
-            rank=dist.get_rank(),
-            world=dist.get_world_size(),
-            control=groups[0],
-            saving=groups[1],
-        )
+        with bereaved(rank := dist.get_rank()):
+            yield Ranks(
+                device=found,
+                rank=rank,
+                world=dist.get_world_size(),
+                control=groups[0],
+                saving=groups[1],
+            )
     finally:
         for group in (None,) if ours else groups:
             dist.destroy_process_group(group)
+
+
+@contextmanager
+def bereaved(rank: int) -> Iterator[None]:
+    """Raise ModelError where this rank fails only because another one has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        # Gloo's errors have no class of their own, but say where in Gloo they arose.
+        if not isinstance(error, dist.DistError) and "/gloo/" not in str(error):
+            raise
+        raise ModelError(
+            f"rank {rank}: another rank cannot be reached any more, expected all until the end; see why it ended, and"
+            " run the same command again to go on from the newest checkpoint"
+        ) from error
 
 
 def find_device(name: str, local_rank: int | None) -> torch.device:

@@ -20,8 +20,10 @@ import msgspec
 import pytest
 import torch
 
+from dataengine.errors import ModelError
 from tests.trainer.several import Job, run
 from trainer.checkpoint import find_all, load_model
+from trainer.distributed import bereaved
 
 pytestmark = pytest.mark.slow
 
@@ -112,6 +114,15 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "samples"
 
 
+def test_a_rank_tells_in_one_line_that_another_one_ended() -> None:
+    peer = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:38039"
+    for error in (RuntimeError(peer), torch.distributed.DistNetworkError("timed out")):
+        with pytest.raises(ModelError, match="rank 3: another rank cannot be reached any more"), bereaved(3):
+            raise error
+    with pytest.raises(RuntimeError, match="ours"), bereaved(3):
+        raise RuntimeError("ours")
+
+
 def children(pid: int) -> list[int]:
     """Return the processes that a process started; each of torchrun's leads a session of its own."""
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
@@ -129,7 +140,11 @@ def two(one: Path, killed: Path, tmp_path_factory: pytest.TempPathFactory, two_t
     process = torchrun(folder, (*ALIKE, *DDP, GROWN, PLAIN, POISONED, TERMINATED))
     told, _ = process.communicate(timeout=550)
     assert process.returncode == 0, told
-    assert "Warning" not in told, told
+    # In a stage that trains decoders alone, a step of boxes leaves no trained weight out, which DDP finds worth a word.
+    warned = [
+        line for line in told.splitlines() if "Warning" in line and "find_unused_parameters" not in line
+    ]
+    assert not warned, told
     return folder
 
 
