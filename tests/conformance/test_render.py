@@ -237,7 +237,8 @@ def changes(before: Sample, after: Sample) -> set[str]:
 
 def table() -> dict[str, set[str]]:
     """Return what the page says of each task type."""
-    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([^|]*) \|[^|]*\|$", PAGE.read_text(), re.MULTILINE)
+    (_, page) = PAGE.read_text().split("| task types | anew | as stored |")
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([^|]*) \|[^|]*\|$", page, re.MULTILINE)
     return {
         task: set(re.findall(r"question|answer|classes|keypoints|choices", new))
         for tasks, new in rows

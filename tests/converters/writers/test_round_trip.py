@@ -321,7 +321,10 @@ def plain(item: Annotation, *, sized: bool = True) -> Annotation:
         instances=renamed(item.instances),
         captions=renamed(item.captions),
         expressions=renamed(item.expressions),
-        questions=renamed(item.questions),
+        # How many people gave an answer is no fact that a sample keeps.
+        questions=renamed(
+            tuple(msgspec.structs.replace(one, votes=(), stated=None) for one in item.questions)
+        ),
         dialogs=renamed(item.dialogs),
         edits=renamed(item.edits),
     )
