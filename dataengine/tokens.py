@@ -40,6 +40,12 @@ _SPECIAL = re.compile(
 _PLACEHOLDER = re.compile("|".join(map(re.escape, (IMAGE, REGION, *ROUTING_TOKENS))))
 
 
+def query_ids(emb: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Return the ids that stand for `count` super-link queries: up to eight have a placeholder each, more repeat the
+    first."""
+    return emb[:count] if count <= len(emb) else emb[:1] * count
+
+
 def special_tokens(text: str) -> list[str]:
     """Return every special token that stands in source text, in order; text from a source should hold none."""
     return _SPECIAL.findall(text) if ("<" in text or "[" in text) else []

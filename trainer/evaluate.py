@@ -33,7 +33,7 @@ from trainer.encode import fill, measure
 from trainer.free import Asked, answer_all
 from trainer.model.visionllm import VisionLLM
 from trainer.predictions import PREDICTIONS, Book, Free, Header, Line, Look, Prediction, Unusable, Whole
-from trainer.report import evaluation_page, rows_of  # noqa: F401
+from trainer.report import evaluation_page
 from trainer.samples import IN_ORDER, Loaded, describe, serve_samples
 from trainer.score import FORCED, FREE, View, evaluation_of, sample_score, task_of
 from trainer.settings import EncodeSettings, family_of, tiles_per_image

@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 
+from dataengine.tokens import query_ids
 from trainer.batch import Batch
 from trainer.model.visionllm import VisionLLM
 
@@ -158,7 +159,7 @@ class _Inputs:
         for token_id in model.owner_of_id:
             table_NC = model.queries(token_id)
             self.queries_of[token_id] = range(first, first + len(table_NC))
-            self.placeholders_of[token_id] = model.config.token_ids.placeholders(len(table_NC))
+            self.placeholders_of[token_id] = query_ids(model.config.token_ids.emb, len(table_NC))
             tables.append(table_NC)
             first += len(table_NC)
         self.queries_QC = torch.cat(tables) if tables else None

@@ -117,9 +117,7 @@ def encode_text(
         if (token := vocabulary.routing.get(token_id)) is not None:
             routing.append(len(input_ids) - 1)
             count = settings.num_queries[token]
-            # Up to eight queries have a placeholder each; more repeat the first (as for pictures, A.4).
-            emb = vocabulary.emb[:count] if count <= len(vocabulary.emb) else [vocabulary.emb[0]] * count
-            input_ids += emb
+            input_ids += tokens.query_ids(vocabulary.emb, count)
             labels += [IGNORED] * count
     return Text(torch.tensor(input_ids), torch.tensor(labels), tuple(routing))
 
@@ -136,7 +134,7 @@ class _Vocabulary:
     image: int
     image_patch: int
     routing: dict[int, str]
-    emb: list[int]
+    emb: tuple[int, ...]
 
 
 def _vocabulary(tokenizer: PreTrainedTokenizerFast) -> _Vocabulary:
@@ -145,5 +143,5 @@ def _vocabulary(tokenizer: PreTrainedTokenizerFast) -> _Vocabulary:
         of(tokens.IMAGE),
         of("<im_patch>"),
         {of(token): token for token in tokens.ROUTING_TOKENS},
-        [of(token) for token in tokens.EMB_TOKENS],
+        tuple(of(token) for token in tokens.EMB_TOKENS),
     )

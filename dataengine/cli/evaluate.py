@@ -106,15 +106,15 @@ def command(
                 progress=update,
                 **settings,
             )
-    _show(evaluator, result, out or (predictions.parent if predictions is not None else run), as_json)
+    _show(evaluator.PAGE, result, out or (predictions.parent if predictions is not None else run), as_json)
 
 
-def _show(evaluator: Any, result: dict[str, Any], out: Path | None, as_json: bool) -> None:
+def _show(page: str, result: dict[str, Any], out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return
     columns = ("task", "samples", "measure", "own answer", "answer given")
-    print_table("", columns, evaluator.rows_of(result))
+    print_table("", columns, importlib.import_module("trainer.report").rows_of(result))
     for reason, count in result["skipped"].items():
         click.echo(f"skipped: {reason} {count}")
-    click.echo(f"page: {out}/{evaluator.PAGE}")
+    click.echo(f"page: {out}/{page}")

@@ -106,7 +106,7 @@ point = st.tuples(st.floats(0, 40), st.floats(0, 20), st.integers(0, 2))
         lambda names: st.integers(1, len(names)).map(lambda count: tuple(names[:count]))
     ),
 )
-def test_g9_a_subset_in_any_order_comes_back_in_the_order_of_the_dataset(
+def test_a_subset_in_any_order_comes_back_in_the_order_of_the_dataset(
     points: list[tuple[Keypoint, ...]], asked: tuple[str, ...]
 ) -> None:
     sample = pose_sample(tuple(thing("cat", one) for one in points), asked)

@@ -54,10 +54,6 @@ class TokenIds:
             emb=emb,
         )
 
-    def placeholders(self, count: int) -> tuple[int, ...]:
-        """Return the ids that stand for `count` queries: up to eight have one each, more repeat the first (A.4)."""
-        return self.emb[:count] if count <= len(self.emb) else self.emb[:1] * count
-
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:

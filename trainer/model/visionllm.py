@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from dataengine.errors import ModelError, nearest
+from dataengine.tokens import query_ids
 from trainer.batch import REGIONS, TILES, Batch
 from trainer.model.config import ModelConfig
 from trainer.model.decoders import Decoder, find_decoder, token_owners
@@ -183,7 +184,7 @@ class VisionLLM(nn.Module):
             return None
         owner = self.owner_of_id[token_id]
         if self.superlink.config.mode == "token":
-            ids = self.config.token_ids.placeholders(self.superlink.num_queries[owner])
+            ids = query_ids(self.config.token_ids.emb, self.superlink.num_queries[owner])
             return self.language.embeddings.weight[list(ids)]
         return self.superlink.table(owner).to(self.language.embeddings.weight.dtype)
 
