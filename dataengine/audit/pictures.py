@@ -129,6 +129,7 @@ def check_pictures(
             Hit(f"{paths[place]}: has the pixels of {paths[earlier]}"),
             place="picture",
             image=paths[place],
+            other_image=paths[earlier],
         )
 
 

@@ -24,9 +24,9 @@ EXAMPLES = 6
 ISSUES_SCHEMA = pa.schema(
     [
         (name, pa.string())
-        for name in ("rule", "severity", "subject", "key", "file", "record", "detail", "image")
+        for name in ("rule", "severity", "subject", "key", "file", "record", "detail", "image", "other_image")
     ]
-    + [("box", pa.list_(pa.float64()))]
+    + [("other_subject", pa.string()), ("box", pa.list_(pa.float64()))]
 )
 
 

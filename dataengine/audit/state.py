@@ -27,6 +27,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One broken rule at one place. `subject` is the split, shard set or file that was audited.
 
     `place` is what the hit lies in (a box, a picture, …): of these, the account says how many were looked at.
+    `other_image` is a second picture to see beside the first, of `other_subject`.
     """
 
     rule: str
@@ -39,6 +40,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     image: str = ""
     box: Box | None = None
+    other_image: str = ""
+    other_subject: str = ""
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +112,12 @@ class Audit:
         file: str = "",
         record: str = "",
         image: str = "",
+        other_image: str = "",
     ) -> None:
-        """Note one hit, in a place that is the rule's own where nothing else is said."""
+        """Note one hit, in a place that is the rule's own where nothing else is said.
+
+        `other_image` is a second picture of the same subject to see beside the first.
+        """
         self.findings.append(
             Finding(
                 rule=rule_id,
@@ -123,6 +130,8 @@ class Audit:
                 detail=hit.detail,
                 image=image,
                 box=hit.box,
+                other_image=other_image,
+                other_subject=self.subject if other_image else "",
             )
         )
 
