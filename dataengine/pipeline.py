@@ -24,11 +24,12 @@ class ConvertStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ShardStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the manifests become tars."""
+    """How the manifests become tars; `selections` are tables of samples to leave out."""
 
     layout: Literal["by_task", "mixed"] = "by_task"
     samples_per_shard: int = 1000
     runner: Literal["local", "ray"] = "ray"
+    selections: tuple[str, ...] = ()
 
 
 class MixStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

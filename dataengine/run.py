@@ -26,7 +26,7 @@ from dataengine.pipeline import Pipeline
 from dataengine.preview import pictures_of
 from dataengine.report.page import Card, Section, Table, card, render
 from dataengine.report.plots import bars, line_plot
-from dataengine.shard import has_size, shard
+from dataengine.shard import has_size, shard, strays
 from dataengine.shares import Recipe
 from dataengine.stream import recipe, sources
 
@@ -175,20 +175,24 @@ def _audit(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, int]:
 def _shard(pipeline: Pipeline, out: Path, bar: Bar) -> None:
     stamp = out / "shards" / ".done"
     settings = msgspec.json.encode((pipeline.shard.layout, pipeline.shard.samples_per_shard)).decode()
-    digest = f"{_inputs(out)} {settings}"
+    selections = [Path(one) for one in pipeline.shard.selections]
+    digest = " ".join([_inputs(out), settings, *map(digest_file, selections)])
     with bar(f"shard ({pipeline.shard.runner})", "samples") as update:
         if _stamped(stamp, digest) and _whole(out / "shards"):
             update(0, "unchanged")
             return
-        shard(
+        made = shard(
             [out / "manifests"],
             out / "shards",
             layout=pipeline.shard.layout,
             samples_per_shard=pipeline.shard.samples_per_shard,
+            selections=selections,
             runner=pipeline.shard.runner,
             workers=pipeline.workers,
             progress=update,
         )
+        if unknown := strays(made, selections):
+            update(0, f"({unknown} samples of the selections are in none of the manifests)")
         write_atomic(stamp, digest.encode())
 
 
