@@ -76,7 +76,7 @@ def plan_shards(
     layout: Layout,
     samples_per_shard: int,
     first: int = 0,
-    left_out: LeftOut = {},
+    left_out: LeftOut | None = None,
 ) -> list[ShardPlan]:
     """Return the shards to write: a pure function of the manifests, the layout, the shard size and what is left out.
 
@@ -84,6 +84,7 @@ def plan_shards(
     other sample into another shard, so that a change of mind costs the shards that it speaks of alone; a shard of which
     nothing is left is not planned, and its number stays free.
     """
+    left_out = left_out or {}
     if layout == "by_task":
         plans = [
             plan
@@ -107,7 +108,7 @@ def find_left_out(sources: Sequence[tuple[Path, Manifest]], ids: Collection[str]
 
 
 def num_planned(sizes: Iterable[int], samples_per_shard: int) -> int:
-    """Return how many shards of the layout `mixed` the sizes of sources make, those that need not be written included."""
+    """Return how many shards of the layout `mixed` sources of these sizes make, were nothing left out."""
     return -(-sum(sizes) // samples_per_shard)
 
 

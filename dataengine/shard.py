@@ -35,7 +35,7 @@ from dataengine.index import (
     ShardSource,
     load_set,
 )
-from dataengine.layout import LeftOut, Layout, ShardPlan, find_left_out, num_planned, plan_shards, source_of
+from dataengine.layout import Layout, LeftOut, ShardPlan, find_left_out, num_planned, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
 from dataengine.sample import Sample

@@ -71,7 +71,7 @@ def test_what_is_left_out_is_in_no_shard_and_in_the_account(tiny: Tiny, tmp_path
 def test_a_shard_of_which_nothing_is_left_is_not_written(tiny: Tiny, tmp_path: Path, layout: Layout) -> None:
     _both(tiny)
     shard([tiny.out], tmp_path / "all", layout=layout, samples_per_shard=3)
-    second = [name for name in _ids(tmp_path / "all")][3:6]
+    second = _ids(tmp_path / "all")[3:6]
     chosen = _select(tmp_path / "a.parquet", second)
 
     made = shard([tiny.out], tmp_path / "s", layout=layout, samples_per_shard=3, selections=[chosen])
