@@ -187,15 +187,19 @@ class Licensed(msgspec.Struct, frozen=True, gc=False):
 decode = msgspec.json.Decoder(Licensed).decode
 
 
-def of_pictures(sample: Licensed, stated: str) -> tuple[str, ...]:
-    """Return the licenses of a sample's pictures, each once, by name; `stated` is what its dataset says of all.
+def pictures_of(sample: Licensed, stated: str) -> tuple[str, ...]:
+    """Return the licenses of a sample's pictures, as `of_pictures` does."""
+    return of_pictures((image.license for image in sample.images), sample.license.images, stated)
 
-    A picture without a license of its own has the dataset's, also where another picture of the sample has one.
+
+def of_pictures(own: Iterable[str | None], joined: str, stated: str) -> tuple[str, ...]:
+    """Return the licenses of a sample's pictures, each once, by name.
+
+    `own` are those of single pictures, `joined` what the sample states, `stated` what its dataset says of all. A
+    picture without a license of its own has the dataset's, also where another picture of the sample has one.
     """
-    own = {image.license or "" for image in sample.images}
-    if not any(own):
-        return (sample.license.images,)
-    return tuple(sorted({name or stated for name in own}))
+    names = {name or "" for name in own}
+    return tuple(sorted(name or stated for name in names)) if any(names) else (joined,)
 
 
 def left_out(directory: Path, name: str, terms: Terms) -> Iterator[Choice]:
@@ -211,7 +215,7 @@ def left_out(directory: Path, name: str, terms: Terms) -> Iterator[Choice]:
 
     for data in manifests.read_encoded(directory):
         sample = decode(data)
-        if why := verdict(sample.license.annotations, of_pictures(sample, stated)):
+        if why := verdict(sample.license.annotations, pictures_of(sample, stated)):
             yield Choice(id=sample.id, keep=False, reason=f"license.{name}", note=why)
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dataengine import attribution, schema, selection
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
-from dataengine import schema, selection
 from dataengine.columns import as_numpy
 from dataengine.errors import ShardError
 from dataengine.files import Root, alone, make_folder, write_atomic
@@ -106,7 +106,7 @@ def shard(
             dropped=(*(one for tar in tars for one in tar.dropped), *_selected(left_out, choices)),
             specs=_specs(sources),
         )
-        publish(out, found, tars)
+        publish(out, found, tars, _attributed(out, found, sources))
         return found
 
 
@@ -149,7 +149,7 @@ def append(
         run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(fresh))
         new = _write(out, plans, kept, roots, _names(old), run_plan, progress)
         found, tars = _joined(out, old, fresh, new, _selected(left_out, choices))
-        publish(out, found, tars)
+        publish(out, found, tars, _attributed(out, found, fresh))
         return Appended(found, tuple(manifest.name for _, manifest in fresh), unchanged)
 
 
@@ -428,14 +428,21 @@ def _joined(
     return found, tars
 
 
-def publish(out: Path, found: ShardSet, tars: Sequence[Tar]) -> None:
+def _attributed(out: Path, found: ShardSet, sources: Sequence[tuple[Path, Manifest]]) -> dict[str, bytes]:
+    folders = {manifest.name: path for path, manifest in sources}
+    return attribution.files(attribution.gather(out, found, folders))
+
+
+def publish(out: Path, found: ShardSet, tars: Sequence[Tar], beside: Mapping[str, bytes]) -> None:
     """Make a set of tars the one that stands in a folder, in steps that a later call can finish.
 
-    What is to come is written down in `.parts` first. From then on the folder says of itself that it is unfinished,
-    until the last step, the renaming of shards.json.
+    `beside` are the files that say whose work it is. What is to come is written down in `.parts` first. From then on
+    the folder says of itself that it is unfinished, until the last step, the renaming of shards.json.
     """
     parts = out / PARTS
     write_atomic(parts / INDEX, index_bytes(tars))
+    for name, content in beside.items():
+        write_atomic(parts / name, content)
     write_atomic(parts / STALE, msgspec.json.encode(sorted(_stale(out, found))))
     data = msgspec.json.format(msgspec.json.encode(found, order="sorted"), indent=1)
     write_atomic(parts / SHARDS, data + b"\n")
@@ -476,8 +483,9 @@ def _roll_forward(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
     for path in parts.glob("*.tar"):
         path.replace(out / path.name)
-    if (parts / INDEX).exists():
-        (parts / INDEX).replace(out / INDEX)
+    for name in (INDEX, attribution.JSON, attribution.PAGE):
+        if (parts / name).exists():
+            (parts / name).replace(out / name)
     (parts / SHARDS).replace(out / SHARDS)
     shutil.rmtree(parts, ignore_errors=True)
     sweep_rebuilt(out)
