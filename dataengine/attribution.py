@@ -92,8 +92,8 @@ def gather(
             counts = held.counts
         if counts is None and (folder := _folder(out, entry, folders)) is not None:
             counts = count(folder, missing)
-        one = SourceTerms(name=entry.name, samples=entry.samples, of=digest, counts=counts)
-        by_dataset.setdefault(entry.dataset, []).append(one)
+        found = SourceTerms(name=entry.name, samples=entry.samples, of=digest, counts=counts)
+        by_dataset.setdefault(entry.dataset, []).append(found)
     specs = {spec["dataset"]["id"]: spec["dataset"] for spec in made.specs.values()}
     return Attribution(
         version=VERSION,
