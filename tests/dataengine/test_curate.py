@@ -118,7 +118,7 @@ def test_the_command_says_what_it_would_do_and_does_it_when_told(
     tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny.spec.write_text(tiny.spec.read_text().replace("images: CC-BY-4.0", "images: CC-BY-NC-4.0"))
-    folder, _ = tiny.convert()
+    tiny.convert()
     out = tmp_path / "selection.parquet"
     asked = ("curate", tiny.out, "--rate", "--profile", "commercial_ok", "--where", "words < 1")
 

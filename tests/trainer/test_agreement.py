@@ -73,7 +73,7 @@ def test_a_score_is_the_cosine_and_does_not_depend_on_its_neighbours(folder: Pat
 
 
 def test_a_folder_that_holds_no_clip_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no config.json in it, expected the folder of a CLIP model"):
+    with pytest.raises(ModelError, match=r"no config\.json in it, expected the folder of a CLIP model"):
         load(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(ModelError, match="cannot be loaded"):

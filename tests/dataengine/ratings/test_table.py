@@ -27,7 +27,7 @@ def _count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(data))
         return real(data)
 
-    monkeypatch.setattr(table.pictures, "rate", counted)
+    monkeypatch.setattr(pictures, "rate", counted)
     return seen
 
 
