@@ -104,7 +104,8 @@ def curate(
             counts.append(Left(source=name, by=str(one), out=len(found), unrated=unrated, samples=samples))
         progress(samples, "")
     for one in filters:
-        if all(left.unrated == left.samples for left in counts if left.by == str(one)):
+        places = [left for left in counts if left.by == str(one) and left.samples]
+        if places and all(left.unrated == left.samples for left in places):
             raise UsageError(f"--where '{one}': no sample has a rating {one.rating!r}; {_way_to(one.rating)}")
     return choices, counts
 

@@ -184,7 +184,7 @@ def _curate(pipeline: Pipeline, out: Path, bar: Bar) -> list[Path]:
     folders, where = manifests.find(out / "manifests"), [parse(text) for text in stage.where]
     terms = licenses.load(Path(stage.profiles) if stage.profiles is not None else None)
     if where:
-        with bar("rate", "samples") as update:
+        with bar("rate", "pictures and samples") as update:
             ratings.rate(folders, workers=pipeline.workers, progress=update)
     with bar("curate", "samples") as update:
         choices, _ = curate(folders, profile=stage.profile, terms=terms, where=where, progress=update)

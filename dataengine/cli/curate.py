@@ -76,7 +76,7 @@ def _rate(folders: list[Path], agreement: Path | None, workers: int) -> list[Rat
     if agreement is not None:
         # The trainer is found by name: the engine must not import torch.
         scorer = importlib.import_module("trainer.agreement").load(agreement)
-    with progress("rate", "samples") as update:
+    with progress("rate", "pictures and samples") as update:
         done = ratings.rate(folders, workers=workers, scorer=scorer, progress=update)
     for one in done:
         if one.unread:

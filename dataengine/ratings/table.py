@@ -202,7 +202,7 @@ def _rated(
     unseen = [path for path in wanted if (manifest.root, path) not in known]
     for path, found in run(partial(_rate_file, manifest.root), unseen, runner="local", workers=workers):
         known[manifest.root, path] = found
-        progress(0, f"samples of {manifest.name}, {len(known)} pictures")
+        progress(1, f"of {manifest.name}")
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     read = run(partial(_rate_texts, str(directory)), _spans(directory), runner="local", workers=workers)
     rated = (one for span in read for one in span)
@@ -211,7 +211,7 @@ def _rated(
         row = _row(head, [known[manifest.root, image.path] for image in head.shown], text, score)
         for name, values in columns.items():
             values.append(row[name])
-        progress(1, f"samples of {manifest.name}")
+        progress(1, f"of {manifest.name}")
     arrays = [pa.array(columns[field.name], field.type) for field in SCHEMA]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 

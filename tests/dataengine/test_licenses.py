@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -170,6 +171,16 @@ def test_annotations_and_every_picture_must_pass(tiny: Tiny) -> None:
 def test_a_picture_without_a_license_does_not_hide_behind_another() -> None:
     assert licenses.of_pictures(["CC0-1.0", None], "CC0-1.0", "per_record") == ("CC0-1.0", "per_record")
     assert licenses.of_pictures([None, None], "MIT", "per_record") == ("MIT",)
+
+
+def test_the_table_knows_what_the_pictures_of_the_demo_state() -> None:
+    folder = Path(str(importlib.resources.files("dataengine.demo"))) / "annotations/coco"
+    files = [json.loads(path.read_bytes()) for path in folder.glob("*.json")]
+
+    names = {one["name"] for content in files for one in content.get("licenses", ())}
+
+    assert len(names) > 4
+    assert licenses.unknown_names(licenses.load(), names) == []
 
 
 def test_real_pictures_of_coco_state_what_the_table_knows(

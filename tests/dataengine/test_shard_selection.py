@@ -234,6 +234,18 @@ def test_adding_with_a_selection_of_what_stands_is_refused(tiny: Tiny, tmp_path:
     assert _times(tmp_path / "s") == before
 
 
+def test_a_note_that_begins_like_a_shard_ties_nothing_to_it(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    note = "tiny-detection-train-000000: holds its twin"
+    selection.write([Choice(id=TRAIN[5], keep=False, reason="twin", note=note)], tmp_path / "a")
+
+    made = shard([tiny.out], tmp_path / "s", samples_per_shard=2, selections=[tmp_path / "a"])
+    again = shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+
+    assert [one.detail for one in made.dropped] == [note]
+    assert again.dropped == ()
+
+
 def test_nothing_left_is_an_error(tiny: Tiny, tmp_path: Path) -> None:
     tiny.convert("val")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,8 +13,13 @@ import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
+from dataengine.cli import main
 from dataengine.errors import ModelError
+from dataengine.ratings import table
 from trainer.agreement import load
+
+if TYPE_CHECKING:
+    from tests.conftest import Tiny
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +76,25 @@ def test_a_score_is_the_cosine_and_does_not_depend_on_its_neighbours(folder: Pat
         found = model.model(**inputs)
     expected = (found.image_embeds @ found.text_embeds.T).item()
     assert together[0] == pytest.approx(expected, abs=2e-3)  # another JPEG decoder
+
+
+def test_curate_rates_by_a_local_model_and_leaves_out_what_does_not_agree(
+    folder: Path, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, _ = tiny.convert()
+    (tiny.root / "images/001.jpg").unlink()
+
+    with pytest.raises(SystemExit) as ended:
+        main(
+            ["curate", str(made), "--rate", "--agreement", str(folder), "--where", "agreement <= 1", "--json"]
+        )
+
+    values = table.load(made).column("agreement").to_pylist()
+    assert ended.value.code == 0
+    assert [value is None for value in values] == [True, *[False] * 5]
+    assert all(-1 <= value <= 1 for value in values[1:])
+    assert json.loads(capsys.readouterr().out)["distinct"] == 5
+    assert table.rate([made], scorer=load(folder))[0].kept
 
 
 def test_a_folder_that_holds_no_clip_is_one_line(tmp_path: Path) -> None:
