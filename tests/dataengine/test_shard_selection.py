@@ -240,10 +240,12 @@ def test_a_note_that_begins_like_a_shard_ties_nothing_to_it(tiny: Tiny, tmp_path
     selection.write([Choice(id=TRAIN[5], keep=False, reason="twin", note=note)], tmp_path / "a")
 
     made = shard([tiny.out], tmp_path / "s", samples_per_shard=2, selections=[tmp_path / "a"])
-    again = shard([tiny.out], tmp_path / "s", samples_per_shard=2)
+    before = _times(tmp_path / "s")
+    again = shard([tiny.out], tmp_path / "s", samples_per_shard=2, selections=[tmp_path / "a"])
 
     assert [one.detail for one in made.dropped] == [note]
-    assert again.dropped == ()
+    assert again.dropped == made.dropped
+    assert _times(tmp_path / "s") == before
 
 
 def test_nothing_left_is_an_error(tiny: Tiny, tmp_path: Path) -> None:
