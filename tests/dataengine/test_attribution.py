@@ -95,6 +95,13 @@ def test_what_is_left_out_or_lost_is_not_counted(tiny: Tiny, tmp_path: Path) -> 
     assert counts is not None
     assert counts.annotations == {"CC0-1.0": 4}
     assert sorted(counts.pictures) == ["CC0-1.0", "a | b", "per_record", "unknown"]
+    selection.write(
+        [Choice(id="tiny/train/6#detection", keep=False, reason="license.commercial_ok")], tmp_path / "out"
+    )
+    shard([tiny.out], tmp_path / "s", selections=[tmp_path / "out"])
+    counts = _counts(tmp_path / "s")["tiny/detection/train"]
+    assert counts is not None
+    assert sorted(counts.pictures) == ["Attribution-NonCommercial License", "a | b", "per_record", "unknown"]
 
 
 def test_a_set_of_an_older_version_gets_it_from_its_manifests_or_says_what_it_cannot(
