@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -30,6 +31,7 @@ from dataengine.tokens import without_special
 RATINGS = "ratings.parquet"
 VERSION = 1
 DIGITS = 4  # behind the point: builds of numerical libraries differ behind them
+CHUNK = 4096  # rows that are held as objects at once; as columns they take a tenth
 Progress = Callable[[int, str], None]
 Known = dict[tuple[str, str], PictureRatings | None]
 _STAMP = b"dataengine.ratings"
@@ -203,16 +205,22 @@ def _rated(
     for path, found in run(partial(_rate_file, manifest.root), unseen, runner="local", workers=workers):
         known[manifest.root, path] = found
         progress(1, f"of {manifest.name}")
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     read = run(partial(_rate_texts, str(directory)), _spans(directory), runner="local", workers=workers)
     rated = (one for span in read for one in span)
-    agreement = _agreement(directory, manifest, scorer)
-    for head, text, score in zip(_heads(directory), rated, agreement, strict=False):
-        row = _row(head, [known[manifest.root, image.path] for image in head.shown], text, score)
-        for name, values in columns.items():
-            values.append(row[name])
-        progress(1, f"of {manifest.name}")
-    arrays = [pa.array(columns[field.name], field.type) for field in SCHEMA]
+    heads = zip(_heads(directory), rated, _agreement(directory, manifest, scorer), strict=True)
+    parts = [_columns([])]
+    while chunk := [*islice(heads, CHUNK)]:
+        rows = [
+            _row(head, [known[manifest.root, image.path] for image in head.shown], text, score)
+            for head, text, score in chunk
+        ]
+        parts.append(_columns(rows))
+        progress(len(rows), f"of {manifest.name}")
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    arrays = [pa.array([row[field.name] for row in rows], field.type) for field in SCHEMA]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 

@@ -62,6 +62,18 @@ def test_workers_change_no_byte_and_shards_stay_as_they_are(tiny: Tiny, tmp_path
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+def test_rows_that_are_written_in_parts_are_the_same(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = tiny.convert()
+    rate([folder])
+    whole = load(folder).to_pylist()
+    (folder / RATINGS).unlink()
+    monkeypatch.setattr(table, "CHUNK", 2)
+
+    rate([folder])
+
+    assert load(folder).to_pylist() == whole
+
+
 def test_each_picture_is_decoded_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.spec.write_text(
         tiny.spec.read_text().replace("detection: {}", "detection: {}\n  region_recognition: {}")
