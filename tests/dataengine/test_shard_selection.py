@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from dataengine import selection
 from dataengine.cli import main
-from dataengine.errors import ShardError
+from dataengine.errors import PlanError, ShardError
 from dataengine.index import Index
 from dataengine.layout import Layout
 from dataengine.manifest import read_samples
 from dataengine.selection import Choice
 from dataengine.shard import append, shard
+from dataengine.stream import Stream, recipe
 from dataengine.verify import rebuild, verify
 
 if TYPE_CHECKING:
@@ -100,6 +101,21 @@ def test_another_selection_rewrites_what_changed_and_only_that(tiny: Tiny, tmp_p
     assert _tars(tmp_path / "s") == _tars(tmp_path / "plain")
     assert (tmp_path / "s/index.parquet").read_bytes() == (tmp_path / "plain/index.parquet").read_bytes()
     assert (tmp_path / "s/shards.json").read_bytes() == (tmp_path / "plain/shards.json").read_bytes()
+
+
+def test_a_stream_does_not_go_on_in_shards_of_which_other_samples_are_left_out(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    _both(tiny)
+    made = recipe(seed=1, global_batch=2)
+    for name, gone in (("a", TRAIN[:1]), ("same", TRAIN[:1]), ("other", TRAIN[1:2])):
+        shard([tiny.out], tmp_path / name, selections=[_select(tmp_path / f"{name}.parquet", gone, name)])
+
+    state = Stream(tmp_path / "a", made).state(4)
+
+    Stream(tmp_path / "same", made).check(state)
+    with pytest.raises(PlanError, match="tiny/detection/train"):
+        Stream(tmp_path / "other", made).check(state)
 
 
 def test_what_a_selection_names_is_not_read(tiny: Tiny, tmp_path: Path) -> None:
