@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dataengine import licenses, yaml12
-from dataengine.catalog import shipped_specs
+from dataengine.catalog import Catalog, shipped_specs
+from dataengine.convert import convert
 from dataengine.errors import SpecError, UsageError
 
 if TYPE_CHECKING:
@@ -191,3 +192,26 @@ def test_real_pictures_of_coco_state_what_the_table_knows(
 
     assert licenses.unknown_names(licenses.load(), [one["name"] for one in stated]) == []
     assert licenses.unknown_names(licenses.load(), [one["url"] for one in stated]) == []
+
+
+def test_real_pictures_of_coco_are_judged_one_by_one(
+    samples_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Of two pictures one is for no commercial use; the record of the other states no license."""
+    (spec,) = (one for one in Catalog().find("coco2017") if one.task.id == "detection")
+    convert(spec, "val", samples_dir("coco_instances"), tmp_path)
+    folder = tmp_path / "coco2017/detection/val"
+
+    found = {
+        name: [*licenses.left_out(folder, name, licenses.load())]
+        for name in ("commercial_ok", "research_only")
+    }
+
+    notes = {name: {one.id.split("/")[2]: one.note for one in choices} for name, choices in found.items()}
+    missing = {"39769#detection": "pictures: per_record: no license is stated"}
+    assert notes == {
+        "commercial_ok": {
+            "139#detection": "pictures: Attribution-NonCommercial License: commercial is no", **missing
+        },
+        "research_only": missing,
+    }  # fmt: skip
