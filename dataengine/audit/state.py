@@ -12,7 +12,8 @@ import msgspec
 
 from dataengine import sample as samples
 from dataengine import schema
-from dataengine.annotation import Annotation, Box, LabelSpace
+from dataengine.annotation import Annotation, LabelSpace
+from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
 from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
@@ -21,27 +22,6 @@ from dataengine.ledger import Ledger
 from dataengine.sample import Sample
 
 Progress = Callable[[int, str], None]
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One broken rule at one place. `subject` is the split, shard set or file that was audited.
-
-    `place` is what the hit lies in (a box, a picture, …): of these, the account says how many were looked at.
-    `other_image` is a second picture to see beside the first, of `other_subject`.
-    """
-
-    rule: str
-    severity: str
-    subject: str
-    place: Place
-    key: str
-    file: str
-    record: str
-    detail: str
-    image: str = ""
-    box: Box | None = None
-    other_image: str = ""
-    other_subject: str = ""
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +46,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The findings of an audit, and how many places of each kind it looked at."""
 
     accounts: list[Account]
-    findings: list[Finding]
+    findings: Findings
     checked: dict[str, int]
 
 
@@ -90,7 +70,7 @@ class Audit:
         self.lang = lang
         self.files = Root(Path(root)) if root and Path(root).is_dir() else None
         self.budgets = budgets or {}
-        self.findings: list[Finding] = []
+        self.findings = Findings()
         self.checked: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()

@@ -238,7 +238,7 @@ def test_pictures_that_differ_in_one_pixel_are_no_duplicates(tiny: Tiny) -> None
         picture.save(tiny.root / "images/004.png")
     tiny.convert()
 
-    assert audit([tiny.out]).findings == []
+    assert list(audit([tiny.out]).findings) == []
 
 
 def test_pictures_whose_small_copies_agree_are_duplicates_only_if_all_pixels_do() -> None:
