@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-import weakref
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
 
 from dataengine.annotation import Box
 from dataengine.audit.rule import Place
-from dataengine.files import unwritable
+from dataengine.audit.spill import Spill
 
 HELD = 4096
 
@@ -63,26 +59,25 @@ class Findings:
         self._most_held = held
         self._held: list[Finding] = []
         self._blocks: list[_Block] = []
-        self._file: IO[bytes] | None = None
-        self._end = 0
+        self._spill = Spill()
 
     def append(self, finding: Finding) -> None:
         """Add one. Raises DataEngineError where the temporary file cannot be written."""
         self._held.append(_writable(finding))
         self.counts[finding.subject, finding.rule, finding.place] += 1
         if len(self._held) >= self._most_held:
-            self._spill()
+            self._pack()
 
     def extend(self, others: Findings) -> None:
         """Add all of another audit's, in their order. Raises DataEngineError as `append` does."""
         if others._blocks:
-            self._spill()
+            self._pack()
         for block in others._blocks:
-            self._blocks.append(block._replace(offset=self._write(others._packed(block))))
+            self._blocks.append(block._replace(offset=self._spill.append(others._bytes_of(block))))
         for finding in others._held:
             self._held.append(finding)
             if len(self._held) >= self._most_held:
-                self._spill()
+                self._pack()
         self.counts.update(others.counts)
 
     def __len__(self) -> int:
@@ -110,35 +105,21 @@ class Findings:
             if asked(one.rule, one.subject, bool(one.image)):
                 yield one
 
-    def _spill(self) -> None:
+    def _pack(self) -> None:
         if not self._held:
             return
         data = _ENCODER.encode(self._held)
         packed = pa.compress(data, codec="zstd", asbytes=True)
         holds = frozenset((one.rule, one.subject, bool(one.image)) for one in self._held)
-        block = _Block(self._write(packed), len(packed), len(data), len(self._held), holds)
+        block = _Block(self._spill.append(packed), len(packed), len(data), len(self._held), holds)
         self._blocks.append(block)
         self._held = []
 
-    def _write(self, data: bytes) -> int:
-        """Return the offset at which some bytes now lie."""
-        try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="dataengine-audit-")  # noqa: SIM115
-                weakref.finalize(self, self._file.close)
-            self._file.write(data)
-            self._file.flush()
-        except OSError as error:
-            raise unwritable(Path(tempfile.gettempdir()), error) from error
-        self._end += len(data)
-        return self._end - len(data)
-
-    def _packed(self, block: _Block) -> bytes:
-        assert self._file is not None
-        return os.pread(self._file.fileno(), block.packed_bytes, block.offset)
+    def _bytes_of(self, block: _Block) -> bytes:
+        return self._spill.read(block.offset, block.packed_bytes)
 
     def _unpacked(self, block: _Block) -> list[Finding]:
-        data = pa.decompress(self._packed(block), block.bytes, codec="zstd", asbytes=True)
+        data = pa.decompress(self._bytes_of(block), block.bytes, codec="zstd", asbytes=True)
         return _DECODER.decode(data)
 
 
