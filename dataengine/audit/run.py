@@ -13,8 +13,9 @@ from dataengine import manifest as manifests
 from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.foreign import audit_foreign
 from dataengine.audit.manifests import audit_manifest
-from dataengine.audit.pictures import Pictures
+from dataengine.audit.pictures import Looked, Pictures
 from dataengine.audit.shards import audit_shards
+from dataengine.audit.spill import Kept
 from dataengine.audit.splits import overlaps, pictured
 from dataengine.audit.state import Account, Progress, Report
 from dataengine.audit.table import rule_of
@@ -38,7 +39,7 @@ def audit(
     Raises SourceError, SpecError or UsageError, and StoreError for a URL that cannot be read.
     """
     # Several tasks show the same pictures: each is decoded once.
-    pictures: Pictures = {}
+    pictures: Pictures = Kept(tuple[str, str], Looked)
     accounts: list[Account] = []
     findings, overlapping = Findings(), Findings()
     checked: Counter[str] = Counter()
