@@ -69,8 +69,8 @@ def pixels_digest(data: bytes) -> bytes:
 def duplicates(coarse: Rows, pixels: Callable[[int], bytes | None]) -> Iterator[tuple[int, int]]:
     """Yield (place, first place) of every picture that has the pixels of an earlier one.
 
-    `coarse` are rows of the digest of a small copy, 0 for none, and a place; `pixels` gives the digest of all pixels at a place,
-    None where it cannot, and is asked only where the small copies agree.
+    `coarse` are rows of the digest of a small copy, 0 for none, and a place; `pixels` gives the digest of all pixels
+    at a place, None where it cannot, and is asked only where the small copies agree.
     """
     found = Rows(2)
     for table in coarse.groups():

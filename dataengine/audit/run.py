@@ -72,9 +72,19 @@ def audit(
 
 def _overlaps(folders: list[Path], pictures: Pictures) -> Iterator[Finding]:
     """Yield the pictures of splits to evaluate on that one to train on has."""
-    digests = {place: looked.digest for place, looked in pictures.items() if looked.digest is not None}
-    splits = [pictured(manifests.load(one), one, digests) for one in folders]
-    for split, path, hit in overlaps(splits, digests):
+
+    def digest_of(root: str, path: str) -> int | None:
+        looked = pictures.get((root, path))
+        return looked.digest if looked is not None else None
+
+    found = [(manifests.load(one), one) for one in folders]
+    uses = {(manifest.dataset, manifest.use) for manifest, _ in found}
+    splits = [
+        pictured(manifest, one, digest_of)
+        for manifest, one in found
+        if {(manifest.dataset, "train"), (manifest.dataset, "eval")} <= uses
+    ]
+    for split, path, hit in overlaps(splits, digest_of):
         yield Finding(
             rule="split.overlap",
             severity=rule_of("split.overlap").severity,
