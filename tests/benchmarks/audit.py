@@ -32,14 +32,77 @@ import msgspec
 import numpy as np
 import simplejpeg
 
-from converters.formats import coco_instances
-from dataengine.annotation import Annotation, Image, Instance, Origin
+from dataengine.annotation import Annotation, Caption, Dialog, Image, Instance, Origin, Question, Turn
+from dataengine.audit.foreign import foreign_source
 from dataengine.audit.state import Audit
 from dataengine.files import Root
+from dataengine.modules import load_reader
 
 RECORDS, FEW_RECORDS, OBJECTS, POINTS, REPEATS = 2000, 60, 7, 25, 5
 
 
+WORDS = [
+    "a",
+    "the",
+    "two",
+    "some",
+    "red",
+    "blue",
+    "small",
+    "large",
+    "old",
+    "young",
+    "man",
+    "woman",
+    "dog",
+    "cat",
+    "horse",
+    "car",
+    "bus",
+    "train",
+    "street",
+    "table",
+    "window",
+    "tree",
+    "sky",
+    "near",
+    "under",
+    "behind",
+    "beside",
+    "with",
+    "and",
+    "of",
+    "on",
+    "in",
+    "stands",
+    "sits",
+    "walks",
+    "holds",
+    "looks",
+    "rides",
+    "waits",
+    "wears",
+    "bright",
+    "dark",
+    "wooden",
+    "empty",
+    "crowded",
+    "quiet",
+    "left",
+    "right",
+    "other",
+    "white",
+    "black",
+    "green",
+    "yellow",
+    "people",
+    "children",
+    "player",
+    "kitchen",
+    "field",
+    "beach",
+    "river",
+]
 KINDS = ("records", "manifest", "shards")
 PER_PICTURE, WIDTH, HEIGHT = 10, 32, 24
 FIELDS = (
@@ -86,10 +149,51 @@ def record(number: int, rng: random.Random, outlined: bool) -> Annotation:
     return Annotation(key=str(number), images=(image,), origin=origin, instances=tuple(instances))
 
 
-def read(file: Path) -> list[Annotation]:
-    """Return the annotations of a COCO-style file."""
-    source = coco_instances.Source(annotations=file.name)
-    return [one for one in coco_instances.read(source, Root(file.parent)) if isinstance(one, Annotation)]
+def sentence(rng: random.Random, words: int) -> str:
+    """Return a sentence of plain English words."""
+    said = " ".join(rng.choice(WORDS) for _ in range(words))
+    return f"{said[0].upper()}{said[1:]}{rng.choice(('.', '.', ', or so.', '!'))}"
+
+
+def captioned(number: int, rng: random.Random) -> Annotation:
+    """Return an annotation of five captions, as COCO has them."""
+    captions = tuple(Caption(id=f"{number}.{place}", text=sentence(rng, 10)) for place in range(5))
+    return msgspec.structs.replace(_pictured(number), captions=captions)
+
+
+def asked(number: int, rng: random.Random) -> Annotation:
+    """Return an annotation of three questions, each with its answer."""
+    questions = tuple(
+        Question(id=f"{number}.{place}", text=f"{sentence(rng, 7)[:-1]}?", answers=(rng.choice(WORDS),))
+        for place in range(3)
+    )
+    return msgspec.structs.replace(_pictured(number), questions=questions)
+
+
+def talked(number: int, rng: random.Random) -> Annotation:
+    """Return an annotation of a conversation of three questions and long answers, as LLaVA has them."""
+    turns = [Turn("user", f"<image>\n{sentence(rng, 9)}")]
+    for _ in range(3):
+        turns += [
+            Turn("assistant", " ".join(sentence(rng, 14) for _ in range(4))),
+            Turn("user", sentence(rng, 9)),
+        ]
+    return msgspec.structs.replace(
+        _pictured(number), dialogs=(Dialog(id=str(number), turns=tuple(turns[:-1])),)
+    )
+
+
+def _pictured(number: int) -> Annotation:
+    image = Image(path=f"images/{number:06d}.jpg", width=640, height=480, license="CC-BY-4.0")
+    origin = Origin(file="texts.json", record=f"[{number}]")
+    return Annotation(key=str(number), images=(image,), origin=origin)
+
+
+def read(file: Path, format_name: str, options: dict[str, str]) -> list[Annotation]:
+    """Return the annotations of a file that nobody has converted."""
+    reader = load_reader(format_name, "--format")
+    source = foreign_source(reader, format_name, file, file.parent, options)
+    return [one for one in reader.read(source, Root(file.parent)) if isinstance(one, Annotation)]
 
 
 def ours(records: list[Annotation]) -> int:
@@ -224,7 +328,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = parser.add_subparsers(required=True, dest="verb")
-    verbs.add_parser("speed").add_argument("--file", type=Path)
+    speed_verb = verbs.add_parser("speed")
+    speed_verb.add_argument("--file", type=Path)
+    speed_verb.add_argument("--format", default="coco_instances")
+    speed_verb.add_argument("--source", action="append", default=[])
     memory_verb = verbs.add_parser("memory")
     memory_verb.add_argument("--records", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     memory_verb.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
@@ -232,24 +339,25 @@ def main() -> None:
     if given.verb == "memory":
         memory(given.records, given.kinds)
     else:
-        speed(given.file)
+        speed(given.file, given.format, given.source)
 
 
-def speed(file: Path | None) -> None:
+def speed(file: Path | None, format_name: str, options: list[str]) -> None:
     """Compare on records with outlines, with boxes alone, with texts, and on a file's."""
-    for title, outlined in (("outlines", True), ("boxes", False)):
-        rng = random.Random(0)
-        compare(title, [record(number, rng, outlined) for number in range(RECORDS)])
     if file is not None:
-        records = read(file)
-        compare(file.name, records)
-        boxes = [
-            msgspec.structs.replace(
-                one, instances=tuple(msgspec.structs.replace(item, polygons=()) for item in one.instances)
-            )
-            for one in records
-        ]
-        compare(f"{file.name}, boxes alone", boxes)
+        found = read(file.resolve(), format_name, dict(option.split("=", 1) for option in options))
+        compare(file.name, found)
+        return
+    makers: dict[str, Callable[[int, random.Random], Annotation]] = {
+        "outlines": lambda number, rng: record(number, rng, True),
+        "boxes": lambda number, rng: record(number, rng, False),
+        "captions": captioned,
+        "questions": asked,
+        "conversations": talked,
+    }
+    for title, make in makers.items():
+        rng = random.Random(0)
+        compare(title, [make(number, rng) for number in range(RECORDS)])
 
 
 if __name__ == "__main__":
