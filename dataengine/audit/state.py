@@ -12,7 +12,7 @@ import msgspec
 
 from dataengine import sample as samples
 from dataengine import schema
-from dataengine.annotation import Annotation, LabelSpace
+from dataengine.annotation import Annotation, LabelSpace, Rejected
 from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
 from dataengine.audit.spill import Named
@@ -155,6 +155,11 @@ class Audit:
         """Count a license."""
         self.licenses["others"] += tally(self.licenses, [name])
 
+    def rejected(self, item: Rejected) -> None:
+        """Note a record that no reader can read."""
+        origin = item.origin
+        self.add(item.reason, Hit(item.detail), key=item.key, file=origin.file, record=origin.record)
+
     def hit(self, rule_id: str, hit: Hit, item: Annotation) -> None:
         """Note a hit of an annotation."""
         image = item.images[hit.image].path if 0 <= hit.image < len(item.images) else ""
@@ -197,7 +202,7 @@ class Audit:
 
     def whole(self) -> None:
         """Note what all annotations show together: the evidence over boxes and keypoints, and rules on the subject."""
-        for key, file, record in self.seen.again():
+        for (key, file, record), _ in self.seen.again():
             self.add("id.duplicate", Hit(f"key {key!r}"), key=key, file=file, record=record)
         for rule_id, line in self.evidence.verdicts():
             self.add(rule_id, Hit(line), place="subject")

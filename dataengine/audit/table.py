@@ -36,6 +36,18 @@ RULES: tuple[Rule, ...] = (
         action="fail",
         says="a shard's bytes are not those that were written",
     ),
+    Rule(
+        id="sample.incomplete",
+        severity="warn",
+        action="skip",
+        says="a sample of a tar lacks what most samples of it have",
+    ),
+    Rule(
+        id="sample.left_out",
+        severity="warn",
+        action="skip",
+        says="a member of a tar, or a picture of a folder, is in no sample",
+    ),
     # Geometry.
     Rule(
         id="box.degenerate",
