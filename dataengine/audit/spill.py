@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
@@ -170,8 +170,15 @@ class Named:
 
     def add(self, name: str, file: str = "", record: str = "") -> None:
         """Note a name."""
-        data = _ENCODER.encode((name, file, record))
-        self._rows.add((xxhash.xxh3_64_intdigest(name.encode()), self._texts.append(data), len(data)))
+        self.extend([(name, file, record)])
+
+    def extend(self, places: Sequence[Place]) -> None:
+        """Note names."""
+        packed = [_ENCODER.encode(place) for place in places]
+        offset = self._texts.append(b"".join(packed))
+        for (name, *_), data in zip(places, packed, strict=True):
+            self._rows.add((xxhash.xxh3_64_intdigest(name.encode()), offset, len(data)))
+            offset += len(data)
 
     def again(self) -> Iterator[tuple[Place, Place]]:
         """Yield each name that came before, in their order, and where it came first: (name, file, record) of both."""
