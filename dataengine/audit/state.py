@@ -145,8 +145,9 @@ class Audit:
             self._objects(facts)
         if item.labels:
             self.further_labels += tally(self.classes, item.labels)
+        there = facts.__dict__
         for name, place, rules in _GROUPS:
-            if found := getattr(facts, name):
+            if found := there[name]:
                 if place is not None:
                     checked[place] += len(found)
                 for rule_id, check in rules:
@@ -154,9 +155,9 @@ class Audit:
                         self.hit(rule_id, hit, item)
         for corpus in self._corpora:
             corpus.add(facts)
-        if self._texts.add(facts):
-            checked["text"] += self._texts.last
-        if self._texts.full or len(self._keys) >= KEYS_AT_ONCE:
+        if texts := self._texts.add(facts):
+            checked["text"] += texts
+        if len(self._keys) >= KEYS_AT_ONCE or self._texts.enough:
             self._flush()
 
     def _objects(self, facts: Facts) -> None:
