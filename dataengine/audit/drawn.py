@@ -90,8 +90,8 @@ class Outlines:
             [np.minimum.reduceat(boxes[:, :2], first), np.maximum.reduceat(boxes[:, 2:], first)], axis=1
         )
         stated = frames[objects[first], :4]
-        fits = (np.abs(around - stated) <= LEAST_PX).all(axis=1) | np.isnan(stated[:, 0])
-        found.update(objects[first[~fits]].tolist())
+        apart: Flags = ~((np.abs(around - stated) <= LEAST_PX).all(axis=1) | np.isnan(stated[:, 0]))
+        found.update(objects[first[apart]].tolist())
         several = np.diff(np.append(first, len(objects))) > 1
         for start, stop in zip(first[several], np.append(first, len(objects))[1:][several], strict=True):
             if any(_surrounds(a, b) for a, b in permutations(boxes[start:stop].tolist(), 2)):

@@ -140,8 +140,8 @@ def _instances(cells: dict[str, Any], classes: tuple[str, ...]) -> Iterator[Inst
         objects = {name: [row.get(name) for row in rows] for name in {key for row in rows for key in row}}
     if not isinstance(objects, dict):
         return
-    boxes = next((objects[name] for name in BOXES if isinstance(objects.get(name), list)), [])
-    found = next((objects[name] for name in ("category", "categories", "label", "labels", "category_id")
+    boxes: list[Any] = next((objects[name] for name in BOXES if isinstance(objects.get(name), list)), [])
+    found: list[Any] = next((objects[name] for name in ("category", "categories", "label", "labels", "category_id")
                   if isinstance(objects.get(name), list)), [])  # fmt: skip
     for number, value in enumerate(boxes):
         box = _box(value)

@@ -343,8 +343,9 @@ def _items(
                     pictures += found
                 else:
                     cells[name] = value
-            for picture in pictures if named is not None else ():
-                named[picture.path] = True
+            if named is not None:
+                for picture in pictures:
+                    named[picture.path] = True
             labels = tuple(
                 names[value] if 0 <= value < len(names) else f"class {value}"
                 for name, names in classes.items()

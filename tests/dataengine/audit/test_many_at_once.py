@@ -122,7 +122,7 @@ questions = st.builds(
     instances=st.sampled_from([(), (0,), (9,)]),
 )
 turns = st.lists(st.builds(Turn, st.sampled_from(["user", "assistant"]), TEXTS), max_size=3).map(tuple)
-annotations = st.builds(
+records = st.builds(
     Annotation,
     key=st.sampled_from("abcdefgh"),
     images=images,
@@ -146,7 +146,7 @@ annotations = st.builds(
 
 @settings(deadline=None, max_examples=60)
 @given(
-    items=st.lists(st.tuples(annotations, st.sampled_from([None, (64, 48)])), max_size=8),
+    items=st.lists(st.tuples(records, st.sampled_from([None, (64, 48)])), max_size=8),
     lang=st.sampled_from([None, "en", "zh"]),
     at_once=st.integers(1, 6),
 )

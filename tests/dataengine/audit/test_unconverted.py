@@ -148,7 +148,7 @@ def _dataset(numbers: range, **changes: list[Any]) -> datasets.Dataset:
     return datasets.Dataset.from_dict(columns | changes, features=features)
 
 
-WRONG = {
+WRONG: dict[str, list[Any]] = {
     "caption": ["A picture.", "", "A picture.", "A picture."],
     "objects": [{"bbox": [[1, 2, 10, 12]], "category": [0]}] * 3
     + [{"bbox": [[1, 2, 90, 12], [3, 3, 0, 4]], "category": [0, 1]}],
