@@ -22,8 +22,9 @@ from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
 from dataengine.audit.spill import Kept
 from dataengine.audit.state import Audit, Progress, Report
-from dataengine.errors import SourceError
+from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
+from dataengine.images import probe
 from dataengine.listing import PICTURE_ENDINGS
 from dataengine.records.tables import Table, read_rows
 
@@ -32,6 +33,8 @@ _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _SPLIT = re.compile(
     r"(?:^|[/._ -])(train|training|validation|valid|val|dev|test|testing|eval|evaluation)(?=$|[/._ -]|[0-9])"
 )
+# A column of bytes that holds pictures, whether they can be read or not.
+_PICTURE = re.compile(r"image|img|picture|photo|jpe?g|png")
 _EVALUATED = ("val", "dev", "test", "eval")
 
 
@@ -374,8 +377,11 @@ def _columns(root: Root, table: Table) -> frozenset[str]:
 
 
 def _pictures(before: str, value: Any) -> list[Picture]:
-    """Return the pictures of a cell, as the feature Image stores them; none where it holds anything else."""
+    """Return the pictures of a cell, as the feature Image stores them or as bytes; none where it holds others."""
     values = value if isinstance(value, list) else [value]
+    if values and all(isinstance(one, bytes) for one in values):
+        named = _PICTURE.search(before.rpartition("/")[2].lower())
+        values = [{"bytes": one, "path": None} for one in values if named or is_picture(one)]
     if not values or not all(isinstance(one, dict) and one.keys() == {"bytes", "path"} for one in values):
         return []
     found = []
@@ -387,6 +393,15 @@ def _pictures(before: str, value: Any) -> list[Picture]:
         elif path is not None:
             found.append(Picture(path))
     return found
+
+
+def is_picture(data: bytes) -> bool:
+    """Say whether some bytes begin as a picture does."""
+    try:
+        probe(data)
+    except Quarantine:
+        return False
+    return True
 
 
 def _files(metadata: str, value: Any) -> list[Picture]:

@@ -253,6 +253,21 @@ def test_a_picture_that_lies_outside_of_the_folder_is_not_opened(tmp_path: Path)
     assert _rules(audit([tmp_path / "data"]), "count.expected") == {"path.outside": 2}
 
 
+def test_pictures_that_are_plain_bytes_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(README)
+    rows = {
+        "image_bytes": [[_picture(0), _picture(1)], [_picture(2)[:200]]],
+        "other": [_picture(3), b"no picture"],
+        "text": ["A picture.", "A picture."],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "train.parquet")
+
+    report = audit([tmp_path])
+
+    assert report.accounts[0].images == 4
+    assert _rules(report, "count.expected") == {"image.corrupt": 1}
+
+
 @pytest.mark.parametrize("name", ["dataset_dict.json", "dataset_info.json", "README.md"])
 def test_a_broken_description_is_one_line(tmp_path: Path, name: str) -> None:
     datasets.DatasetDict(train=_dataset(range(2))).save_to_disk(tmp_path)
