@@ -172,6 +172,82 @@ def test_an_audit_finds_what_each_rule_finds_by_itself(
         assert {name: count for name, count in audit.checked.items() if count} == dict(+places)
 
 
+SQUARE = (10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0)
+# Not once around any centre, and yet nothing crosses.
+COMB = (
+    0.0,
+    0.0,
+    40.0,
+    0.0,
+    40.0,
+    40.0,
+    30.0,
+    40.0,
+    30.0,
+    10.0,
+    20.0,
+    10.0,
+    20.0,
+    40.0,
+    10.0,
+    40.0,
+    10.0,
+    10.0,
+    0.0,
+    10.0,
+)
+
+
+def _outlined(*polygons: tuple[float, ...], **fields: Any) -> Annotation:
+    item = Instance(id="1", polygons=polygons, **fields)
+    return Annotation(key="k", images=(Image(path="a.jpg"),), origin=ORIGIN, instances=(item,))
+
+
+@pytest.mark.parametrize(
+    ("broken", "rule"),
+    [
+        (_outlined((10, 10, 30, 30, 30, 10, 10, 30)), "polygon.self_intersect"),
+        (_outlined((0, 0, 40, 0, 40, 40, 20, 5, 0, 40, 30, 30)), "polygon.self_intersect"),
+        (_outlined(SQUARE, (12, 12, 14, 12, 14, 14)), "polygon.holes_lost"),
+        (_outlined((10, 10, 20, 10, 30, 10)), "polygon.invalid"),
+        (_outlined((10, 10, 80, 10, 30, 30)), "polygon.outside"),
+        (_outlined(SQUARE, box=(2, 2, 12, 12)), "mask.box_mismatch"),
+    ],
+)
+def test_a_broken_outline_is_found_among_sound_ones(broken: Annotation, rule: str) -> None:
+    sound = [_outlined(SQUARE, box=(10, 10, 30, 30)), _outlined(COMB), _outlined(SQUARE, (40, 40, 44, 40, 44, 44)),
+             _outlined(SQUARE, box=(2, 2, 12, 12), crowd=True)]  # fmt: skip
+    audit = Audit("s")
+
+    for item in (*sound, broken, *sound):
+        audit.annotation(item, [(64, 48)])
+
+    assert [one.rule for one in audit.findings] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"instances": (Instance(id="1", box=(1, 1, 2, 2), image=1),)}, "id.orphan"),
+        ({"instances": (Instance(id="1", box=(1, 1, 2, 2), category="DontCare"),)}, "ignore.used_as_object"),
+        ({"images": (Image(path="b\\a.jpg"),)}, "path.separator"),
+        ({"images": (Image(path="e\u0301.jpg"),)}, "path.unicode"),
+        ({"images": (Image(path="a.jpg", license="unknown"),)}, "license.missing"),
+        ({"negatives": ("dog",)}, "label.not_exhaustive_used_as_negative"),
+        ({"captions": (Caption(id="1", text="A cat sits.", lang="zh"),)}, "text.script"),
+        ({"questions": (Question(id="1", text="Which one is it?", instances=(3,)),)}, "id.orphan"),
+    ],
+)
+def test_a_rule_is_asked_where_there_is_something_to_look_at(fields: dict[str, Any], rule: str) -> None:
+    audit = Audit("s")
+
+    audit.annotation(
+        Annotation(**{"key": "k", "images": (Image(path="a.jpg"),), "origin": ORIGIN, **fields}), [(64, 48)]
+    )
+
+    assert [one.rule for one in audit.findings] == [rule]
+
+
 def _looked_at(facts: Facts) -> dict[str, Any]:
     return {
         "annotation": 1,

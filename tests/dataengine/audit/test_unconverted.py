@@ -123,6 +123,17 @@ def test_a_damaged_tar_is_named_with_the_offset_and_the_rest_is_looked_at(tmp_pa
     assert report.accounts[0].records >= 4
 
 
+def test_a_key_that_comes_again_in_one_tar_is_told_of_once(tmp_path: Path) -> None:
+    _webdataset(tmp_path / "a.tar", range(3))
+    _webdataset(tmp_path / "b.tar", range(1))
+    with tarfile.open(tmp_path / "a.tar", "a") as tar, tarfile.open(tmp_path / "b.tar") as other:
+        for member in other:
+            tar.addfile(member, other.extractfile(member))
+    (tmp_path / "b.tar").unlink()
+
+    assert _rules(audit([tmp_path])) == {"id.duplicate": 1, "image.duplicate_exact": 1}
+
+
 def test_a_tar_by_itself_is_audited(tmp_path: Path) -> None:
     _webdataset(tmp_path / "a.tar", range(3))
 
