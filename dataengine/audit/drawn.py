@@ -90,7 +90,8 @@ class Outlines:
             [np.minimum.reduceat(boxes[:, :2], first), np.maximum.reduceat(boxes[:, 2:], first)], axis=1
         )
         stated = frames[objects[first], :4]
-        apart: Flags = ~((np.abs(around - stated) <= LEAST_PX).all(axis=1) | np.isnan(stated[:, 0]))
+        near = np.logical_and.reduce(np.abs(around - stated) <= LEAST_PX, axis=1)
+        apart: Flags = ~(near | np.isnan(stated[:, 0]))
         found.update(objects[first[apart]].tolist())
         several = np.diff(np.append(first, len(objects))) > 1
         for start, stop in zip(first[several], np.append(first, len(objects))[1:][several], strict=True):
@@ -101,7 +102,7 @@ class Outlines:
 
 def _inside(boxes: Numbers, sizes: Numbers) -> Flags:
     beyond = np.maximum(-boxes[:, :2], boxes[:, 2:] - sizes)
-    found: Flags = (beyond <= OUTSIDE_TOLERANCE_PX).all(axis=1)
+    found: Flags = np.logical_and.reduce(beyond <= OUTSIDE_TOLERANCE_PX, axis=1)
     return found
 
 
