@@ -10,17 +10,18 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from dataengine.adapt import follow_log, read_log
+from dataengine.adapt import Memory, follow_log, read_log
 from dataengine.errors import SourceError
 from dataengine.index import Index
 from dataengine.mix import Plan, plan
-from dataengine.state import SourceMark
+from dataengine.shares import Recipe
+from dataengine.state import Hole, SourceMark
 from dataengine.state import differences as source_differences
 from dataengine.stream import recipe, sources
 
 SERVED, MIXTURE, CONFIG, METRICS = "served.jsonl", "mixture.jsonl", "config.json", "metrics.jsonl"
 # Folders of checkpoints end in their step.
-CHECKPOINTS = "checkpoints/step-*"
+CHECKPOINTS, RECORD = "checkpoints/step-*", "checkpoint.json"
 # Steps whose planned samples are looked up at once: an Arrow column gives many values nearly as fast as one.
 _STEPS = 256
 
@@ -41,27 +42,38 @@ class ServedRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A run against its plan: `differences` has a line for each sample too few, too many or out of place."""
+    """A run against its plan: `differences` has a line for each sample too few, too many or out of place.
+
+    `reasons` counts why samples were skipped, "" where a run of an earlier version does not say.
+    """
 
     steps: int
     plan: str
     rows: tuple[ServedRow, ...]
     differences: tuple[str, ...]
+    reasons: dict[str, int] = {}
 
 
-class _Run(msgspec.Struct, kw_only=True):
-    """What a run's config.json says of its mixture."""
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's config.json says of its shards, its mixture, and how its samples were worded."""
 
     seed: int
     global_batch: int
+    shards: str = ""
     mixture: dict[str, Any] = {}
     adapt: dict[str, Any] | None = None
+    render: str = "stored"
+    render_options: dict[str, Any] = {}
 
 
-class _Sources(msgspec.Struct):
-    """What a checkpoint says of the sources of its plan."""
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint says of the plan that it followed, its sources, and the holes found until then."""
 
+    name: str = ""
+    plan: str = ""
     sources: tuple[SourceMark, ...] = ()
+    holes: tuple[Hole, ...] = ()
+    adapt: Memory = Memory()
 
 
 class _Step(msgspec.Struct):
@@ -77,24 +89,51 @@ class _Line(_Step):
     skipped: list[tuple[str, str]] | dict[str, str] = []
 
     @property
-    def skipped_ids(self) -> list[str]:
-        return list(self.skipped) if isinstance(self.skipped, dict) else [one for one, _ in self.skipped]
+    def left_out(self) -> list[tuple[str, str]]:
+        """The (id, reason) of each sample that is in no batch."""
+        return [*self.skipped.items()] if isinstance(self.skipped, dict) else self.skipped
 
 
 _Numbered = TypeVar("_Numbered", bound=_Step)
 
 
-def run_plan(index: Index, run: Path) -> Plan:
-    """Return the plan of a run on a shard set, with what it decided on the way. Raises SourceError and PlanError."""
+def read_config(run: Path) -> RunConfig:
+    """Read the config.json of a run. Raises SourceError."""
     try:
-        found = msgspec.json.decode((run / CONFIG).read_bytes(), type=_Run)
+        return msgspec.json.decode((run / CONFIG).read_bytes(), type=RunConfig)
     except (OSError, msgspec.DecodeError) as error:
         raise SourceError(
             f"{run / CONFIG}: cannot be read: {error}; expected the folder of a training run"
         ) from error
+
+
+def recipe_of(run: Path) -> Recipe:
+    """Return the recipe of a run, with which its mixture begins. Raises SourceError and PlanError."""
+    found = read_config(run)
     # Where it says nothing else, a run trains one family a step.
-    fields = {"mode": "unmixed", **found.mixture, "seed": found.seed, "global_batch": found.global_batch}
-    made = plan(sources(index), recipe(**fields))
+    return recipe(
+        **{"mode": "unmixed", **found.mixture, "seed": found.seed, "global_batch": found.global_batch}
+    )
+
+
+def newest_checkpoint(run: Path) -> Checkpoint | None:
+    """Return what the newest checkpoint of a run says, None where there is none. Raises SourceError."""
+    found = sorted(run.glob(f"{CHECKPOINTS}/{RECORD}"))
+    return _read_checkpoint(found[-1]) if found else None
+
+
+def _read_checkpoint(path: Path) -> Checkpoint:
+    try:
+        made = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
+    except (OSError, msgspec.DecodeError) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    return msgspec.structs.replace(made, name=path.parent.name)
+
+
+def run_plan(index: Index, run: Path) -> Plan:
+    """Return the plan of a run on a shard set, with what it decided on the way. Raises SourceError and PlanError."""
+    found = read_config(run)
+    made = plan(sources(index), recipe_of(run))
     return made if found.adapt is None else follow_log(made, read_log(run / MIXTURE), str(run / MIXTURE))
 
 
@@ -104,14 +143,15 @@ def account(index: Index, made: Plan, run: Path) -> Account:
     Raises SourceError where it cannot be read.
     """
     differences: list[str] = []
-    served, skipped = Counter[int](), Counter[int]()
+    served, skipped, reasons = Counter[int](), Counter[int](), Counter[str]()
     last = 0
     planned = _Planned(index, made)
     for step, lines in groupby(_lines(run / SERVED, _Line), key=lambda line: line.step):
         ids, left_out = Counter[str](), Counter[str]()
         for line in lines:
             ids.update(line.ids)
-            left_out.update(line.skipped_ids)
+            left_out.update(one for one, _ in line.left_out)
+            reasons.update(reason for _, reason in line.left_out)
         if step <= last:
             differences += [
                 f"step {step}: {one} is there again after step {last}" for one in (ids + left_out).elements()
@@ -133,7 +173,13 @@ def account(index: Index, made: Plan, run: Path) -> Account:
     if differences and (changed := _changed_sources(run, made)):
         differences.insert(0, f"the shards are not those of the run: {changed}")
     rows = _rows(made, last, served, skipped)
-    return Account(steps=last, plan=made.digest, rows=rows, differences=tuple(differences))
+    return Account(
+        steps=last,
+        plan=made.digest,
+        rows=rows,
+        differences=tuple(differences),
+        reasons=dict(sorted(reasons.items())),
+    )
 
 
 def _taken(run: Path) -> int:
@@ -151,13 +197,11 @@ def _taken(run: Path) -> int:
 def _changed_sources(run: Path, made: Plan) -> str:
     """Return which sources are others than those of the run's checkpoints, in words; "" where none is, or none was
     noted."""
-    for path in sorted(run.glob(f"{CHECKPOINTS}/checkpoint.json")):
+    for path in sorted(run.glob(f"{CHECKPOINTS}/{RECORD}")):
         try:
-            return source_differences(
-                msgspec.json.decode(path.read_bytes(), type=_Sources).sources, made.marks
-            )
-        except (OSError, msgspec.DecodeError) as error:
-            return f"{path} cannot be read: {error}"
+            return source_differences(_read_checkpoint(path).sources, made.marks)
+        except SourceError as error:
+            return str(error)
     return ""
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -10,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from dataengine.audit.identity import COLUMNS, SAYS, Identity
 from dataengine.audit.run import Broken, broken, examples, rates
 from dataengine.audit.state import Finding, Report
 from dataengine.audit.table import rule_of
@@ -31,15 +35,19 @@ ISSUES_SCHEMA = pa.schema(
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """report.json: hits by rule, the budgets that are broken, what was looked at, and the account of each subject."""
+    """report.json: hits by rule, the budgets that are broken, what was looked at, and the account of each subject.
+
+    `identities` are the lines of `audit --account`.
+    """
 
     rules: dict[str, int]
     checked: dict[str, int]
     broken: list[Broken] = []
     accounts: list[dict[str, object]]
+    identities: list[Identity] = []
 
 
-def write(report: Report, directory: Path) -> None:
+def write(report: Report, directory: Path, identities: Sequence[Identity] = ()) -> None:
     """Write issues.parquet, report.json and index.html; the page compares with the report that stood there before."""
     make_folder(directory)
     before = _before(directory / "report.json")
@@ -52,8 +60,9 @@ def write(report: Report, directory: Path) -> None:
         checked=report.checked,
         broken=broken(report),
         accounts=[msgspec.to_builtins(account) for account in report.accounts],
+        identities=[*identities],
     )
-    write_atomic(directory / "index.html", page(report, before).encode())
+    write_atomic(directory / "index.html", page(report, before, identities).encode())
     data = msgspec.json.format(msgspec.json.encode(summary, order="sorted"), indent=1)
     write_atomic(directory / "report.json", data + b"\n")
 
@@ -65,7 +74,7 @@ def _before(path: Path) -> dict[str, int] | None:
         return None
 
 
-def page(report: Report, before: dict[str, int] | None) -> str:
+def page(report: Report, before: dict[str, int] | None, identities: Sequence[Identity] = ()) -> str:
     """Return the audit as HTML."""
     found = rates(report)
     columns = ["rule", "severity", "action", "hits", "subjects", "share", "says"]
@@ -118,7 +127,11 @@ def page(report: Report, before: dict[str, int] | None) -> str:
                         "licenses",
                     ],
                     rows=account_rows,
-                )
+                ),
+                *(
+                    Table(title=SAYS[stage], columns=COLUMNS, rows=[one.cells for one in some])
+                    for stage, some in groupby(identities, key=attrgetter("stage"))
+                ),
             ],
         ),
         *(_rule_section(report, one.rule, one.hits) for one in found),

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
 
+from dataengine.audit.account import findings, prove
+from dataengine.audit.identity import COLUMNS, SAYS, Verdict
 from dataengine.audit.report import says_broken, write
 from dataengine.audit.run import audit, broken, rates
+from dataengine.audit.state import Report
 from dataengine.audit.table import rule_of
 from dataengine.cli.output import (
     LOCAL,
     cache_bytes_option,
     cache_dir_option,
+    flags,
     given,
     json_option,
+    on_command_line,
     print_json,
     print_table,
     progress,
@@ -39,16 +48,26 @@ from dataengine.strict import convert
     type=LOCAL,
     help="Write index.html, issues.parquet, report.json.",
 )
+@click.option(
+    "--account",
+    "account_only",
+    is_flag=True,
+    help="No rules, but the account: every record, sample, tar member and position from source to run, counted.",
+)
 @cache_dir_option
 @cache_bytes_option
 @workers_option
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     paths: tuple[Path | Url, ...],
     format_name: str | None,
     root: Path | None,
     source_options: tuple[str, ...],
     report_dir: Path | None,
+    account_only: bool,
     cache_dir: str | None,
     cache_bytes: int | None,
     workers: int,
@@ -58,14 +77,27 @@ def command(
 
     Shards at a URL are audited through --cache-dir, where each is checked as a whole. Exit 1 where there are findings
     (other than infos), 3 where they break a budget: the spec's, or else the rule's own.
+
+    With --account, PATHS are folders of manifests, shards and training runs, in any number together, or one folder
+    that holds them all. Each line is a number held against the same number counted elsewhere; exit 1 where a single
+    unit differs.
     """
+    settings = convert(given(cache_dir=cache_dir, cache_bytes=cache_bytes), StoreSettings, "audit", [])
+    if account_only:
+        told = [one for one in on_command_line(context) if one in ("format_name", "root", "source_options")]
+        if told:
+            raise UsageError(
+                f"--account: {flags(context, told)} given too, expected none: it reads what convert, shard and train"
+                " wrote; remove them"
+            )
+        _account(paths, report_dir, settings, workers, as_json)
+        return
     options: dict[str, str] = {}
     for pair in source_options:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--source {pair!r}: expected KEY=VALUE")
         options[key] = value
-    settings = convert(given(cache_dir=cache_dir, cache_bytes=cache_bytes), StoreSettings, "audit", [])
     with progress("audit", "places") as update:
         report = audit(
             paths,
@@ -105,4 +137,28 @@ def command(
     if over:
         raise click.exceptions.Exit(3)
     if any(one.severity != "info" for one in found):
+        raise click.exceptions.Exit(1)
+
+
+def _account(
+    paths: tuple[Path | Url, ...],
+    report_dir: Path | None,
+    settings: StoreSettings,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Print the account of some paths; end with status 1 where a line of it differs."""
+    with progress("account", "rows and members") as update:
+        lines = prove(paths, workers=workers, store=settings, progress=update)
+    if report_dir is not None:
+        write(Report(accounts=[], findings=[*findings(lines)], checked={}), report_dir, lines)
+    verdicts = Counter(line.verdict for line in lines)
+    if as_json:
+        print_json({"account": msgspec.to_builtins(lines), "verdicts": verdicts})
+    else:
+        for stage, some in groupby(lines, key=attrgetter("stage")):
+            print_table(SAYS[stage], COLUMNS, [line.cells for line in some])
+        counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in get_args(Verdict))
+        click.echo(counts + (f", see {report_dir / 'index.html'}" if report_dir else ""))
+    if verdicts["differs"]:
         raise click.exceptions.Exit(1)

@@ -6,34 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from dataengine.cli.output import LOCAL, json_option, print_json
-from dataengine.errors import SourceError
 from dataengine.index import Index
 from dataengine.store import Url, locate
-
-SERVED = "served.jsonl"
-
-
-class Served(msgspec.Struct):
-    """One line of a run's served.jsonl: the ids that a step was made of."""
-
-    step: int
-    ids: list[str]
-
-
-def steps_of(run: Path, sample_id: str) -> list[int]:
-    """Return the steps of a run that served a sample. Raises SourceError where the run kept no record."""
-    path = run / SERVED if run.is_dir() else run
-    decode = msgspec.json.Decoder(Served).decode
-    try:
-        with path.open("rb") as file:
-            return [line.step for line in map(decode, file) if sample_id in line.ids]
-    except (OSError, msgspec.DecodeError) as error:
-        raise SourceError(
-            f"{path}: cannot be read: {error}; expected the folder of a training run"
-        ) from error
+from dataengine.trace import steps_of
 
 
 @click.command("trace")
