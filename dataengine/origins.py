@@ -337,6 +337,7 @@ class _Element:
         self.way: list[tuple[str, int]] = []
         self.counts: list[dict[str, int]] = [{}]
         self.bounds: list[int] = []
+        self.childless = True
 
     def find(self, data: bytes) -> tuple[int, int] | None:
         """Return where the element begins and ends, in bytes. Raises ExpatError."""
@@ -347,12 +348,17 @@ class _Element:
             self.counts[-1][name] = number + 1
             self.way.append((name, number))
             self.counts.append({})
+            self.childless = True
             if self.way[1:] == self.wanted and not self.bounds:
                 self.bounds.append(parser.CurrentByteIndex)
 
         def end(_: str) -> None:
             if self.way[1:] == self.wanted and len(self.bounds) == 1:
-                self.bounds.append(data.index(b">", parser.CurrentByteIndex) + 1)
+                place = parser.CurrentByteIndex
+                # Of an element without content, the parser stands behind its one tag.
+                empty = self.childless and data[place - 2 : place] == b"/>"
+                self.bounds.append(place if empty else data.index(b">", place) + 1)
+            self.childless = False
             self.way.pop()
             self.counts.pop()
 
