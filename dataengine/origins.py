@@ -87,9 +87,13 @@ def _find(path: Path, file: str, record: str) -> Spot:
     more = _MORE.search(record)
     if more is not None:
         spot = _find(path, file, record[: more.start()])
-        return msgspec.structs.replace(spot, note=f"and {more[1]} more records of the file, grouped with it")
+        return msgspec.structs.replace(
+            spot, note=f"with {more[1]} more of the file's records, grouped with it"
+        )
     if path.is_dir() or path.suffix in _TABLES:
         return _row(path, file, record)
+    if ".tfrecord" in path.name and (row := _ROW.match(record)):
+        return _example(path, file, int(row[1]))
     if line := _LINE.match(record):
         return _line(path, file, int(line[1]), line[2])
     if path.suffix in _TARS:
@@ -163,6 +167,25 @@ def _row(path: Path, file: str, record: str) -> Spot:
                 return Spot(file=file, at=f"row {number[1]} (row {left} of row group {group})", text=text)
             left -= count
     raise _Lost(f"it has fewer than {number[1]} rows")
+
+
+def _example(path: Path, file: str, number: int) -> Spot:
+    """Return an example of a TFRecord file: each is framed by its length (8 bytes), and a checksum of 4 for either."""
+    start = 0
+    with path.open("rb") as stream:
+        if stream.read(2) == b"\x1f\x8b":
+            return Spot(
+                file=file, at=f"row {number}", note="its bytes are packed by gzip with the rest of the file"
+            )
+        for count in range(number + 1):
+            stream.seek(start)
+            frame = stream.read(8)
+            if len(frame) < 8:
+                raise _Lost(f"it has fewer than {number + 1} records")
+            size = int.from_bytes(frame, "little")
+            if count < number:
+                start += 16 + size
+    return Spot(file=file, at=f"row {number}", start=start + 12, stop=start + 12 + size)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

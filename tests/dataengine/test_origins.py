@@ -118,7 +118,7 @@ def test_a_row_of_a_table_goes_over_line_ends_inside_quotes(tmp_path: Path) -> N
     first, grouped = (find_record(tmp_path, "a.csv", name) for name in ("line 2", "line 4 and 2 more"))
 
     assert first.text == '1,"two\nlines"'
-    assert (grouped.text, grouped.note) == ("2,one", "and 2 more records of the file, grouped with it")
+    assert (grouped.text, grouped.note) == ("2,one", "with 2 more of the file's records, grouped with it")
 
 
 def test_a_row_of_parquet_is_named_with_its_group(tmp_path: Path) -> None:
@@ -129,6 +129,18 @@ def test_a_row_of_parquet_is_named_with_its_group(tmp_path: Path) -> None:
 
     assert (spot.at, spot.text) == ("row 6 (row 2 of row group 1)", '{"n":6}')
     assert "fewer than 10 rows" in find_record(tmp_path, "a.parquet", "row 10").note
+
+
+def test_an_example_of_a_tfrecord_file_has_its_bytes(tmp_path: Path) -> None:
+    framed = b"".join(
+        len(one).to_bytes(8, "little") + b"sum." + one + b"sum." for one in (b"a", b"", b"three")
+    )
+    (tmp_path / "a.tfrecord-00000").write_bytes(framed)
+
+    spots = [find_record(tmp_path, "a.tfrecord-00000", f"row {number}") for number in range(4)]
+
+    assert [_cut(tmp_path, one.file, one.start, one.stop) for one in spots[:3]] == [b"a", b"", b"three"]
+    assert "fewer than 4 records" in spots[3].note
 
 
 def test_the_members_of_a_tar_are_those_of_the_key(tmp_path: Path) -> None:
