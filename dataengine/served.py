@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
+import numpy as np
 
 from dataengine.adapt import Memory, follow_log, read_log
 from dataengine.errors import SourceError
 from dataengine.index import Index
 from dataengine.mix import Plan, plan
+from dataengine.sample import source_of
 from dataengine.shares import Recipe
 from dataengine.state import Hole, SourceMark
 from dataengine.state import differences as source_differences
@@ -164,7 +166,7 @@ def account(index: Index, made: Plan, run: Path) -> Account:
         for counts, total in ((ids, served), (left_out, skipped)):
             for one, count in counts.items():
                 # What is no sample of the plan is told by its line alone.
-                if (number := planned.source_of.get(one)) is not None:
+                if (number := planned.source_of(one)) is not None:
                     total[number] += count
         last = step
     for absent in range(last + 1, (taken := _taken(run)) + 1):
@@ -210,19 +212,24 @@ class _Planned:
 
     def __init__(self, index: Index, made: Plan) -> None:
         self._plan = made
-        self._ids = [
-            index.table.column("id").take(index.rows_by_source[source.name]).to_pylist()
-            for source in made.sources
-        ]
+        self._column = index.table.column("id").combine_chunks()
+        # The rows of all sources, and where those of each begin.
+        rows = [index.rows_by_source[source.name] for source in made.sources]
+        self._rows = np.concatenate(rows)
+        self._firsts = np.cumsum([0, *map(len, rows[:-1])])
         self._first, self._steps = 0, list[Counter[str]]()
-        self.source_of = {one: number for number, ids in enumerate(self._ids) for one in ids}
+        self._numbers = {source.name: number for number, source in enumerate(made.sources)}
+
+    def source_of(self, sample_id: str) -> int | None:
+        """Return the number of the source that a sample is of, by its id; None where the plan has no such source."""
+        return self._numbers.get(source_of(sample_id))
 
     def of(self, step: int) -> Counter[str]:
         """Return the ids of a step, counted from 1."""
         if not self._first <= step < self._first + len(self._steps):
             batch = self._plan.recipe.global_batch
             drawn = self._plan.slice((step - 1) * batch, (step - 1 + _STEPS) * batch)
-            ids = [self._ids[i][n] for i, n in zip(drawn.source.tolist(), drawn.index.tolist(), strict=True)]
+            ids = self._column.take(self._rows[self._firsts[drawn.source] + drawn.index]).to_pylist()
             self._first = step
             self._steps = [Counter(ids[i : i + batch]) for i in range(0, len(ids), batch)]
         return self._steps[step - self._first]

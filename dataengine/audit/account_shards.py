@@ -24,6 +24,7 @@ from dataengine.errors import ShardError
 from dataengine.index import INDEX, SHARDS, Dropped, Index, ShardSet, ShardSource, load_set
 from dataengine.manifest import LEDGER
 from dataengine.runners import run
+from dataengine.sample import source_of
 from dataengine.store import StoreSettings, Url
 
 Place = tuple[int, int]  # where a member's bytes begin, and how many there are
@@ -112,12 +113,6 @@ def account_of_shards(
         )
     yield _index(sharded)
     yield _tars(sharded, workers, progress)
-
-
-def source_of(sample_id: str) -> str:
-    """Return the source of a sample, `dataset/task/split`, by its id, `dataset/split/key#task`."""
-    dataset, _, rest = sample_id.partition("/")
-    return f"{dataset}/{rest.rpartition('#')[2]}/{rest.partition('/')[0]}"
 
 
 def _of_manifest(
