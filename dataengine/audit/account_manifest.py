@@ -21,8 +21,7 @@ from dataengine.files import Root
 from dataengine.ledger import Ledger
 from dataengine.manifest import LEDGER, QUARANTINE, SAMPLES, Manifest
 
-# What may not become a sample before its objects are looked at, or after: only then they are counted.
-_IMAGE = "image"
+_IMAGE = "image"  # the unit of which a record has one
 
 
 class Converted(NamedTuple):
@@ -179,7 +178,7 @@ def _objects(one: Converted) -> Identity:
     ):
         return equal("objects", place, left, right, detail=detail)
     why = (
-        "the rows do not show the objects of units that became no sample, and those that no sample asks for"
+        "objects of lost units, and those that no sample asks for, are in no row"
         if left.number > right.number
         else "an object stands in several samples"
     )

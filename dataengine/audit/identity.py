@@ -80,7 +80,7 @@ def unlike(left: Mapping[str, int], right: Mapping[str, int]) -> tuple[int, str]
     """Return by how much two counts by reason differ, added up, and where."""
     more, fewer = Counter(left), Counter(right)
     found = {name: (more[name], fewer[name]) for name in more.keys() | fewer.keys()}
-    lines = [f"{name} {a} and {b}" for name, (a, b) in sorted(found.items()) if a != b]
+    lines = [f"{name} {a} against {b}" for name, (a, b) in sorted(found.items()) if a != b]
     return sum(abs(a - b) for a, b in found.values()), ", ".join(lines)
 
 

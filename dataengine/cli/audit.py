@@ -158,6 +158,9 @@ def _account(
     else:
         for stage, some in groupby(lines, key=attrgetter("stage")):
             print_table(SAYS[stage], COLUMNS, [line.cells for line in some])
+        # Once more in one line each, so that no name is broken over two.
+        for found in findings(lines):
+            click.echo(f"differs: {found.subject}: {found.detail}")
         counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in get_args(Verdict))
         click.echo(counts + (f", see {report_dir / 'index.html'}" if report_dir else ""))
     if verdicts["differs"]:
