@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from dataengine.manifest import LEDGER, QUARANTINE, SAMPLES
 from dataengine.origins import owners
 from dataengine.store import Url
 from dataengine.trace import manifest_folder
+
+_COMPARED = 500  # words that an unknown one is compared with
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -134,8 +137,9 @@ class _Chest:
                 records.update(record for file, record in own if file in given)
         if records:
             wanted = max((record for file, record in _splits(text) if file in files), key=len, default="")
-            return f": the file is known, the record is not{nearest(wanted, records)}"
-        return f": the file is not known{nearest(text.partition(':')[0], files)}"
+            return f": the file is known, the record is not{nearest(wanted, _alike(wanted, records))}"
+        wanted = text.partition(":")[0]
+        return f": the file is not known{nearest(wanted, _alike(wanted, files))}"
 
     def _origins(self) -> Iterator[pa.Table]:
         if self.index is not None:
@@ -143,6 +147,11 @@ class _Chest:
         for folder in self.folders:
             yield pq.read_table(folder / SAMPLES, columns=["file", "record"])
             yield pq.read_table(folder / QUARANTINE, columns=["file", "record"])
+
+
+def _alike(word: str, known: Iterable[str]) -> list[str]:
+    """Return the words of nearly the same length: comparing millions would take an hour."""
+    return nsmallest(_COMPARED, known, key=lambda one: (abs(len(one) - len(word)), one))
 
 
 def _in_index(index: Index, file: str, record: str) -> Iterator[Made]:

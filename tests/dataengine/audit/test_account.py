@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fsspec  # type: ignore[import-untyped]
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,8 +24,11 @@ from dataengine.cli import main
 from dataengine.convert import convert
 from dataengine.errors import UsageError
 from dataengine.index import Index
+from dataengine.mix import adapted
 from dataengine.served import run_plan
 from dataengine.shard import shard
+from dataengine.state import Hole
+from dataengine.store import Url
 from dataengine.stream import Stream, recipe
 from tests.conftest import make_tiny
 
@@ -348,3 +352,69 @@ def test_the_command_prints_the_account_and_ends_with_one_where_a_unit_differs(
 def test_options_of_foreign_files_are_refused(chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _call("audit", "--account", chain, "--format", "coco_instances") == 2
     assert "--account: --format given too" in capsys.readouterr().err
+
+
+def test_shards_that_mix_sources_have_an_account(chain: Path) -> None:
+    shutil.rmtree(chain / "run")
+    shutil.rmtree(chain / "shards")
+    shard([chain / "manifests"], chain / "shards", layout="mixed", samples_per_shard=4)
+
+    lines = [line for line in prove([chain]) if line.stage in ("shards", "tars")]
+
+    assert {line.verdict for line in lines} == {"proven"}
+    assert [line.left.number for line in lines if line.stage == "tars"] == [2 * 20]
+    _without_member(chain)
+    assert [line.difference for line in _differing(prove([chain]))] == [1]
+
+
+def test_a_mixture_that_was_changed_on_the_way_is_followed_and_holes_are_named(chain: Path) -> None:
+    run, saved = chain / "run", chain / "run/checkpoints/step-00000005/checkpoint.json"
+    index = Index(chain / "shards")
+    weights = {"detection": 3.0, "region_recognition": 1.0}
+    made = adapted(run_plan(index, run), 2, weights)
+    decision = {"step": 1, "start": 2, "weights": weights, "plan": made.digest}
+    ids = {
+        name: index.table.column("id").take(rows).to_pylist() for name, rows in index.rows_by_source.items()
+    }
+    drawn = [made[t] for t in range(STEPS * BATCH)]
+    names = [ids[made.sources[one.source].name][one.index] for one in drawn]
+    lines = [{"step": n + 1, "ids": names[n * BATCH : (n + 1) * BATCH]} for n in range(STEPS)]
+    (run / "served.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run / "mixture.jsonl").write_text(json.dumps(decision))
+    _in_json("run/config.json", lambda one: one.update(adapt={"function": "a:b"}))(chain)
+    hole = Hole(
+        position=4,
+        reason="image.corrupt",
+        id=names[4],
+        source="s",
+        index=0,
+        file="x.tar",
+        offset=512,
+        detail="",
+    )
+    noted = {"plan": made.digest, "adapt": {"decisions": [decision]}, "holes": [msgspec.to_builtins(hole)]}
+    saved.write_text(json.dumps(noted))
+
+    by_stage = {line.stage: line for line in prove([run])}
+
+    assert (by_stage["plan"].verdict, by_stage["served"].verdict) == ("proven", "proven")
+    assert by_stage["served"].detail == f"holes that last: {names[4]} (image.corrupt, x.tar offset 512)"
+    saved.write_text(json.dumps(noted | {"adapt": {}}))
+    assert {line.stage for line in _differing(prove([run]))} == {"plan"}
+    (run / "mixture.jsonl").write_text(json.dumps(decision | {"start": 3}))
+    (line,) = [line for line in _differing(prove([run])) if "leads to plan" in line.detail]
+    assert line.stage == "plan"
+
+
+def test_tars_at_a_url_are_not_proven(chain: Path) -> None:
+    there = Url("memory://account")
+    files = fsspec.filesystem("memory")
+    for path in (chain / "shards").iterdir():
+        files.pipe(f"/account/{path.name}", path.read_bytes())
+
+    lines = prove([there, chain / "manifests"])
+
+    assert {line.verdict for line in lines if line.stage == "shards"} == {"proven"}
+    (tars,) = [line for line in lines if line.stage == "tars"]
+    assert (tars.verdict, "--verify' reads every byte" in tars.detail) == ("not proven", True)
+    files.rm("/account", recursive=True)
