@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Literal
 
 import msgspec
@@ -69,6 +70,12 @@ def equal(
 def unproven(stage: Stage, place: str, left: Count, right: Count, why: str) -> Identity:
     """Return the line of counts that nothing proves, with the reason."""
     return msgspec.structs.replace(equal(stage, place, left, right, 0, why), verdict="not proven")
+
+
+def by_stage(lines: Iterable[Identity]) -> Iterator[tuple[str, list[Identity]]]:
+    """Yield the lines of each stage, with what it says."""
+    for stage, some in groupby(lines, key=lambda line: line.stage):
+        yield SAYS[stage], [*some]
 
 
 def by_reason(counts: Mapping[str, int]) -> str:

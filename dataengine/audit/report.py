@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -13,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from dataengine.audit.identity import COLUMNS, SAYS, Identity
+from dataengine.audit.identity import COLUMNS, Identity, by_stage
 from dataengine.audit.run import Broken, broken, examples, rates
 from dataengine.audit.state import Finding, Report
 from dataengine.audit.table import rule_of
@@ -129,8 +127,8 @@ def page(report: Report, before: dict[str, int] | None, identities: Sequence[Ide
                     rows=account_rows,
                 ),
                 *(
-                    Table(title=SAYS[stage], columns=COLUMNS, rows=[one.cells for one in some])
-                    for stage, some in groupby(identities, key=attrgetter("stage"))
+                    Table(title=says, columns=COLUMNS, rows=[one.cells for one in some])
+                    for says, some in by_stage(identities)
                 ),
             ],
         ),

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
-from typing import get_args
 
 import click
 import msgspec
 
-from dataengine.audit.account import findings, prove
-from dataengine.audit.identity import COLUMNS, SAYS, Verdict
 from dataengine.audit.report import says_broken, write
 from dataengine.audit.run import audit, broken, rates
-from dataengine.audit.state import Report
 from dataengine.audit.table import rule_of
+from dataengine.cli.account import print_account
 from dataengine.cli.output import (
     LOCAL,
     cache_bytes_option,
     cache_dir_option,
-    flags,
     given,
     json_option,
-    on_command_line,
     print_json,
     print_table,
     progress,
@@ -84,13 +76,7 @@ def command(
     """
     settings = convert(given(cache_dir=cache_dir, cache_bytes=cache_bytes), StoreSettings, "audit", [])
     if account_only:
-        told = [one for one in on_command_line(context) if one in ("format_name", "root", "source_options")]
-        if told:
-            raise UsageError(
-                f"--account: {flags(context, told)} given too, expected none: it reads what convert, shard and train"
-                " wrote; remove them"
-            )
-        _account(paths, report_dir, settings, workers, as_json)
+        print_account(context, paths, report_dir, settings, workers, as_json)
         return
     options: dict[str, str] = {}
     for pair in source_options:
@@ -137,31 +123,4 @@ def command(
     if over:
         raise click.exceptions.Exit(3)
     if any(one.severity != "info" for one in found):
-        raise click.exceptions.Exit(1)
-
-
-def _account(
-    paths: tuple[Path | Url, ...],
-    report_dir: Path | None,
-    settings: StoreSettings,
-    workers: int,
-    as_json: bool,
-) -> None:
-    """Print the account of some paths; end with status 1 where a line of it differs."""
-    with progress("account", "rows and members") as update:
-        lines = prove(paths, workers=workers, store=settings, progress=update)
-    if report_dir is not None:
-        write(Report(accounts=[], findings=[*findings(lines)], checked={}), report_dir, lines)
-    verdicts = Counter(line.verdict for line in lines)
-    if as_json:
-        print_json({"account": msgspec.to_builtins(lines), "verdicts": verdicts})
-    else:
-        for stage, some in groupby(lines, key=attrgetter("stage")):
-            print_table(SAYS[stage], COLUMNS, [line.cells for line in some])
-        # Once more in one line each, so that no name is broken over two.
-        for found in findings(lines):
-            click.echo(f"differs: {found.subject}: {found.detail}")
-        counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in get_args(Verdict))
-        click.echo(counts + (f", see {report_dir / 'index.html'}" if report_dir else ""))
-    if verdicts["differs"]:
         raise click.exceptions.Exit(1)
