@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dataengine import manifest as manifests
-from dataengine.errors import SourceError, nearest
+from dataengine.errors import ShardError, SourceError, nearest
 from dataengine.index import SHARDS, Index
 from dataengine.manifest import LEDGER, QUARANTINE, SAMPLES
 from dataengine.origins import owners
+from dataengine.sample import InstanceTargets, KeypointTargets, Targets, decode
 from dataengine.store import Url
-from dataengine.trace import manifest_folder
+from dataengine.trace import manifest_folder, stored
 
 _COMPARED = 500  # words that an unknown one is compared with
 
@@ -59,12 +60,15 @@ def became(place: Path | Url, text: str, root: Path | None = None) -> Became:
     for file, record in _splits(text):
         if found := chest.units(file, record):
             return Became(file=file, record=record, units=tuple(found), notes=tuple(chest.notes))
-    for file, record in _splits(text):
-        for where in [root] if root is not None else chest.roots:
-            for owner in owners(where, file, record) if record else ():
+    roots = [root] if root is not None else chest.roots
+    for file, record in _splits(text)[1:]:
+        for where in roots:
+            object_id, found_in = owners(where, file, record)
+            for owner in found_in:
                 if found := chest.units(file, owner):
-                    notes = (f"{record} belongs to {owner}", *chest.notes)
-                    return Became(file=file, record=record, units=tuple(found), notes=notes)
+                    notes = (f"{record}, object {object_id}, belongs to {owner}", *chest.notes)
+                    units = tuple(chest.with_object(unit, object_id) for unit in found)
+                    return Became(file=file, record=record, units=units, notes=notes)
     raise SourceError(f"{place}: {text!r} is no record of it{chest.hint(text)}")
 
 
@@ -124,6 +128,31 @@ class _Chest:
         reason, detail = (out.reason, out.detail) if out is not None else ("", "in no shard, and not dropped")
         return msgspec.structs.replace(made, outcome="dropped", reason=reason, detail=detail)
 
+    def with_object(self, unit: Made, object_id: str) -> Made:
+        """Return a sample that has objects with whether this one is among them."""
+        try:
+            targets = self._targets(unit) if unit.outcome == "sample" else None
+        except ShardError as error:
+            return msgspec.structs.replace(unit, detail=f"its objects cannot be told: {error}")
+        if not isinstance(targets, InstanceTargets | KeypointTargets):
+            return unit
+        there = any(one.id == object_id for one in targets.instances)
+        why = (
+            "is among its targets"
+            if there
+            else "is not among its targets: it was dropped, or is not asked for"
+        )
+        return msgspec.structs.replace(unit, detail=f"object {object_id} {why}")
+
+    def _targets(self, unit: Made) -> Targets | None:
+        if self.index is not None:
+            return stored(self.index, unit.id).targets
+        for folder in self.folders:
+            if manifests.load(folder).name == unit.source:
+                rows = _rows(folder / SAMPLES, ["id", "file", "record", "sample"], unit.file, unit.record)
+                return next(decode(row["sample"]).targets for row in rows if row["id"] == unit.id)
+        return None
+
     def hint(self, text: str) -> str:
         """Say which file or record is the nearest known one."""
         files: set[str] = set()
@@ -169,7 +198,7 @@ def _in_index(index: Index, file: str, record: str) -> Iterator[Made]:
         )
 
 
-def _rows(path: Path, names: Sequence[str], file: str, record: str) -> Iterator[dict[str, str]]:
+def _rows(path: Path, names: Sequence[str], file: str, record: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a manifest's table that are of a record. Raises SourceError."""
     try:
         with pq.ParquetFile(path) as table:

@@ -74,13 +74,18 @@ def find_record(root: Path | None, file: str, record: str, digest: str | None = 
     return spot
 
 
-def owners(root: Path | None, file: str, record: str) -> list[str]:
-    """Return the records that a record belongs to, by the names that readers give them: the picture of an annotation.
+def owners(root: Path | None, file: str, record: str) -> tuple[str, list[str]]:
+    """Return the id of a record, and those that it belongs to, by the names that readers give them.
 
-    None where the file does not say so, or is not there.
+    That is the picture of a COCO annotation; none where the file does not say so, or is not there.
     """
     spot = find_record(root, file, record)
-    return [part.at.removeprefix("$.") for part in spot.parts if part.at.startswith("$.images[")]
+    found = [part.at.removeprefix("$.") for part in spot.parts if part.at.startswith("$.images[")]
+    if not found or root is None:
+        return "", []
+    with (root / file).open("rb") as stream:
+        stream.seek(spot.start or 0)
+        return str(_link(stream.read((spot.stop or 0) - (spot.start or 0))).id), found
 
 
 def _find(path: Path, file: str, record: str) -> Spot:

@@ -65,8 +65,8 @@ def test_a_picture_has_its_annotations_and_an_annotation_its_picture(tmp_path: P
         3,
     ]
     assert [part.at for part in annotation.parts] == ["$.images[0]"]
-    assert owners(tmp_path, "a.json", "annotations[1]") == ["images[0]"]
-    assert owners(tmp_path, "a.json", "images[1]") == owners(tmp_path, "a.json", "annotations[8]") == []
+    assert owners(tmp_path, "a.json", "annotations[1]") == ("2", ["images[0]"])
+    assert owners(tmp_path, "a.json", "images[1]") == owners(tmp_path, "a.json", "annotations[8]") == ("", [])
 
 
 @given(

@@ -104,8 +104,24 @@ def test_an_annotation_is_answered_by_its_picture(demo: Path) -> None:
     found = became(demo, "coco/instances.json:annotations[17]")
 
     assert {unit.record for unit in found.units} == {"images[4]"}
-    assert found.notes == ("annotations[17] belongs to images[4]",)
+    assert found.notes == ("annotations[17], object 18, belongs to images[4]",)
     assert "demo_coco/train/5#detection" in {unit.id for unit in found.units}
+
+
+def test_an_object_that_was_dropped_from_its_sample_is_told(tiny: Tiny) -> None:
+    document = tiny.document()
+    document["annotations"][2]["bbox"] = [5, 5, 0, 5]
+    tiny.write(document)
+    tiny.convert()
+    shard([tiny.out], tiny.out.parent / "s")
+
+    for place in (tiny.out, tiny.out.parent / "s"):
+        details = [became(place, f"train.json:annotations[{number}]").units[0].detail for number in (2, 3)]
+
+        assert details == [
+            "object 102 is not among its targets: it was dropped, or is not asked for",
+            "object 103 is among its targets",
+        ]
 
 
 def test_a_record_of_several_units_tells_all_of_them(demo: Path) -> None:
