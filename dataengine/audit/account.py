@@ -15,8 +15,9 @@ from typing import NamedTuple
 from dataengine.audit.account_manifest import Converted, account_of_manifest, read_manifest
 from dataengine.audit.account_run import account_of_run
 from dataengine.audit.account_shards import Sharded, account_of_shards, read_shards
+from dataengine.audit.findings import Finding
 from dataengine.audit.identity import STAGES, Count, Identity, unproven
-from dataengine.audit.state import Finding, Progress
+from dataengine.audit.state import Progress
 from dataengine.audit.table import rule_of
 from dataengine.errors import UsageError
 from dataengine.index import SHARDS, ShardSource

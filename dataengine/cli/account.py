@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from dataengine.audit.account import findings, prove
+from dataengine.audit.findings import Findings
 from dataengine.audit.identity import COLUMNS, Verdict, by_stage
 from dataengine.audit.report import write
 from dataengine.audit.state import Report
@@ -37,7 +38,9 @@ def print_account(
         )
     with progress("account", "rows and members") as update:
         lines = prove(paths, workers=workers, store=settings, progress=update)
-    differing = [*findings(lines)]
+    differing = Findings()
+    for one in findings(lines):
+        differing.append(one)
     if report_dir is not None:
         write(Report(accounts=[], findings=differing, checked={}), report_dir, lines)
     verdicts = Counter(line.verdict for line in lines)
