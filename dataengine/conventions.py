@@ -25,6 +25,8 @@ BOXES, KEYPOINTS = "box.convention", "keypoint.convention"
 # A wrong reading leaves this share of boxes without sense, at least, and the right one explains all but that.
 _SENSELESS, _UNEXPLAINED = 0.05, 0.02
 _BLOCK = 4096
+# So many pictures' sizes are kept.
+MOST_SIZES = 1 << 14
 Sizes = list[tuple[int, int] | None]
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -73,6 +75,8 @@ class PictureSizes:
         if self._root is None:
             return None
         if path not in self._found:
+            if len(self._found) >= MOST_SIZES:
+                self._found.clear()
             try:
                 header = probe(self._root.inside(path))
                 self._found[path] = (header.width, header.height)

@@ -181,6 +181,13 @@ def _read_column(name: str, directory: Path, start: int, stop: int | None) -> It
                 return
 
 
+def read_lost(directory: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the units that became no sample."""
+    with pq.ParquetFile(directory / QUARANTINE) as file:
+        for batch in file.iter_batches(use_threads=False):
+            yield from batch.to_pylist()
+
+
 def num_samples(directory: Path) -> int:
     """Return the number of samples of a split."""
     return int(pq.read_metadata(directory / SAMPLES).num_rows)

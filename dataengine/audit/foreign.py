@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import xxhash
 
 from dataengine.annotation import Annotation, Measure, Rejected
 from dataengine.audit.pictures import check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
+from dataengine.audit.spill import Kept, Rows
 from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.conventions import PictureSizes
 from dataengine.errors import SourceError, SpecError, UsageError
@@ -68,7 +71,8 @@ def audit_foreign(
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
     labels = source_labels(reader, source, Root(folder.resolve()))
     state = Audit(str(path), str(folder), labels)
-    pictures: dict[str, Measure | None] = {}
+    pictures: Kept[str, Measure | None] = Kept(str, Measure | None)
+    paths = Rows()
     quarantined: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     stated = 0
@@ -87,11 +91,13 @@ def audit_foreign(
                 )
         else:
             state.annotation(item, sizes.of(item))
-            pictures.update((image.path, image.measure) for image in item.images)
+            paths.add([xxhash.xxh3_64_intdigest(image.path.encode()) for image in item.images])
+            for image in item.images if root is not None else ():
+                pictures[image.path] = image.measure
             _sizes_on_disk(state, item, sizes)
             for image in item.images:
                 known = is_known(image.license)
-                state.licenses[image.license if known and image.license else "none stated"] += 1
+                state.license(image.license if known and image.license else "none stated")
                 stated += known
                 if image.width and image.height:
                     state.sides[side(image.width, image.height)] += 1
@@ -111,6 +117,6 @@ def audit_foreign(
         records=state.counts["records"],
         skipped=dict(skipped),
         quarantined=dict(quarantined),
-        images=len(pictures),
+        images=sum(len(np.unique(table)) for table in paths.groups()),
     )
     return msgspec.structs.replace(account, accounts=[first])

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from dataengine import manifest as manifests
+from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.foreign import audit_foreign
 from dataengine.audit.manifests import audit_manifest
-from dataengine.audit.pictures import Pictures
+from dataengine.audit.pictures import Looked, Pictures
 from dataengine.audit.shards import audit_shards
+from dataengine.audit.spill import Kept
 from dataengine.audit.splits import overlaps, pictured
-from dataengine.audit.state import Finding, Progress, Report
+from dataengine.audit.state import Account, Progress, Report
 from dataengine.audit.table import rule_of
 from dataengine.errors import UsageError
 from dataengine.index import SHARDS
@@ -35,38 +38,53 @@ def audit(
 
     Raises SourceError, SpecError or UsageError, and StoreError for a URL that cannot be read.
     """
-    reports = []
     # Several tasks show the same pictures: each is decoded once.
-    pictures: Pictures = {}
-    overlapping: list[Finding] = []
+    pictures: Pictures = Kept(tuple[str, str], Looked)
+    accounts: list[Account] = []
+    findings, overlapping = Findings(), Findings()
+    checked: Counter[str] = Counter()
+
+    def take(report: Report) -> None:
+        accounts.extend(report.accounts)
+        findings.extend(report.findings)
+        checked.update(report.checked)
+
     for path in paths:
         if isinstance(path, Url):
-            reports.append(audit_shards(path, progress, store))
+            take(audit_shards(path, progress, store))
         elif format_name is not None:
-            reports.append(audit_foreign(path, format_name, root, options or {}, workers, progress))
+            take(audit_foreign(path, format_name, root, options or {}, workers, progress))
         elif (path / SHARDS).is_file():
-            reports.append(audit_shards(path, progress))
+            take(audit_shards(path, progress))
         elif path.is_dir():
             folders = manifests.find(path)
-            reports += [audit_manifest(one, workers, progress, pictures) for one in folders]
-            overlapping += _overlaps(folders, pictures)
+            for one in folders:
+                take(audit_manifest(one, workers, progress, pictures))
+            for finding in _overlaps(folders, pictures):
+                overlapping.append(finding)
         else:
             raise UsageError(
                 f"{path}: neither a folder of manifests nor of shards; name its layout with --format"
             )
-    checked = sum((Counter(report.checked) for report in reports), Counter[str]())
-    return Report(
-        accounts=[account for report in reports for account in report.accounts],
-        findings=[finding for report in reports for finding in report.findings] + overlapping,
-        checked=dict(checked),
-    )
+    findings.extend(overlapping)
+    return Report(accounts=accounts, findings=findings, checked=dict(checked))
 
 
 def _overlaps(folders: list[Path], pictures: Pictures) -> Iterator[Finding]:
     """Yield the pictures of splits to evaluate on that one to train on has."""
-    digests = {place: looked.digest for place, looked in pictures.items() if looked.digest is not None}
-    splits = [pictured(manifests.load(one), one, digests) for one in folders]
-    for split, path, hit in overlaps(splits, digests):
+
+    def digest_of(root: str, path: str) -> int | None:
+        looked = pictures.get((root, path))
+        return looked.digest if looked is not None else None
+
+    found = [(manifests.load(one), one) for one in folders]
+    uses = {(manifest.dataset, manifest.use) for manifest, _ in found}
+    splits = [
+        pictured(manifest, one, digest_of)
+        for manifest, one in found
+        if {(manifest.dataset, "train"), (manifest.dataset, "eval")} <= uses
+    ]
+    for split, path, hit in overlaps(splits, digest_of):
         yield Finding(
             rule="split.overlap",
             severity=rule_of("split.overlap").severity,
@@ -143,14 +161,12 @@ def _places(report: Report) -> dict[tuple[str, str, str], tuple[int, int]]:
     A place can break a rule twice, and a record that no reader can read was not looked at: so many there were at least.
     """
     checked = {account.subject: account.checked for account in report.accounts}
-    hits = Counter((one.subject, one.rule, one.place) for one in report.findings)
-    return {key: (count, max(checked.get(key[0], {}).get(key[2], 0), count)) for key, count in hits.items()}
+    return {
+        key: (count, max(checked.get(key[0], {}).get(key[2], 0), count))
+        for key, count in report.findings.counts.items()
+    }
 
 
 def examples(report: Report, rule: str, count: int) -> Iterator[Finding]:
-    """Yield the first findings of a rule that can be shown on a picture."""
-    shown = 0
-    for finding in report.findings:
-        if finding.rule == rule and finding.image and shown < count:
-            shown += 1
-            yield finding
+    """Return the first findings of a rule that can be shown on a picture."""
+    return islice(report.findings.of(rule, pictured=True), count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +12,10 @@ import msgspec
 
 from dataengine import sample as samples
 from dataengine import schema
-from dataengine.annotation import Annotation, Box, LabelSpace
+from dataengine.annotation import Annotation, LabelSpace
+from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
+from dataengine.audit.spill import Named
 from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
 from dataengine.files import Root
@@ -21,31 +23,15 @@ from dataengine.ledger import Ledger
 from dataengine.sample import Sample
 
 Progress = Callable[[int, str], None]
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One broken rule at one place. `subject` is the split, shard set or file that was audited.
-
-    `place` is what the hit lies in (a box, a picture, …): of these, the account says how many were looked at.
-    `other_image` is a second picture to see beside the first, of `other_subject`.
-    """
-
-    rule: str
-    severity: str
-    subject: str
-    place: Place
-    key: str
-    file: str
-    record: str
-    detail: str
-    image: str = ""
-    box: Box | None = None
-    other_image: str = ""
-    other_subject: str = ""
+# So many different labels, or licenses, are counted by name.
+MOST_NAMES = 1 << 16
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """What one audited subject holds, how many places of it were looked at, and the budgets that its spec sets."""
+    """What one audited subject holds, how many places of it were looked at, and the budgets that its spec sets.
+
+    `further_labels` are the objects whose labels are not in `labels`: that has the first MOST_NAMES alone.
+    """
 
     subject: str
     records: int
@@ -56,6 +42,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     images: int = 0
     licenses: dict[str, int] = {}
     labels: dict[str, int] = {}
+    further_labels: int = 0
     sides: dict[str, int] = {}
     root: str = ""
     checked: dict[str, int] = {}
@@ -66,7 +53,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The findings of an audit, and how many places of each kind it looked at."""
 
     accounts: list[Account]
-    findings: list[Finding]
+    findings: Findings
     checked: dict[str, int]
 
 
@@ -90,17 +77,18 @@ class Audit:
         self.lang = lang
         self.files = Root(Path(root)) if root and Path(root).is_dir() else None
         self.budgets = budgets or {}
-        self.findings: list[Finding] = []
+        self.findings = Findings()
         self.checked: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.sides: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        self.seen: set[str] = set()
+        self.seen = Named()
         self.evidence = Evidence()
         self.corpora = [(rule_id, make()) for rule_id, make in CORPUS_RULES]
         self.label_space = labels
         self.classes: Counter[str] = Counter()
+        self.further_labels = 0
 
     def add(
         self,
@@ -139,12 +127,12 @@ class Audit:
         """Look at one annotation."""
         self.checked["annotation"] += 1
         self.counts["objects"] += len(item.instances)
-        self.labels.update([one.category for one in item.instances if one.category and not one.crowd])
+        self.further_labels += tally(
+            self.labels, [one.category for one in item.instances if one.category and not one.crowd]
+        )
         if item.labels:
-            self.classes.update(item.labels)
-        if item.key in self.seen:
-            self.hit("id.duplicate", Hit(f"key {item.key!r}"), item)
-        self.seen.add(item.key)
+            self.further_labels += tally(self.classes, item.labels)
+        self.seen.add(item.key, item.origin.file, item.origin.record)
         if len({one.id for one in item.instances}) < len(item.instances):
             for one_id, count in Counter(one.id for one in item.instances).items():
                 if count > 1:
@@ -163,6 +151,10 @@ class Audit:
         for _, corpus in self.corpora:
             corpus.add(facts)
 
+    def license(self, name: str) -> None:
+        """Count a license."""
+        self.licenses["others"] += tally(self.licenses, [name])
+
     def hit(self, rule_id: str, hit: Hit, item: Annotation) -> None:
         """Note a hit of an annotation."""
         image = item.images[hit.image].path if 0 <= hit.image < len(item.images) else ""
@@ -178,7 +170,7 @@ class Audit:
             for line in explain(data) or [str(error)]:
                 self.add("schema", Hit(line), place="sample")
             return None
-        self.licenses[sample.license.images] += 1
+        self.license(sample.license.images)
         self.sides.update(side(image.width, image.height) for image in sample.images)
         facts = SampleFacts(sample)
         if facts.targets:
@@ -205,6 +197,8 @@ class Audit:
 
     def whole(self) -> None:
         """Note what all annotations show together: the evidence over boxes and keypoints, and rules on the subject."""
+        for key, file, record in self.seen.again():
+            self.add("id.duplicate", Hit(f"key {key!r}"), key=key, file=file, record=record)
         for rule_id, line in self.evidence.verdicts():
             self.add(rule_id, Hit(line), place="subject")
         seen = Whole(self.label_space, self.labels + self.classes)
@@ -254,6 +248,16 @@ def _validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema.generate(Sample))
 
 
+def tally(counts: Counter[str], names: Sequence[str]) -> int:
+    """Count names, and return how many were not: of more than MOST_NAMES, no other one is."""
+    if len(counts) < MOST_NAMES:
+        counts.update(names)
+        return 0
+    known = [name for name in names if name in counts]
+    counts.update(known)
+    return len(names) - len(known)
+
+
 def side(width: int, height: int) -> str:
     """Return the class of sizes that a picture is of."""
     longest = max(width, height)
@@ -270,8 +274,9 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
         quarantined=ledger.quarantined if ledger else {},
         objects=ledger.objects_read if ledger else state.counts["objects"],
         images=ledger.images if ledger else 0,
-        licenses=dict(state.licenses),
+        licenses={name: count for name, count in state.licenses.items() if count},
         labels=dict(state.labels.most_common()),
+        further_labels=state.further_labels,
         sides=dict(state.sides),
         root=state.root,
         checked={**state.checked, "subject": 1},

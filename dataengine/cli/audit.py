@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import click
 import msgspec
 
 from dataengine.audit.report import says_broken, write
-from dataengine.audit.run import audit, broken, rates
+from dataengine.audit.run import Broken, Rate, audit, broken, rates
+from dataengine.audit.state import Report
 from dataengine.audit.table import rule_of
 from dataengine.cli.output import (
     LOCAL,
@@ -16,7 +18,6 @@ from dataengine.cli.output import (
     cache_dir_option,
     given,
     json_option,
-    print_json,
     print_table,
     progress,
     workers_option,
@@ -24,6 +25,8 @@ from dataengine.cli.output import (
 from dataengine.errors import UsageError
 from dataengine.store import StoreSettings, Url, locate
 from dataengine.strict import convert
+
+PRINTED_AT_ONCE = 1000
 
 
 @click.command("audit")
@@ -80,14 +83,7 @@ def command(
         write(report, report_dir)
     found, over = rates(report), broken(report)
     if as_json:
-        print_json(
-            {
-                "rules": {one.rule: one.hits for one in found},
-                "broken": msgspec.to_builtins(over),
-                "checked": report.checked,
-                "findings": msgspec.to_builtins(report.findings),
-            }
-        )
+        _print_json(report, found, over)
     else:
         print_table(
             "",
@@ -106,3 +102,18 @@ def command(
         raise click.exceptions.Exit(3)
     if any(one.severity != "info" for one in found):
         raise click.exceptions.Exit(1)
+
+
+def _print_json(report: Report, found: list[Rate], over: list[Broken]) -> None:
+    """Print one JSON value, its findings as they come from where they lie."""
+
+    def encoded(value: object) -> bytes:
+        return msgspec.json.encode(value, order="sorted")
+
+    rest = iter(report.findings)
+    click.echo(encoded({"broken": over, "checked": report.checked})[:-1] + b',"findings":[', nl=False)
+    between = b""
+    while some := list(islice(rest, PRINTED_AT_ONCE)):
+        click.echo(between + b",".join(map(encoded, some)), nl=False)
+        between = b","
+    click.echo(b'],"rules":' + encoded({one.rule: one.hits for one in found}) + b"}")
