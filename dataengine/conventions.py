@@ -6,6 +6,7 @@ and nearly all of them do under another reading, that reading is named.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ BOXES, KEYPOINTS = "box.convention", "keypoint.convention"
 # A wrong reading leaves this share of boxes without sense, at least, and the right one explains all but that.
 _SENSELESS, _UNEXPLAINED = 0.05, 0.02
 _BLOCK = 4096
+_UNKNOWN = (math.nan, math.nan)
 # So many pictures' sizes are kept.
 MOST_SIZES = 1 << 14
 Sizes = list[tuple[int, int] | None]
@@ -104,20 +106,25 @@ class Evidence:
 
     def add(self, annotation: Annotation, sizes: Sequence[tuple[int, int] | None]) -> None:
         """Count the objects of one annotation on pictures of (width, height), None where that is not known."""
+        boxes, left = self._boxes, self._left[BOXES]
+        first = (sizes[0] if sizes else None) or _UNKNOWN
         for item in annotation.instances:
             if item.crowd:
                 continue
-            size = sizes[item.image] if 0 <= item.image < len(sizes) else None
-            width, height = size or (np.nan, np.nan)
-            if item.box is not None and self._left[BOXES] > 0:
-                self._left[BOXES] -= 1
-                self._boxes.extend((*item.box, width, height))
+            size = (sizes[item.image] if 0 <= item.image < len(sizes) else None) if item.image else first
+            width, height = size or _UNKNOWN
+            if item.box is not None and left > 0:
+                left -= 1
+                boxes.extend(item.box)
+                boxes.append(width)
+                boxes.append(height)
             if item.keypoints and self._left[KEYPOINTS] > 0:
                 around = item.box or (np.nan,) * 4
                 placed = [(x, y) for x, y, v in item.keypoints if v > 0]
                 self._left[KEYPOINTS] -= len(placed)
                 for x, y in placed:
                     self._points.extend((x, y, width, height, *around))
+        self._left[BOXES] = left
         if len(self._boxes) > 6 * _BLOCK or len(self._points) > 8 * _BLOCK:
             self._count()
 

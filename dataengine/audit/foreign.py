@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import xxhash
 
 from dataengine.annotation import Annotation, Measure, Rejected
+from dataengine.audit.guess import Guess
 from dataengine.audit.pictures import check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
@@ -69,8 +71,36 @@ def audit_foreign(
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{path}: lies outside {folder}; --root must be a folder that holds it")
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
+    return _audit_source(str(path), reader, source, folder, root, workers, progress)
+
+
+def audit_guessed(
+    path: Path, found: Guess, root: Path | None, workers: int, progress: Progress
+) -> Iterator[Report]:
+    """Audit each split of what was recognised; its pictures where `root` is given, or `path` is a folder."""
+    reader = load_reader(found.format, "--format")
+    folder = path if path.is_dir() else (root or path.parent)
+    for split, keys in found.splits.items():
+        subject = str(path) if len(found.splits) == 1 else f"{path}/{split}"
+        try:
+            source = msgspec.convert(keys, reader.Source)
+        except msgspec.ValidationError as error:
+            raise SpecError(f"{path}: format {found.format!r}: {error}; give it with --format") from error
+        pictures = path if path.is_dir() else root
+        yield _audit_source(subject, reader, source, folder, pictures, workers, progress)
+
+
+def _audit_source(
+    subject: str,
+    reader: Reader,
+    source: Any,
+    folder: Path,
+    root: Path | None,
+    workers: int,
+    progress: Progress,
+) -> Report:
     labels = source_labels(reader, source, Root(folder.resolve()))
-    state = Audit(str(path), str(folder), labels)
+    state = Audit(subject, str(folder), labels)
     pictures: Kept[str, Measure | None] = Kept(str, Measure | None)
     paths = Rows()
     quarantined: Counter[str] = Counter()
@@ -82,13 +112,7 @@ def audit_foreign(
         if isinstance(item, Rejected):
             (skipped if item.reason in SKIP_REASONS else quarantined)[item.reason] += 1
             if item.reason not in SKIP_REASONS:
-                state.add(
-                    item.reason,
-                    Hit(item.detail),
-                    key=item.key,
-                    file=item.origin.file,
-                    record=item.origin.record,
-                )
+                state.rejected(item)
         else:
             state.annotation(item, sizes.of(item))
             paths.add([xxhash.xxh3_64_intdigest(image.path.encode()) for image in item.images])

@@ -165,17 +165,26 @@ class RepeatedIds:
 
     def __init__(self) -> None:
         self._ids = {"object": Rows(), "question": Rows()}
+        self._new: dict[str, list[str]] = {"object": [], "question": []}
 
     def add(self, facts: Facts) -> None:
         """Keep of each id the number that it is, or else a hash of 63 bits."""
-        of = facts.annotation
-        if of.instances:
-            self._ids["object"].add([_number(one.id) for one in of.instances])
-        if of.questions:
-            self._ids["question"].add([_number(one.id) for one in of.questions])
+        if facts.instances:
+            self._new["object"] += [one.id for one in facts.instances]
+        if facts.questions:
+            self._new["question"] += [one.id for one in facts.questions]
+        if len(self._new["object"]) + len(self._new["question"]) >= IDS_AT_ONCE:
+            self._keep()
+
+    def _keep(self) -> None:
+        for what, ids in self._new.items():
+            plain = len(max(ids, key=len, default="")) < MAX_DIGITS and "".join(ids).isdecimal()
+            self._ids[what].add(map(int, ids) if plain and "" not in ids else map(_number, ids))
+            self._new[what] = []
 
     def hits(self) -> Iterator[Hit]:
         """Yield each id that stands in several places, where nearly all ids differ."""
+        self._keep()
         for what, ids in self._ids.items():
             if len(ids) < MIN_IDS:
                 continue
@@ -192,10 +201,12 @@ class RepeatedIds:
 
 
 _HASHED = 1 << 63
+MAX_DIGITS = 19
+IDS_AT_ONCE = 1 << 12
 
 
 def _number(text: str) -> int:
-    if text.isdecimal() and len(text) < 19:
+    if text.isdecimal() and len(text) < MAX_DIGITS:
         return int(text)
     return xxhash.xxh3_64_intdigest(text.encode(errors="surrogatepass")) | _HASHED
 

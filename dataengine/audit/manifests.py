@@ -42,7 +42,7 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
         ids.add(sample.id)
         for number, image in enumerate(sample.images):
             pictures[image.path] = measure_of(sample, number) or pictures.get(image.path)
-    for sample_id, *_ in ids.again():
+    for (sample_id, *_), _ in ids.again():
         state.add("id.duplicate", Hit(f"sample {sample_id}"), place="sample", key=sample_id)
     for row in manifests.read_lost(directory):
         if row["outcome"] == "quarantined":

@@ -15,6 +15,7 @@ from dataengine.audit.spill import Rows, repeated
 from dataengine.files import Root
 
 MOST_NAMED = 20
+NAMES_AT_ONCE = 1 << 10
 
 
 def separator(facts: Facts) -> Iterator[Hit]:
@@ -37,16 +38,25 @@ class SameButCase:
 
     def __init__(self) -> None:
         self._hashes = Rows(2)
+        self._new: list[str] = []
 
     def add(self, facts: Facts) -> None:
         """Keep a hash of each name, and of the name without its capitals."""
-        for image in facts.annotation.images:
-            path = image.path.encode(errors="surrogatepass")
-            lower = path.lower() if path.isascii() else folded(image.path).encode()
-            self._hashes.add((xxhash.xxh3_64_intdigest(lower), xxhash.xxh3_64_intdigest(path)))
+        self._new += [image.path for image in facts.annotation.images]
+        if len(self._new) >= NAMES_AT_ONCE:
+            self._keep()
+
+    def _keep(self) -> None:
+        for name in self._new:
+            path = name.encode(errors="surrogatepass")
+            lower = path.lower() if path.isascii() else folded(name).encode()
+            digest = xxhash.xxh3_64_intdigest(path)
+            self._hashes.add((digest if lower == path else xxhash.xxh3_64_intdigest(lower), digest))
+        self._new = []
 
     def hits(self) -> Iterator[Hit]:
         """Yield how many names have a twin."""
+        self._keep()
         twins = 0
         for table in self._hashes.groups():
             pairs = np.unique(repeated(table), axis=0)

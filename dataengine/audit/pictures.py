@@ -83,7 +83,8 @@ def duplicates(coarse: Rows, pixels: Callable[[int], bytes | None]) -> Iterator[
         yield from map(tuple, table.tolist())
 
 
-def _check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[str, Looked]:
+def check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[str, Looked]:
+    """Return the path of a picture below the root, and what is wrong with it."""
     path, measure = one
     root = Root(Path(root_dir))
     try:
@@ -111,7 +112,7 @@ def check_pictures(
         for path, measure in pictures.items()
         if (looked := known.get((root, path))) is None or looked.measure != measure
     )
-    for path, looked in run(partial(_check_file, root), unseen, runner="local", workers=workers):
+    for path, looked in run(partial(check_file, root), unseen, runner="local", workers=workers):
         known[root, path] = looked
         progress(1, "")
     coarse = Rows(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -11,15 +11,18 @@ import msgspec
 
 from dataengine import manifest as manifests
 from dataengine.audit.findings import Finding, Findings
-from dataengine.audit.foreign import audit_foreign
+from dataengine.audit.foreign import audit_foreign, audit_guessed
+from dataengine.audit.guess import guess
 from dataengine.audit.manifests import audit_manifest
 from dataengine.audit.pictures import Looked, Pictures
+from dataengine.audit.saved import audit_saved, saved_in
 from dataengine.audit.shards import audit_shards
 from dataengine.audit.spill import Kept
 from dataengine.audit.splits import overlaps, pictured
 from dataengine.audit.state import Account, Progress, Report
 from dataengine.audit.table import rule_of
-from dataengine.errors import UsageError
+from dataengine.audit.tars import are_tars, audit_tars
+from dataengine.errors import SourceError
 from dataengine.index import SHARDS
 from dataengine.store import StoreSettings, Url
 
@@ -33,10 +36,12 @@ def audit(
     workers: int = 1,
     store: StoreSettings | None = None,
     progress: Progress = lambda count, text: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Audit manifests, shard sets, or foreign annotation files of a format; `store` says how a URL's shards are read.
+    """Audit manifests, shard sets, or what nobody has converted, of a format or else of one that is recognised.
 
-    Raises SourceError, SpecError or UsageError, and StoreError for a URL that cannot be read.
+    `store` says how a URL's shards are read; `say` is told what was recognised, and why. Raises SourceError, SpecError
+    or UsageError, and StoreError for a URL that cannot be read.
     """
     # Several tasks show the same pictures: each is decoded once.
     pictures: Pictures = Kept(tuple[str, str], Looked)
@@ -56,18 +61,35 @@ def audit(
             take(audit_foreign(path, format_name, root, options or {}, workers, progress))
         elif (path / SHARDS).is_file():
             take(audit_shards(path, progress))
-        elif path.is_dir():
-            folders = manifests.find(path)
+        elif folders := manifests.inside(path):
             for one in folders:
                 take(audit_manifest(one, workers, progress, pictures))
             for finding in _overlaps(folders, pictures):
                 overlapping.append(finding)
         else:
-            raise UsageError(
-                f"{path}: neither a folder of manifests nor of shards; name its layout with --format"
-            )
+            for report in _recognised(path, root, workers, progress, say):
+                take(report)
     findings.extend(overlapping)
     return Report(accounts=accounts, findings=findings, checked=dict(checked))
+
+
+def _recognised(
+    path: Path, root: Path | None, workers: int, progress: Progress, say: Callable[[str], None]
+) -> Iterator[Report]:
+    """Yield the reports of what nobody has converted, and say what it was taken for."""
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+    saved = saved_in(path) if path.is_dir() else None
+    if saved is not None:
+        say(f"{path}: a Hugging Face dataset ({saved.why})")
+        yield from audit_saved(path, saved, workers, progress)
+    elif are_tars(path):
+        say(f"{path}: tars as WebDataset reads them, without an index of ours")
+        yield audit_tars(path, workers, progress)
+    else:
+        found = guess(path, root)
+        say(f"{path}: format {found.format} ({found.why})")
+        yield from audit_guessed(path, found, root, workers, progress)
 
 
 def _overlaps(folders: list[Path], pictures: Pictures) -> Iterator[Finding]:

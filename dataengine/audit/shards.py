@@ -73,7 +73,7 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                     state.picture(image.path, _in_tar(looked.found))
                     shown.add(f"{sample.dataset}/{image.path}", looked.coarse, number, place)
             progress(1, "")
-        for sample_id, *_ in ids.again():
+        for (sample_id, *_), _ in ids.again():
             state.add("id.duplicate", Hit(f"sample {sample_id}"), place="sample", key=sample_id)
         _find_duplicates(state, index, pool, shown)
     finally:

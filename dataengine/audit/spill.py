@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
@@ -30,6 +30,8 @@ NEW_KEYS = 1 << 10
 CACHE_BYTES = 4 << 20
 K = TypeVar("K")
 V = TypeVar("V")
+# A name, and the file and record where it stands.
+Place = tuple[str, str, str]
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(tuple[str, str, str])
 
@@ -168,27 +170,31 @@ class Named:
 
     def add(self, name: str, file: str = "", record: str = "") -> None:
         """Note a name."""
-        data = _ENCODER.encode((name, file, record))
-        self._rows.add((xxhash.xxh3_64_intdigest(name.encode()), self._texts.append(data), len(data)))
+        self.extend([(name, file, record)])
 
-    def again(self) -> Iterator[tuple[str, str, str]]:
-        """Yield (name, file, record) of each name that came before, in their order."""
-        found = Rows(2)
+    def extend(self, places: Sequence[Place]) -> None:
+        """Note names."""
+        packed = [_ENCODER.encode(place) for place in places]
+        offset = self._texts.append(b"".join(packed))
+        for (name, *_), data in zip(places, packed, strict=True):
+            self._rows.add((xxhash.xxh3_64_intdigest(name.encode()), offset, len(data)))
+            offset += len(data)
+
+    def again(self) -> Iterator[tuple[Place, Place]]:
+        """Yield each name that came before, in their order, and where it came first: (name, file, record) of both."""
+        found = Rows(4)
         for table in self._rows.groups():
-            seen: set[str] = set()
-            before = None
+            first: dict[tuple[int, str], tuple[int, int]] = {}
             for digest, offset, size in repeated(table).tolist():
-                if digest != before:
-                    seen, before = set(), digest
                 name = self._text(offset, size)[0]
-                if name in seen:
-                    found.add((offset, size))
-                seen.add(name)
+                earlier = first.setdefault((digest, name), (offset, size))
+                if earlier[0] != offset:
+                    found.add((offset, size, *earlier))
         for table in found.groups():
-            for offset, size in table.tolist():
-                yield self._text(offset, size)
+            for offset, size, *earlier in table.tolist():
+                yield self._text(offset, size), self._text(*earlier)
 
-    def _text(self, offset: int, size: int) -> tuple[str, str, str]:
+    def _text(self, offset: int, size: int) -> Place:
         return _DECODER.decode(self._texts.read(offset, size))
 
 

@@ -12,9 +12,10 @@ import msgspec
 
 from dataengine import sample as samples
 from dataengine import schema
-from dataengine.annotation import Annotation, LabelSpace
+from dataengine.annotation import Annotation, LabelSpace, Rejected
 from dataengine.audit.findings import Finding, Findings
-from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
+from dataengine.audit.rule import LISTS, Facts, Hit, Place, SampleFacts, Sizes, Whole
+from dataengine.audit.said import Texts
 from dataengine.audit.spill import Named
 from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
@@ -25,6 +26,14 @@ from dataengine.sample import Sample
 Progress = Callable[[int, str], None]
 # So many different labels, or licenses, are counted by name.
 MOST_NAMES = 1 << 16
+# So many keys are noted at a time.
+KEYS_AT_ONCE = 512
+# What of Facts the rules are about, in the order of their names, and of what kind each is that an audit counts.
+_COUNTED = ("boxes", "outlined", "masked", "quads", "posed", "questions", "expressions", "dialogs", "edits")
+_GROUPS = tuple(
+    (name, LISTS[name] if name in _COUNTED else None, ANNOTATION_GROUPS.get(name, ()))
+    for name in sorted({*_COUNTED, *ANNOTATION_GROUPS} - {"odd_texts"})
+)
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +86,10 @@ class Audit:
         self.lang = lang
         self.files = Root(Path(root)) if root and Path(root).is_dir() else None
         self.budgets = budgets or {}
-        self.findings = Findings()
+        self._findings = Findings()
+        self._keys: list[tuple[str, str, str]] = []
+        self._categories: list[str] = []
+        self._texts = Texts(lang)
         self.checked: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -85,7 +97,7 @@ class Audit:
         self.counts: Counter[str] = Counter()
         self.seen = Named()
         self.evidence = Evidence()
-        self.corpora = [(rule_id, make()) for rule_id, make in CORPUS_RULES]
+        self._corpora = [make() for _, make in CORPUS_RULES]
         self.label_space = labels
         self.classes: Counter[str] = Counter()
         self.further_labels = 0
@@ -106,7 +118,7 @@ class Audit:
 
         `other_image` is a second picture of the same subject to see beside the first.
         """
-        self.findings.append(
+        self._findings.append(
             Finding(
                 rule=rule_id,
                 severity=rule_of(rule_id).severity,
@@ -124,36 +136,69 @@ class Audit:
         )
 
     def annotation(self, item: Annotation, sizes: Sizes) -> None:
-        """Look at one annotation."""
-        self.checked["annotation"] += 1
-        self.counts["objects"] += len(item.instances)
-        self.further_labels += tally(
-            self.labels, [one.category for one in item.instances if one.category and not one.crowd]
-        )
+        """Look at one annotation; its texts are looked at with those of some that follow."""
+        checked = self.checked
+        checked["annotation"] += 1
+        self._keys.append((item.key, item.origin.file, item.origin.record))
+        facts = Facts(item, sizes, self.lang, self.files)
+        if item.instances:
+            self._objects(facts)
         if item.labels:
             self.further_labels += tally(self.classes, item.labels)
-        self.seen.add(item.key, item.origin.file, item.origin.record)
-        if len({one.id for one in item.instances}) < len(item.instances):
-            for one_id, count in Counter(one.id for one in item.instances).items():
-                if count > 1:
-                    self.hit("id.duplicate", Hit(f"instance {one_id} stands {count} times"), item)
-        self.evidence.add(item, sizes)
-        facts = Facts(item, sizes, self.lang, self.files)
-        checked = self.checked
-        for place, found in facts.counted:
-            if found:
-                checked[place] += len(found)
-        for name, rules in ANNOTATION_GROUPS.items():
-            if getattr(facts, name):
+        there = facts.__dict__
+        for name, place, rules in _GROUPS:
+            if found := there[name]:
+                if place is not None:
+                    checked[place] += len(found)
                 for rule_id, check in rules:
                     for hit in check(facts):
                         self.hit(rule_id, hit, item)
-        for _, corpus in self.corpora:
+        for corpus in self._corpora:
             corpus.add(facts)
+        if texts := self._texts.add(facts):
+            checked["text"] += texts
+        if len(self._keys) >= KEYS_AT_ONCE or self._texts.enough:
+            self._flush()
+
+    def _objects(self, facts: Facts) -> None:
+        """Count the objects of an annotation."""
+        item = facts.annotation
+        self.counts["objects"] += len(item.instances)
+        self._categories += [one.category for one in item.instances if one.category and not one.crowd]
+        ids = [one.id for one in item.instances]
+        if len(set(ids)) < len(ids):
+            for one_id, count in Counter(ids).items():
+                if count > 1:
+                    self.hit("id.duplicate", Hit(f"instance {one_id} stands {count} times"), item)
+        if facts.endless:
+            self.checked["box"] += len(facts.endless)
+        self.evidence.add(item, facts.sizes)
+
+    def _flush(self) -> None:
+        """Look at what was put off."""
+        for facts in self._texts.doubtful():
+            for rule_id, check in ANNOTATION_GROUPS["odd_texts"] if facts.odd_texts else ():
+                for hit in check(facts):
+                    self.hit(rule_id, hit, facts.annotation)
+        self.seen.extend(self._keys)
+        self._keys = []
+        self.further_labels += tally(self.labels, self._categories)
+        self._categories = []
+
+    @property
+    def findings(self) -> Findings:
+        """What was found so far."""
+        self._flush()
+        return self._findings
 
     def license(self, name: str) -> None:
         """Count a license."""
         self.licenses["others"] += tally(self.licenses, [name])
+
+    def rejected(self, item: Rejected) -> None:
+        """Note a record that no reader can read."""
+        origin = item.origin
+        self.add(item.reason, Hit(item.detail), key=item.key, file=origin.file, record=origin.record)
 
     def hit(self, rule_id: str, hit: Hit, item: Annotation) -> None:
         """Note a hit of an annotation."""
@@ -197,13 +242,16 @@ class Audit:
 
     def whole(self) -> None:
         """Note what all annotations show together: the evidence over boxes and keypoints, and rules on the subject."""
-        for key, file, record in self.seen.again():
+        self._flush()
+        for (key, file, record), _ in self.seen.again():
             self.add("id.duplicate", Hit(f"key {key!r}"), key=key, file=file, record=record)
         for rule_id, line in self.evidence.verdicts():
             self.add(rule_id, Hit(line), place="subject")
         seen = Whole(self.label_space, self.labels + self.classes)
         found = [(rule_id, check(seen)) for rule_id, check in WHOLE_RULES]
-        found += [(rule_id, corpus.hits()) for rule_id, corpus in self.corpora]
+        found += [
+            (rule_id, corpus.hits()) for (rule_id, _), corpus in zip(CORPUS_RULES, self._corpora, strict=True)
+        ]
         for rule_id, hits in found:
             for hit in hits:
                 self.add(rule_id, hit, place="subject")

@@ -32,9 +32,11 @@ PRINTED_AT_ONCE = 1000
 @click.command("audit")
 @click.argument("paths", nargs=-1, required=True, type=locate)
 @click.option(
-    "--format", "format_name", help="The layout of foreign annotation files, such as coco_instances."
+    "--format",
+    "format_name",
+    help="The layout of annotation files, such as coco_instances; by default it is recognised.",
 )
-@click.option("--root", type=LOCAL, help="With --format: the folder of the pictures.")
+@click.option("--root", type=LOCAL, help="Of an annotation file: the folder of its pictures.")
 @click.option("--source", "source_options", multiple=True, help="With --format: KEY=VALUE for the reader.")
 @click.option(
     "--report",
@@ -57,10 +59,11 @@ def command(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Audit PATHS: folders of manifests or shards, or with --format annotation files that nobody has converted.
+    """Audit PATHS: manifests, shards, or what nobody has converted: annotation files, tars, Hugging Face folders.
 
-    Shards at a URL are audited through --cache-dir, where each is checked as a whole. Exit 1 where there are findings
-    (other than infos), 3 where they break a budget: the spec's, or else the rule's own.
+    Without --format a layout is recognised, and said. Shards at a URL are audited through --cache-dir, where each is
+    checked as a whole. Exit 1 where there are findings (other than infos), 3 where they break a budget: the spec's, or
+    else the rule's own.
     """
     options: dict[str, str] = {}
     for pair in source_options:
@@ -78,6 +81,7 @@ def command(
             workers=workers,
             store=settings,
             progress=update,
+            say=lambda line: click.echo(f"recognised {line}", err=True),
         )
     if report_dir is not None:
         write(report, report_dir)

@@ -17,7 +17,7 @@ from dataengine import manifest as manifests
 from dataengine.audit.report import write
 from dataengine.audit.run import audit, broken, rates
 from dataengine.audit.state import Report, explain
-from dataengine.errors import SourceError, SpecError, UsageError
+from dataengine.errors import SourceError, SpecError
 from dataengine.shard import shard
 
 if TYPE_CHECKING:
@@ -251,7 +251,6 @@ def test_workers_change_no_finding(tiny: Tiny) -> None:
         ({"format_name": "coco_instance"}, SpecError),
         ({"format_name": "coco_instances", "options": {"imagse": "x"}}, SpecError),
         ({"format_name": "coco_instances", "options": {"annotations": "absent.json"}}, SourceError),
-        ({}, UsageError),
     ],
 )
 def test_what_cannot_be_audited_is_one_line(
