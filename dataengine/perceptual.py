@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from dataengine.images import Pixels
 
@@ -90,12 +91,14 @@ def _waves(count: int) -> npt.NDArray[np.float32]:
     angles = np.pi / GRID * np.outer(np.arange(_SIDE), np.arange(GRID) + 0.5)
     cosines = np.cos(angles) * np.sqrt(2 / GRID)
     cosines[0] /= np.sqrt(2)
-    return (cosines @ means).astype(np.float32)
+    waves: npt.NDArray[np.float32] = (cosines @ means).astype(np.float32)
+    return waves
 
 
 def distances(words: Words, left: Places, right: Places) -> npt.NDArray[np.uint8]:
     """Return how many bits differ between hashes, words uint64 [hashes, 2], at two lists of places."""
-    return np.bitwise_count(words[left] ^ words[right]).sum(axis=1, dtype=np.uint8)
+    bits: npt.NDArray[np.uint8] = np.bitwise_count(words[left] ^ words[right]).sum(axis=1, dtype=np.uint8)
+    return bits
 
 
 class Groups(NamedTuple):
@@ -216,28 +219,37 @@ def _roots(parents: Places, places: Places) -> Places:
 
 def _near(words: Words) -> Iterator[Pairs]:
     """Yield the near pairs of hashes, uint64 [hashes, 2], each at least once."""
-    for left, right in _pairs(words[:, 0], WORD, NEAR_LOW, np.arange(len(words))):
+    for left, right in _pairs(words[:, 0], NEAR_LOW, np.arange(len(words)), set()):
         fits = distances(words, left, right) <= NEAR_ALL
         yield left[fits], right[fits]
 
 
-def _pairs(low: Words, bits: int, most: int, places: Places) -> Iterator[Pairs]:
-    """Yield the pairs of places whose words, of so many `bits`, differ by at most `most`, each at least once.
+def _pairs(low: Words, most: int, places: Places, searched: set[int]) -> Iterator[Pairs]:
+    """Yield the pairs of places whose words differ by at most `most` bits, each at least once.
 
     The bits are cut in `most + equal` bands. However the differing bits lie, `equal` bands have none of them; so a pair
     shares a bucket for one choice of that many bands (the pigeonhole principle). The more bands must agree the smaller
     are buckets and the more choices there are: time is in proportion to the hashes as long as buckets are small.
     """
+    low, bits = _varying(low)
     equal = _bands(bits, most, len(low))
     if not equal:
         yield from _all_pairs(low, most, places)
         return
     edges = np.linspace(0, bits, most + equal + 1).astype(int).tolist()
-    bands = list(zip(edges, edges[1:], strict=False))
+    bands = list(pairwise(edges))
     for chosen in combinations(bands, equal):
         keys, width = _joined(low, chosen)
-        rest, left_bits = _joined(low, [band for band in bands if band not in chosen])
-        yield from _in_buckets(keys, width, rest, left_bits, most, places)
+        rest, _ = _joined(low, [band for band in bands if band not in chosen])
+        yield from _in_buckets(keys, width, rest, most, places, searched)
+
+
+def _varying(words: Words) -> tuple[Words, int]:
+    """Return words without the bits that they all share, and how many are left: the others tell nothing apart."""
+    differing = int(np.bitwise_or.reduce(words ^ words[:1], initial=np.uint64(0)))
+    if differing == (1 << WORD) - 1:
+        return words, WORD
+    return _joined(words, [(bit, bit + 1) for bit in range(WORD) if differing >> bit & 1])
 
 
 def _bands(bits: int, most: int, count: int) -> int:
@@ -245,7 +257,7 @@ def _bands(bits: int, most: int, count: int) -> int:
 
     def work(equal: int) -> float:
         kept = bits * equal // (most + equal)
-        return comb(most + equal, equal) * count * (_SORTING + count / 2 ** (kept + 1))
+        return float(comb(most + equal, equal) * count * (_SORTING + count / 2 ** (kept + 1)))
 
     choices = range(1, min(MOST_BANDS, bits - most) + 1)
     best = min(choices, key=work, default=0)
@@ -263,9 +275,12 @@ def _joined(low: Words, bands: Sequence[tuple[int, int]]) -> tuple[Words, int]:
 
 
 def _in_buckets(
-    keys: Words, width: int, rest: Words, bits: int, most: int, places: Places
+    keys: Words, width: int, rest: Words, most: int, places: Places, searched: set[int]
 ) -> Iterator[Pairs]:
-    """Yield the pairs of one choice of bands: of the same key, and near in the `bits` that are no part of it."""
+    """Yield the pairs of one choice of bands: of the same key, and near in the bits that are no part of it.
+
+    A crowd that was `searched` for another choice has nothing new.
+    """
     order, ranked = _sorted(keys, width)
     heads = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     sizes = np.diff(heads, append=len(order))
@@ -281,7 +296,11 @@ def _in_buckets(
     if found:
         yield np.concatenate([one for one, _ in found]), np.concatenate([mate for _, mate in found])
     for head, size in zip(heads[crowds].tolist(), sizes[crowds].tolist(), strict=True):
-        yield from _pairs(words[head : head + size], bits, most, where[head : head + size])
+        crowd = slice(head, head + size)
+        name = xxhash.xxh3_64_intdigest(where[crowd].data)
+        if name not in searched:
+            searched.add(name)
+            yield from _pairs(words[crowd], most, where[crowd], searched)
 
 
 def _sorted(keys: Words, width: int) -> tuple[Places, Words]:
