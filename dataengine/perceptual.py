@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations, pairwise
+from itertools import combinations, count, pairwise
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from dataengine.images import Pixels
 
@@ -118,10 +117,10 @@ def groups(words: Words, kin: npt.NDArray[np.integer] | None = None) -> Groups:
     Pictures of the same `kin` make no pair: they were made of each other, or taken together. Two of one group may be
     further apart than any near pair. What comes out does not depend on the order in which pairs are found.
     """
-    count = len(words)
-    if not count:
+    total = len(words)
+    if not total:
         return Groups(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    kin = np.arange(count) if kin is None else kin
+    kin = np.arange(total) if kin is None else kin
     runs = _runs(words)
     first, other = _fronts(runs, kin)
     lone = other == NOBODY
@@ -140,7 +139,7 @@ def groups(words: Words, kin: npt.NDArray[np.integer] | None = None) -> Groups:
     near = np.where(lone[runs], across[runs], within)
     earliest = np.full(len(first), NOBODY)
     np.minimum.at(earliest, roots, first)
-    itself = np.arange(count)
+    itself = np.arange(total)
     return Groups(
         np.where(alone[runs], itself, earliest[roots[runs]]), np.where(near == NOBODY, itself, near)
     )
@@ -219,12 +218,13 @@ def _roots(parents: Places, places: Places) -> Places:
 
 def _near(words: Words) -> Iterator[Pairs]:
     """Yield the near pairs of hashes, uint64 [hashes, 2], each at least once."""
-    for left, right in _pairs(words[:, 0], NEAR_LOW, np.arange(len(words)), set()):
+    searched = _Searched(np.full(len(words), -1), count())
+    for left, right in _pairs(words[:, 0], NEAR_LOW, np.arange(len(words)), searched):
         fits = distances(words, left, right) <= NEAR_ALL
         yield left[fits], right[fits]
 
 
-def _pairs(low: Words, most: int, places: Places, searched: set[int]) -> Iterator[Pairs]:
+def _pairs(low: Words, most: int, places: Places, searched: _Searched) -> Iterator[Pairs]:
     """Yield the pairs of places whose words differ by at most `most` bits, each at least once.
 
     The bits are cut in `most + equal` bands. However the differing bits lie, `equal` bands have none of them; so a pair
@@ -275,12 +275,9 @@ def _joined(low: Words, bands: Sequence[tuple[int, int]]) -> tuple[Words, int]:
 
 
 def _in_buckets(
-    keys: Words, width: int, rest: Words, most: int, places: Places, searched: set[int]
+    keys: Words, width: int, rest: Words, most: int, places: Places, searched: _Searched
 ) -> Iterator[Pairs]:
-    """Yield the pairs of one choice of bands: of the same key, and near in the bits that are no part of it.
-
-    A crowd that was `searched` for another choice has nothing new.
-    """
+    """Yield the pairs of one choice of bands: of the same key, and near in the bits that are no part of it."""
     order, ranked = _sorted(keys, width)
     heads = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     sizes = np.diff(heads, append=len(order))
@@ -297,10 +294,30 @@ def _in_buckets(
         yield np.concatenate([one for one, _ in found]), np.concatenate([mate for _, mate in found])
     for head, size in zip(heads[crowds].tolist(), sizes[crowds].tolist(), strict=True):
         crowd = slice(head, head + size)
-        name = xxhash.xxh3_64_intdigest(where[crowd].data)
-        if name not in searched:
-            searched.add(name)
-            yield from _pairs(words[crowd], most, where[crowd], searched)
+        yield from _in_crowd(words[crowd], most, where[crowd], searched)
+
+
+class _Searched(NamedTuple):
+    """Which crowd of those whose pairs have all been told each place was in last, -1 for none; and their numbers."""
+
+    crowd: Places
+    numbers: Iterator[int]
+
+
+def _in_crowd(words: Words, most: int, places: Places, searched: _Searched) -> Iterator[Pairs]:
+    """Yield the pairs of a crowd, but for those that were told of most of it for another choice of bands."""
+    before = searched.crowd[places]
+    known = before[before >= 0]
+    old = before == (np.bincount(known).argmax() if len(known) else -2)
+    fresh = np.flatnonzero(~old)
+    if len(fresh) > CROWD:
+        yield from _pairs(words, most, places, searched)
+        searched.crowd[places] = next(searched.numbers)
+        return
+    for one in fresh.tolist():
+        hits = np.flatnonzero(np.bitwise_count(words ^ words[one]) <= most)
+        hits = hits[hits != one]
+        yield np.full(len(hits), places[one]), places[hits]
 
 
 def _sorted(keys: Words, width: int) -> tuple[Places, Words]:
