@@ -335,7 +335,7 @@ def _grey_jpeg(data: bytes, header: Probe, longest: int) -> Pixels | None:
         stored = simplejpeg.decode_jpeg(data, colorspace="GRAY", **bounds)
     except ValueError:
         return None  # as in `decode`
-    return np.ascontiguousarray(_turned(cast(Pixels, stored), header.orientation)[..., 0])
+    return np.ascontiguousarray(turned(cast(Pixels, stored), header.orientation)[..., 0])
 
 
 def _averaged(picture: Image.Image, by: int) -> Image.Image:
