@@ -132,11 +132,14 @@ def test_groups_of_two_thousand_are_those_of_comparing_all_with_all() -> None:
     assert (made.first.tolist(), made.near.tolist()) == _by_all_pairs(words, np.arange(2000))
 
 
-def test_a_crowd_that_shares_most_of_its_bits_is_searched_by_the_others() -> None:
+def test_a_crowd_among_others_is_searched_with_all_that_hang_on_to_it() -> None:
     rng = np.random.default_rng(1)
-    words = np.zeros((20 * CROWD, 2), np.uint64)
-    words[:, 0] = rng.integers(0, 2**20, len(words), np.uint64)
-    words[-1, 0] = words[0, 0] ^ np.uint64(0b10000001)
+    words = rng.integers(0, 2**64, (22 * CROWD, 2), np.uint64)
+    crowd, near = words[: 3 * CROWD], words[-CROWD // 2 :]
+    crowd[:] = crowd[0] ^ rng.integers(0, 1 << 12, (len(crowd), 1), np.uint64) * np.uint64(1 << 20)
+    near[:] = crowd[: len(near)]
+    for _ in range(NEAR_LOW - 1):
+        near[:, 0] ^= np.uint64(1) << rng.integers(0, 64, len(near), np.uint64)
 
     made = groups(words)
 
