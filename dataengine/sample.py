@@ -81,11 +81,22 @@ class TargetInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class TextTargets(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False, tag="text"
 ):
-    """The answer is the assistant's text alone."""
+    """The answer is the assistant's text alone.
+
+    `votes` is how many people gave each of the answers, where the source says so; `given` has each as often.
+    """
 
     answers: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     answer_index: int | None = None
+    votes: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The accepted answers, each as often as it was given, the best first."""
+        if not self.votes:
+            return self.answers
+        return tuple(text for text, count in zip(self.answers, self.votes, strict=True) for _ in range(count))
 
 
 class InstanceTargets(
@@ -213,6 +224,12 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return tuple(mark for mark in self.marks or () if mark.image == image)
 
 
+def source_of(sample_id: str) -> str:
+    """Return the source of a sample, `dataset/task/split`, by its id, `dataset/split/key#task`."""
+    dataset, _, rest = sample_id.partition("/")
+    return f"{dataset}/{rest.rpartition('#')[2]}/{rest.partition('/')[0]}"
+
+
 def measure_of(sample: Sample, number: int) -> Measure | None:
     """Return what the numbers of a sample's picture mean, None for one of colours."""
     targets = sample.targets
@@ -266,6 +283,11 @@ def check(sample: Sample) -> None:
         raise Quarantine("turn.structure", f"roles are {', '.join(roles) or 'none'}")
     if not all(turn.text.strip() for turn in sample.conversation):
         raise Quarantine("text.empty", "a turn has no text")
+    if isinstance(sample.targets, TextTargets) and len(sample.targets.votes or ()) not in (
+        0,
+        len(sample.targets.answers),
+    ):
+        raise Quarantine("qa.format", "the targets have another number of votes than of answers")
     if isinstance(sample.targets, InstanceTargets | KeypointTargets):
         names = {route.name for route in sample.routes}
         lost = sorted({instance.label for instance in sample.targets.instances} - names)

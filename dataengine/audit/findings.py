@@ -42,8 +42,8 @@ class _Block(NamedTuple):
 
     offset: int
     packed_bytes: int
-    bytes: int
-    count: int
+    plain_bytes: int
+    num_findings: int
     holds: frozenset[tuple[str, str, bool]]
 
 
@@ -81,7 +81,7 @@ class Findings:
         self.counts.update(others.counts)
 
     def __len__(self) -> int:
-        return sum([block.count for block in self._blocks]) + len(self._held)
+        return sum([block.num_findings for block in self._blocks]) + len(self._held)
 
     def __iter__(self) -> Iterator[Finding]:
         return self._through([*self._blocks], [*self._held])
@@ -119,7 +119,7 @@ class Findings:
         return self._spill.read(block.offset, block.packed_bytes)
 
     def _unpacked(self, block: _Block) -> list[Finding]:
-        data = pa.decompress(self._bytes_of(block), block.bytes, codec="zstd", asbytes=True)
+        data = pa.decompress(self._bytes_of(block), block.plain_bytes, codec="zstd", asbytes=True)
         return _DECODER.decode(data)
 
 

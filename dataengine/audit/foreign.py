@@ -13,7 +13,7 @@ import xxhash
 
 from dataengine.annotation import Annotation, Measure, Rejected
 from dataengine.audit.guess import Guess
-from dataengine.audit.pictures import check_pictures
+from dataengine.audit.pictures import Looked, check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
 from dataengine.audit.spill import Kept, Rows
@@ -134,7 +134,7 @@ def _audit_source(
             place="subject",
         )
     if root is not None:
-        check_pictures(state, str(root), pictures, workers, progress, {})
+        check_pictures(state, str(root), pictures, workers, progress, Kept(tuple[str, str], Looked))
     account = close(state, None)
     first = msgspec.structs.replace(
         account.accounts[0],

@@ -25,7 +25,7 @@ from dataengine.annotation import (
     Turn,
 )
 from dataengine.audit.pictures import Looked, check_file, check_picture
-from dataengine.audit.spill import Named
+from dataengine.audit.spill import Kept, Named
 from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.errors import Quarantine
 from dataengine.files import Root
@@ -47,10 +47,14 @@ MOST_TEXTS = 1000
 
 
 class Picture(NamedTuple):
-    """A picture of a sample: its name, and its bytes, or the file below the root that holds them."""
+    """A picture of a sample: its name, and its bytes, or the file below the root that holds them.
+
+    `own_name` is what the source calls it, "" where it does not: several samples may show one picture.
+    """
 
     path: str
     data: bytes | None = None
+    own_name: str = ""
 
 
 class Loose(NamedTuple):
@@ -140,8 +144,8 @@ def _instances(cells: dict[str, Any], classes: tuple[str, ...]) -> Iterator[Inst
         objects = {name: [row.get(name) for row in rows] for name in {key for row in rows for key in row}}
     if not isinstance(objects, dict):
         return
-    boxes = next((objects[name] for name in BOXES if isinstance(objects.get(name), list)), [])
-    found = next((objects[name] for name in ("category", "categories", "label", "labels", "category_id")
+    boxes: list[Any] = next((objects[name] for name in BOXES if isinstance(objects.get(name), list)), [])
+    found: list[Any] = next((objects[name] for name in ("category", "categories", "label", "labels", "category_id")
                   if isinstance(objects.get(name), list)), [])  # fmt: skip
     for number, value in enumerate(boxes):
         box = _box(value)
@@ -195,23 +199,39 @@ def _look_at(root: str, picture: Picture) -> _Look:
     return _Look(check_picture(data, picture.path), size, xxhash.xxh3_128_hexdigest(data))
 
 
+class Seen(NamedTuple):
+    """A picture that was looked at: its split, its name here, and what the source calls it."""
+
+    split: str
+    path: str
+    own_name: str
+
+
 class Shown:
     """The pictures of several splits by a digest of their bytes: which are shown twice."""
 
     def __init__(self) -> None:
         self._named = Named()
-        self.splits: set[str] = set()
+        self._files: Kept[str, bool] = Kept(str, bool)
 
-    def add(self, digest: str, split: str, path: str) -> None:
+    def is_new(self, picture: Picture) -> bool:
+        """Say whether a picture was not told of before: a file may be shown by many samples."""
+        if picture.data is not None:
+            return True
+        new = self._files.get(picture.path) is None
+        if new:
+            self._files[picture.path] = True
+        return new
+
+    def add(self, digest: str, split: str, picture: Picture) -> None:
         """Note a picture of a split."""
         if digest:
-            self.splits.add(split)
-            self._named.add(digest, split, path)
+            self._named.add(digest, split, f"{picture.path}\n{picture.own_name}")
 
-    def again(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield (split, path, earlier split, its path) of each picture whose bytes came before."""
-        for (_, split, path), (_, other_split, other) in self._named.again():
-            yield split, path, other_split, other
+    def again(self) -> Iterator[tuple[Seen, Seen]]:
+        """Yield each picture whose bytes came before, and where they came first."""
+        for (_, split, names), (_, other_split, other) in self._named.again():
+            yield Seen(split, *names.rsplit("\n", 1)), Seen(other_split, *other.rsplit("\n", 1))
 
 
 def audit_loose(
@@ -237,12 +257,13 @@ def audit_loose(
             quarantined[one.reason] += 1
             state.rejected(one)
             continue
-        pictures += len(looks)
         for picture, look in zip(one.pictures, looks, strict=True):
-            state.picture(picture.path, look.looked.found)
-            if look.size is not None:
-                state.sides[side(*look.size)] += 1
-            shown.add(look.digest, state.subject, picture.path)
+            shown.add(look.digest, state.subject, picture)
+            if shown.is_new(picture):
+                pictures += 1
+                state.picture(picture.path, look.looked.found)
+                if look.size is not None:
+                    state.sides[side(*look.size)] += 1
         state.annotation(annotation(one), [look.size for look in looks])
     state.whole()
     report = close(state, None)

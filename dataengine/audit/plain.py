@@ -113,7 +113,7 @@ def doubtful(texts: Sequence[str], *, sentences: bool, passed_over: str = "") ->
         odd[_owners(borders, np.flatnonzero(gap[1:] & gap[:-1]))] = True
     if (all_bits & _DIGIT).any():
         odd[_owners(borders, _numbers(bits))] = True
-    odd[_owners(borders, _loops(found, gap))] = True
+    odd[_owners(borders, _loops(found, gap, borders))] = True
     if not STAND_INS.isdisjoint(texts):
         odd |= np.fromiter((text in STAND_INS for text in texts), bool, len(texts))
     return np.flatnonzero(odd)
@@ -131,7 +131,7 @@ def _numbers(bits: Bytes) -> Places:
     return np.flatnonzero(digit[:-5] & ((bits[1:-4] & _DASH) != 0) & four)
 
 
-def _loops(found: Bytes, gap: np.ndarray[Any, np.dtype[np.bool_]]) -> Places:
+def _loops(found: Bytes, gap: np.ndarray[Any, np.dtype[np.bool_]], borders: Places) -> Places:
     """Return where words may begin to say the same four times in succession, or are too long to be words.
 
     Words of one length and first letter are taken as one. A phrase of n words, said four times, has four words in
@@ -145,6 +145,9 @@ def _loops(found: Bytes, gap: np.ndarray[Any, np.dtype[np.bool_]]) -> Places:
         alike = words[count::count] == words[: len(words) - count : count]
         # Three in succession are rarely found, and this looks for them fastest.
         if alike.tobytes().find(b"\1\1\1") >= 0:
-            again = np.flatnonzero(alike[2:] & alike[1:-1] & alike[:-2])
-            places.append(starts[again * count])
+            again = np.flatnonzero(alike[2:] & alike[1:-1] & alike[:-2]) * count
+            first = starts[again]
+            # Texts that are alike follow each other often, and are no loop.
+            together = _owners(borders, first) == _owners(borders, starts[again + 3 * count])
+            places.append(first[together])
     return np.concatenate(places)

@@ -18,6 +18,7 @@ from dataengine.annotation import (
     Dialog,
     Edit,
     Expression,
+    Image,
     Instance,
     LabelSpace,
     Measure,
@@ -161,13 +162,15 @@ class Facts:
             points = points or any(one.instances for one in self.questions)
         self.pointing = points
         self.paired = images if len(images) > 1 or annotation.maps else ()
+        self.odd_names: tuple[Image, ...] = images
+        self.licensed: tuple[Image, ...] = images
         if len(images) == 1:
             path = images[0].path
             plain = path.isascii() and path.isprintable() and "\\" not in path
-            self.odd_names = () if plain else images
-            self.licensed = () if images[0].license is None else images
-        else:
-            self.odd_names = self.licensed = images
+            if plain:
+                self.odd_names = ()
+            if images[0].license is None:
+                self.licensed = ()
 
     def _sorted_out(self, num_images: int) -> bool:
         """Sort the objects by what they have; say whether one lies on a picture that is not there."""

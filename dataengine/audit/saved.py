@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 import yaml
 
 from dataengine.annotation import Label, LabelSpace, Rejected
-from dataengine.audit.loose import Loose, Picture, Shown, audit_loose
+from dataengine.audit.loose import Loose, Picture, Seen, Shown, audit_loose
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
 from dataengine.audit.spill import Kept
 from dataengine.audit.state import Audit, Progress, Report
-from dataengine.errors import SourceError
+from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
+from dataengine.images import probe
 from dataengine.listing import PICTURE_ENDINGS
 from dataengine.records.tables import Table, read_rows
 
@@ -32,6 +33,8 @@ _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _SPLIT = re.compile(
     r"(?:^|[/._ -])(train|training|validation|valid|val|dev|test|testing|eval|evaluation)(?=$|[/._ -]|[0-9])"
 )
+# A column of bytes that holds pictures, whether they can be read or not.
+_PICTURE = re.compile(r"image|img|picture|photo|jpe?g|png")
 _EVALUATED = ("val", "dev", "test", "eval")
 
 
@@ -273,8 +276,8 @@ def audit_saved(folder: Path, saved: Saved, workers: int, progress: Progress) ->
         for path in _left_out(folder, named):
             hit = Hit(f"{path}: no row of metadata names it")
             states[reports[0].accounts[0].subject].add("sample.left_out", hit, place="picture", image=path)
-    for subject, path, other_subject, other in shown.again():
-        _note_again(states, subject, path, other_subject, other)
+    for one, first in shown.again():
+        _note_again(states, one, first)
     return reports
 
 
@@ -289,17 +292,15 @@ def _note_counts(state: Audit, split: Split, report: Report) -> None:
         state.add("license.missing", hit, place="subject")
 
 
-def _note_again(states: dict[str, Audit], subject: str, path: str, other_subject: str, other: str) -> None:
-    """Note a picture whose bytes came before: in a split to train on and one to evaluate on, or anywhere else."""
-    one, two = is_evaluated(subject), is_evaluated(other_subject)
-    if one != two:
-        tested, trained = (subject, other_subject) if one else (other_subject, subject)
-        shown = path if one else other
-        says = f"{shown}: a picture of the same bytes is in {trained}"
-        states[tested].add("split.overlap", Hit(says), place="picture", image=shown)
-    else:
-        says = f"{path}: has the bytes of {other}"
-        states[subject].add("image.duplicate_exact", Hit(says), place="picture", image=path)
+def _note_again(states: dict[str, Audit], one: Seen, first: Seen) -> None:
+    """Note a picture whose bytes came before: in a split to train on and one to evaluate on, or by another name."""
+    if is_evaluated(one.split) != is_evaluated(first.split):
+        tested, trained = (one, first) if is_evaluated(one.split) else (first, one)
+        says = f"{tested.path}: a picture of the same bytes is in {trained.split}"
+        states[tested.split].add("split.overlap", Hit(says), place="picture", image=tested.path)
+    elif one.own_name != first.own_name:
+        says = f"{one.path}: has the bytes of {first.path}"
+        states[one.split].add("image.duplicate_exact", Hit(says), place="picture", image=one.path)
 
 
 def is_evaluated(subject: str) -> bool:
@@ -343,8 +344,9 @@ def _items(
                     pictures += found
                 else:
                     cells[name] = value
-            for picture in pictures if named is not None else ():
-                named[picture.path] = True
+            if named is not None:
+                for picture in pictures:
+                    named[picture.path] = True
             labels = tuple(
                 names[value] if 0 <= value < len(names) else f"class {value}"
                 for name, names in classes.items()
@@ -373,8 +375,11 @@ def _columns(root: Root, table: Table) -> frozenset[str]:
 
 
 def _pictures(before: str, value: Any) -> list[Picture]:
-    """Return the pictures of a cell, as the feature Image stores them; none where it holds anything else."""
+    """Return the pictures of a cell, as the feature Image stores them or as bytes; none where it holds others."""
     values = value if isinstance(value, list) else [value]
+    if values and all(isinstance(one, bytes) for one in values):
+        named = _PICTURE.search(before.rpartition("/")[2].lower())
+        values = [{"bytes": one, "path": None} for one in values if named or is_picture(one)]
     if not values or not all(isinstance(one, dict) and one.keys() == {"bytes", "path"} for one in values):
         return []
     found = []
@@ -382,16 +387,25 @@ def _pictures(before: str, value: Any) -> list[Picture]:
         data, path = one["bytes"], one["path"]
         if data is not None:
             place = f"{before}/{number}" if number else before
-            found.append(Picture(f"{place}/{PurePosixPath(path).name}" if path else place, data))
+            found.append(Picture(f"{place}/{PurePosixPath(path).name}" if path else place, data, path or ""))
         elif path is not None:
-            found.append(Picture(path))
+            found.append(Picture(path, own_name=path))
     return found
+
+
+def is_picture(data: bytes) -> bool:
+    """Say whether some bytes begin as a picture does."""
+    try:
+        probe(data)
+    except Quarantine:
+        return False
+    return True
 
 
 def _files(metadata: str, value: Any) -> list[Picture]:
     folder = PurePosixPath(metadata).parent
     values = value if isinstance(value, list) else [value]
-    return [Picture((folder / one).as_posix()) for one in values if isinstance(one, str)]
+    return [Picture((folder / one).as_posix(), own_name=one) for one in values if isinstance(one, str)]
 
 
 def _left_out(folder: Path, named: Kept[str, bool]) -> Iterator[str]:

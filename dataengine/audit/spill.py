@@ -112,7 +112,7 @@ class Rows:
         A table is as large as those rows are, or as `held` says. Nothing may be added meanwhile.
         """
         width = 8 * self._columns
-        at_once = max(self._most_held // self._columns // max(len(self._runs), 1), 16)
+        at_once = usual = max(self._most_held // self._columns // max(len(self._runs), 1), 16)
         read = [0] * len(self._runs)
         waiting = [np.zeros((0, self._columns), np.uint64)] * len(self._runs)
         held = self._table()
@@ -144,7 +144,7 @@ class Rows:
             if not ends:
                 return
             # Where all that was read begins with one number, more of it must be seen.
-            at_once = at_once if len(table) else 2 * at_once
+            at_once = usual if len(table) else 2 * at_once
 
 
 def ordered(table: Numbers) -> Numbers:

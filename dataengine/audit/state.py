@@ -13,6 +13,7 @@ import msgspec
 from dataengine import sample as samples
 from dataengine import schema
 from dataengine.annotation import Annotation, LabelSpace, Rejected
+from dataengine.audit.drawn import Outlines
 from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.rule import LISTS, Facts, Hit, Place, SampleFacts, Sizes, Whole
 from dataengine.audit.said import Texts
@@ -29,10 +30,12 @@ MOST_NAMES = 1 << 16
 # So many keys are noted at a time.
 KEYS_AT_ONCE = 512
 # What of Facts the rules are about, in the order of their names, and of what kind each is that an audit counts.
-_COUNTED = ("boxes", "outlined", "masked", "quads", "posed", "questions", "expressions", "dialogs", "edits")
+_COUNTED = ("boxes", "masked", "quads", "posed", "questions", "expressions", "dialogs", "edits")
+# What is looked at with others.
+_PUT_OFF = {"odd_texts", "outlined", "drawn"}
 _GROUPS = tuple(
     (name, LISTS[name] if name in _COUNTED else None, ANNOTATION_GROUPS.get(name, ()))
-    for name in sorted({*_COUNTED, *ANNOTATION_GROUPS} - {"odd_texts"})
+    for name in sorted({*_COUNTED, *ANNOTATION_GROUPS} - _PUT_OFF)
 )
 
 
@@ -90,6 +93,7 @@ class Audit:
         self._keys: list[tuple[str, str, str]] = []
         self._categories: list[str] = []
         self._texts = Texts(lang)
+        self._outlines = Outlines()
         self.checked: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -146,6 +150,11 @@ class Audit:
         if item.labels:
             self.further_labels += tally(self.classes, item.labels)
         there = facts.__dict__
+        if facts.outlined:
+            checked["outline"] += len(facts.outlined)
+            self._outlines.add(facts)
+        elif facts.masked:
+            self._ask("drawn", facts)
         for name, place, rules in _GROUPS:
             if found := there[name]:
                 if place is not None:
@@ -157,7 +166,7 @@ class Audit:
             corpus.add(facts)
         if texts := self._texts.add(facts):
             checked["text"] += texts
-        if len(self._keys) >= KEYS_AT_ONCE or self._texts.enough:
+        if len(self._keys) >= KEYS_AT_ONCE or self._texts.enough or self._outlines.enough:
             self._flush()
 
     def _objects(self, facts: Facts) -> None:
@@ -176,14 +185,22 @@ class Audit:
 
     def _flush(self) -> None:
         """Look at what was put off."""
+        for facts in self._outlines.doubtful():
+            self._ask("outlined", facts)
+            self._ask("drawn", facts)
         for facts in self._texts.doubtful():
-            for rule_id, check in ANNOTATION_GROUPS["odd_texts"] if facts.odd_texts else ():
-                for hit in check(facts):
-                    self.hit(rule_id, hit, facts.annotation)
+            if facts.odd_texts:
+                self._ask("odd_texts", facts)
         self.seen.extend(self._keys)
         self._keys = []
         self.further_labels += tally(self.labels, self._categories)
         self._categories = []
+
+    def _ask(self, name: str, facts: Facts) -> None:
+        """Ask the rules that are about something of Facts."""
+        for rule_id, check in ANNOTATION_GROUPS[name]:
+            for hit in check(facts):
+                self.hit(rule_id, hit, facts.annotation)
 
     @property
     def findings(self) -> Findings:

@@ -33,9 +33,9 @@ def audit_tars(path: Path, workers: int, progress: Progress) -> Report:
     samples = _samples(members_alone, folder, names)
     report = audit_loose(state, samples, str(folder), workers, progress, shown)
     state.findings.extend(members_alone.findings)
-    for _, picture, _, first in shown.again():
-        hit = Hit(f"{picture}: has the bytes of {first}")
-        state.add("image.duplicate_exact", hit, place="picture", image=picture, other_image=first)
+    for one, first in shown.again():
+        hit = Hit(f"{one.path}: has the bytes of {first.path}")
+        state.add("image.duplicate_exact", hit, place="picture", image=one.path, other_image=first.path)
     if pictures := report.accounts[0].images:
         hit = Hit(f"{pictures} of {pictures} pictures have no license")
         state.add("license.missing", hit, place="subject")

@@ -5,9 +5,10 @@ annotation of one picture: about seven objects with outlines of 25 points, or bo
 answers, or a conversation, of plain English; and those of one real COCO-style file where `--file` names one. What
 counts is the ratio of process times per record, repeats in turns.
 
-`... memory`: the peak of resident memory of `dataengine audit` over records that nobody has converted (lines of JSON,
-of which a reader holds one at a time), over the manifest that they are converted to, and over its shards, for each
-number of records in `--records`. Ten records in succession show one picture; one in a hundred has a box outside of it.
+`... memory`: the peak of resident memory of `dataengine audit` over records that nobody has converted (a Parquet file,
+of which rows are held a few at a time; lines of JSON, of which the reader holds one at a time and a digest of each
+key), over the manifest that they are converted to, and over its shards, for each number of records in `--records`. Ten
+records in succession show one picture; one in a hundred has a box outside of it.
 """
 
 # mypy: disable-error-code="import-not-found, no-any-return, unused-ignore"
@@ -24,12 +25,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import simplejpeg
 
 from dataengine.annotation import Annotation, Caption, Dialog, Image, Instance, Origin, Question, Turn
@@ -103,13 +107,20 @@ WORDS = [
     "beach",
     "river",
 ]
-KINDS = ("records", "manifest", "shards")
+KINDS = ("parquet", "records", "manifest", "shards")
 PER_PICTURE, WIDTH, HEIGHT = 10, 32, 24
 FIELDS = (
     '{"images": {"path": "{image}", "width": "width", "height": "height"}, "captions": "caption",'
     ' "instances": {"each": "objects", "category": "it.name", "box": {"from": "it.bbox", "format": "xywh"}}}'
 )
 SOURCE = {"table": '{"path": "records.jsonl", "kind": "jsonl"}', "key": "{id}", "fields": FIELDS}
+PARQUET_SCHEMA = pa.schema(
+    [
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("caption", pa.string()),
+        ("objects", pa.list_(pa.struct([("bbox", pa.list_(pa.float64())), ("category", pa.string())]))),
+    ]
+)
 SPEC = f"""\
 id: bench_audit
 title: bench
@@ -255,6 +266,27 @@ def write_records(folder: Path, count: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
+def _write_parquet(folder: Path) -> None:
+    """Write the records as a repository of Hugging Face's, which holds their pictures."""
+    (folder / "parquet").mkdir()
+    (folder / "parquet/README.md").write_text("---\ndataset_info: {splits: [{name: train}]}\n---\n")
+    with (
+        (folder / "records.jsonl").open("rb") as file,
+        pq.ParquetWriter(folder / "parquet/train.parquet", PARQUET_SCHEMA) as table,
+    ):
+        while lines := list(islice(file, 1000)):
+            rows = [_parquet_row(folder, msgspec.json.decode(line)) for line in lines]
+            table.write_table(pa.Table.from_pylist(rows, PARQUET_SCHEMA))
+
+
+def _parquet_row(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "image": {"bytes": (folder / row["image"]).read_bytes(), "path": row["image"]},
+        "caption": row["caption"],
+        "objects": [{"bbox": one["bbox"], "category": one["name"]} for one in row["objects"]],
+    }
+
+
 def _write_picture(folder: Path, number: int) -> str:
     path = f"pictures/{number // 1000:04d}/{number:07d}.jpg"
     (folder / path).parent.mkdir(exist_ok=True)
@@ -290,6 +322,9 @@ def prepared(kind: str, folder: Path) -> list[str]:
         options = [f"{key}={value}" for key, value in SOURCE.items()]
         sources = [part for option in options for part in ("--source", option)]
         return [str(folder / "records.jsonl"), "--format", "records", *sources]
+    if kind == "parquet":
+        _write_parquet(folder)
+        return [str(folder / "parquet")]
     manifest, shards = folder / "manifests", folder / "shards"
     if not manifest.exists():
         peak([*engine, "convert", str(folder / "bench.yaml"), "--root", str(folder), "--out", str(manifest)],

@@ -44,6 +44,17 @@ def test_rows_come_back_sorted_and_those_of_one_number_in_one_table(
     assert set(firsts.values()) <= {1}
 
 
+def test_many_rows_of_one_number_come_in_one_table() -> None:
+    kept = Rows(2, held=64)
+    for number in range(1300):
+        kept.add((number % 7 == 0, number))
+
+    rows = [row for table in kept.groups() for row in table.tolist()]
+
+    assert [first for first, _ in rows] == [0] * 1114 + [1] * 186
+    assert [second for _, second in rows][1114:] == list(range(0, 1300, 7))
+
+
 def test_tables_of_many_rows_are_no_larger_than_what_is_held() -> None:
     kept = Rows(1, held=512)
     for number in range(20_000):

@@ -123,6 +123,17 @@ def test_a_damaged_tar_is_named_with_the_offset_and_the_rest_is_looked_at(tmp_pa
     assert report.accounts[0].records >= 4
 
 
+def test_a_key_that_comes_again_in_one_tar_is_told_of_once(tmp_path: Path) -> None:
+    _webdataset(tmp_path / "a.tar", range(3))
+    _webdataset(tmp_path / "b.tar", range(1))
+    with tarfile.open(tmp_path / "a.tar", "a") as tar, tarfile.open(tmp_path / "b.tar") as other:
+        for member in other:
+            tar.addfile(member, other.extractfile(member))
+    (tmp_path / "b.tar").unlink()
+
+    assert _rules(audit([tmp_path])) == {"id.duplicate": 1, "image.duplicate_exact": 1}
+
+
 def test_a_tar_by_itself_is_audited(tmp_path: Path) -> None:
     _webdataset(tmp_path / "a.tar", range(3))
 
@@ -148,7 +159,7 @@ def _dataset(numbers: range, **changes: list[Any]) -> datasets.Dataset:
     return datasets.Dataset.from_dict(columns | changes, features=features)
 
 
-WRONG = {
+WRONG: dict[str, list[Any]] = {
     "caption": ["A picture.", "", "A picture.", "A picture."],
     "objects": [{"bbox": [[1, 2, 10, 12]], "category": [0]}] * 3
     + [{"bbox": [[1, 2, 90, 12], [3, 3, 0, 4]], "category": [0, 1]}],
@@ -251,6 +262,21 @@ def test_a_picture_that_lies_outside_of_the_folder_is_not_opened(tmp_path: Path)
     pq.write_table(pa.table({"image": [cell, climbs]}), tmp_path / "data/train.parquet")
 
     assert _rules(audit([tmp_path / "data"]), "count.expected") == {"path.outside": 2}
+
+
+def test_pictures_that_are_plain_bytes_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(README)
+    rows = {
+        "image_bytes": [[_picture(0), _picture(1)], [_picture(2)[:200]]],
+        "other": [_picture(3), b"no picture"],
+        "text": ["A picture.", "A picture."],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "train.parquet")
+
+    report = audit([tmp_path])
+
+    assert report.accounts[0].images == 4
+    assert _rules(report, "count.expected") == {"image.corrupt": 1}
 
 
 @pytest.mark.parametrize("name", ["dataset_dict.json", "dataset_info.json", "README.md"])
