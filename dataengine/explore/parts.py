@@ -99,12 +99,12 @@ def folded(text: str) -> str:
 
 def record_hash(file: str, record: str) -> int:
     """Return what stands for a place in the source."""
-    return xxhash.xxh3_64_intdigest(f"{file}\0{record}")
+    return xxhash.xxh3_64_intdigest(f"{file}\0{record}".encode())
 
 
 def image_hash(path: str) -> int:
     """Return what stands for a picture of the source."""
-    return xxhash.xxh3_64_intdigest(path)
+    return xxhash.xxh3_64_intdigest(path.encode())
 
 
 def facts_of(data: bytes | DataEngineError) -> Facts:

@@ -381,7 +381,7 @@ class Collection:
 
 def id_hash(sample_id: str) -> int:
     """Return what stands for an id."""
-    return xxhash.xxh3_64_intdigest(sample_id)
+    return xxhash.xxh3_64_intdigest(sample_id.encode())
 
 
 def hash_ids(one: Samples) -> npt.NDArray[np.uint64]:
