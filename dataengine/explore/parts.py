@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -138,7 +139,7 @@ def encode(rows: Sequence[Facts]) -> bytes:
     """Return rows as a part: Parquet, with the names of labels and licenses beside it."""
     labels, label_codes = _coded([row.labels for row in rows])
     licenses, license_codes = _coded([row.licenses for row in rows])
-    values = {
+    values: dict[str, Sequence[Any]] = {
         "text": [row.text for row in rows],
         "labels": label_codes,
         "licenses": license_codes,

@@ -108,7 +108,7 @@ class Groups:
         except _DAMAGE as error:
             raise SourceError(f"{path}: cannot be read: {error}; make it again") from error
         counts = [self.metadata.row_group(number).num_rows for number in range(self.metadata.num_row_groups)]
-        self.firsts = [*accumulate(counts, initial=0)]
+        self.firsts: list[int] = [*accumulate(counts, initial=0)]
         self._recent = Recent(self._load, KEPT_GROUPS)
 
     def __len__(self) -> int:
@@ -163,7 +163,7 @@ class Split:
         self.manifest = manifests.load(folder)
         self.subject = self.manifest.name
         self._table = Groups(folder / manifests.SAMPLES)
-        self.sources = (_source(self.manifest, folder),)
+        self.sources: tuple[Source, ...] = (_source(self.manifest, folder),)
         self.codes = np.zeros(len(self._table), np.int32)
         self.identity = _digest(self.manifest.fingerprint, _footer(folder / manifests.SAMPLES))
         self._root = Recent(lambda name: Root(Path(name)), 1)
@@ -371,7 +371,7 @@ class Collection:
 
     def source(self, row: int) -> Source:
         """Return the source of a row."""
-        return self.sources[self.codes[row]]
+        return self.sources[int(self.codes[row])]
 
     def rows_of(self, sample_id: str) -> list[int]:
         """Return the rows of a sample; more than one where tables share it."""

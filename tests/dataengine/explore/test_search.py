@@ -22,7 +22,7 @@ from dataengine.explore.marked import Mark
 from dataengine.explore.search import Filter, shuffled
 from dataengine.explore.session import Ask, Found, Session
 from dataengine.sample import Sample
-from tests.dataengine.explore.conftest import made, report, write
+from tests.dataengine.explore.making import made, report, write
 
 WORDS = [
     "Katze",
@@ -67,7 +67,10 @@ def _samples() -> dict[str, list[Sample]]:
 
 def _findings() -> list[dict[str, Any]]:
     return [
-        {"rule": "box.tiny", "subject": "d/detection/train", "key": "d/train/3#detection", "file": "all.json", "record": "images[9]"},
+        {
+            "rule": "box.tiny", "subject": "d/detection/train", "key": "d/train/3#detection", "file": "all.json",
+            "record": "images[9]",
+        },
         {"rule": "box.tiny", "subject": "d/detection/val", "key": "7", "file": "all.json", "record": "images[7]"},
         {"rule": "image.blank", "subject": "e/grounding/train", "image": "4.png"},
         {"rule": "image.blank", "subject": "somewhere/else/train", "image": "1.png"},
@@ -162,7 +165,10 @@ FILTERS = st.builds(
     rule=_some("box.tiny", "image.blank", "class.rare", "gone.rule"),
     license=_some("CC-BY-4.0", "unspecified", "CC0-1.0"),
     label=_some(*LABELS, "lion"),
-    text=st.sampled_from(["", " ", "CAT", "katze", "straße", "strasse", "犬", "[det]", "a.c", "a_c", "cat straße", "ÉLAN", "%", "\\"]),
+    text=st.sampled_from([
+        "", " ", "CAT", "katze", "straße", "strasse", "犬", "[det]", "a.c", "a_c", "cat straße", "ÉLAN", "%",
+        "\\",
+    ]),
     how=st.sampled_from(["contains", "words"]),
 )  # fmt: skip
 
@@ -194,7 +200,7 @@ def test_every_order_holds_the_same_samples_and_marks_part_them(
     assert {name: set(some) & {0, 5, 40} for name, some in parted.items()} == {
         "kept": {5} & {*rows}, "dropped": {0, 40} & {*rows}, "unmarked": set(),
     }  # fmt: skip
-    assert sorted(sum(parted.values(), [])) == rows
+    assert sorted(row for some in parted.values() for row in some) == rows
     # Without those that are marked, the others stand in the same order.
     assert parted["unmarked"] == [row for row in by_chance if row not in (0, 5, 40)]
 

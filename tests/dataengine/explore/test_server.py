@@ -28,7 +28,7 @@ from dataengine.index import load_set
 from dataengine.selection import MARKED, Choice
 from dataengine.shard import shard
 from tests.conftest import Tiny
-from tests.dataengine.explore.conftest import made, write
+from tests.dataengine.explore.making import made, write
 
 SECRET = b"root:x:0:0"
 Open = Callable[..., Session]
@@ -92,7 +92,11 @@ def test_only_the_secret_opens_the_door(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "", "127.0.0.1", "127.0.0.1:1", "localhost", "[::1]:{port}", "127.0.0.1.nip.io:{port}"]
+    "host",
+    [
+        "evil.example", "evil.example:80", "", "127.0.0.1", "127.0.0.1:1", "localhost", "[::1]:{port}",
+        "127.0.0.1.nip.io:{port}",
+    ],
 )  # fmt: skip
 def test_a_name_that_was_made_to_point_here_is_refused(client: Client, host: str) -> None:
     status, _, data = client.ask("api/about", Host=host.format(port=client.server.server_port))
@@ -134,7 +138,8 @@ def test_it_listens_on_this_machine_alone(client: Client) -> None:
 
 TRAVERSALS = [
     "../passwd", "..%2fpasswd", "%2e%2e/passwd", "....//passwd", "/etc/passwd", "//etc/passwd", "api/../../passwd",
-    "page.html", "../page.html", "web/page.js", "images/001.jpg", "api/picture/../../passwd", "..\\passwd", "page.js%00",
+    "page.html", "../page.html", "web/page.js", "images/001.jpg", "api/picture/../../passwd", "..\\passwd",
+    "page.js%00",
     "api/picture?row=0&path=/etc/passwd", "api/picture?row=0&number=../passwd", "api/record?row=0&file=/etc/passwd",
     "api/picture?row=/etc/passwd", "api/picture?row=-1", "api/picture?row=0&number=9", "api/picture?row=0&side=99999",
     "api/picture", "api/picture?row=99999999999", "api/sample?row=1e3", "api/sample?id=nobody", "api/page?how=like",
@@ -208,7 +213,7 @@ def test_other_methods_are_refused_with_words(client: Client) -> None:
 def test_a_mark_needs_the_secret_a_json_body_and_a_sample(client: Client, tmp_path: Path) -> None:
     name = client.json("api/page")["cards"][2]["id"]
     body = json.dumps({"id": name, "mark": {"keep": False}, "was": None}).encode()
-    json_type = {"Content_Type": "application/json"}
+    json_type: Any = {"Content_Type": "application/json"}
 
     def post(path: str = "api/mark", body: bytes = body, **headers: str) -> int:
         return client.ask(path, "POST", body, **headers)[0]
