@@ -117,7 +117,11 @@ def _text(path: Path) -> str:
 
 def _annotation(manifest: Manifest, root: Root, origin: SampleOrigin) -> Annotation:
     until = time.monotonic() + PATIENCE_S
-    for item in items_of(msgspec.convert(manifest.spec, Resolved), manifest.split, root, manifest.limit):
+    try:
+        spec = msgspec.convert(manifest.spec, Resolved)
+    except msgspec.ValidationError as error:
+        raise DataEngineError(f"its spec is one of another version: {error}") from error
+    for item in items_of(spec, manifest.split, root, manifest.limit):
         if item.origin.file == origin.file and item.origin.record == origin.record:
             if isinstance(item, Annotation):
                 return item

@@ -146,8 +146,10 @@ async function loadSample(mine) {
   trouble(null);
   const again = shown && shown.row === found.row && shown.id === found.id;
   shown = found;
-  if (again) showMark();
-  else showSample();
+  if (again) {
+    showMark();
+    if (!shown.problem) $("said").replaceChildren(...shown.sample.conversation.map(turnOf));
+  } else showSample();
   showPosition();
   document.title = found.id || "Explore";
   if (!found.complete) timer = setTimeout(() => mine === asked && load(), 1500);
