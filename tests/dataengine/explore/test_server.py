@@ -235,11 +235,12 @@ def test_a_mark_needs_the_secret_a_json_body_and_a_sample(client: Client, tmp_pa
     assert selection.read(tmp_path / "selection.parquet") == [Choice(id=name, keep=False, reason=MARKED)]
 
 
-def test_a_body_without_its_length_is_refused(client: Client) -> None:
+def test_a_body_without_its_length_is_refused_and_never_taken_for_a_request(client: Client) -> None:
     with socket.create_connection(("127.0.0.1", client.server.server_port), timeout=20) as one:
         one.sendall(
             f"POST {client.base}api/mark HTTP/1.1\r\nHost: {client.own['Host']}\r\nContent-Type: application/json\r\n"
-            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".encode()
+            f"Transfer-Encoding: chunked\r\n\r\nGET {client.base}api/about HTTP/1.1\r\nHost: {client.own['Host']}\r\n"
+            "Connection: close\r\n\r\n".encode()
         )
         data = b""
         while piece := one.recv(4096):
