@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from dataengine.errors import SourceError
 from dataengine.explore.parts import Part, image_hash, record_hash
-from dataengine.explore.sets import Collection, Groups, id_hash
+from dataengine.explore.sets import Collection, Groups, Recent, id_hash
 from dataengine.sample import Sample
 
 ISSUES = "issues.parquet"
@@ -23,6 +23,8 @@ _SAMPLE, _RECORD, _IMAGE, _WHOLE = range(4)
 _NEEDED = ("rule", "subject", "key", "file", "record", "image")
 _SHOWN = ("rule", "severity", "subject", "key", "file", "record", "detail", "image", "box")
 MOST_SHOWN = 200  # of one sample
+_Hashes = npt.NDArray[np.uint64]
+_About = tuple[_Hashes, _Hashes, _Hashes]  # samples, annotations and pictures
 
 
 class Findings:
@@ -42,6 +44,7 @@ class Findings:
         self._columns = tuple(name for name in _SHOWN if name in names)
         self._rule_codes: dict[str, int] = {}
         self._subject_codes: dict[str, int] = {}
+        self._of_rules = Recent(self._chosen, 4)
         ids = np.unique(collection.ids)
         kinds, hashes, rules, subjects = [], [], [], []
         for rows in self._rows(path):
@@ -117,31 +120,35 @@ class Findings:
             numbers += self._number[low:high][np.isin(self._subject[low:high], subjects)].tolist()
         return [self._shown(number) for number in sorted(numbers)[:MOST_SHOWN]]
 
-    def mask(self, collection: Collection, part: Part, rules: Iterable[str]) -> npt.NDArray[np.bool_]:
+    def mask(self, collection: Collection, part: Part, rules: tuple[str, ...]) -> npt.NDArray[np.bool_]:
         """Say which rows of a part have a finding of some rules, bool [rows]."""
-        codes = [self._rule_codes[rule] for rule in rules if rule in self._rule_codes]
         one, _ = collection.locate(part.first)
         sources = collection.codes[part.first : part.stop]
         found = np.zeros(len(sources), bool)
-        of_rules = np.isin(self._rule, codes)
-        for name, code in self._subject_codes.items():
-            within = (
-                np.ones(len(sources), bool)
-                if _same(name, one.subject, one.place)
-                else np.isin(
-                    sources, [n for n, source in enumerate(collection.sources) if source.name == name]
-                )
-            )
-            hit = of_rules & (self._subject == code)
-            if not within.any() or not hit.any():
+        for subject, (ids, records, images) in self._of_rules(rules).items():
+            numbers = [n for n, source in enumerate(collection.sources) if source.name == subject]
+            within = np.isin(sources, numbers) | _same(subject, one.subject, one.place)
+            if not within.any():
                 continue
-            keys = [self._hashes[hit & (self._kinds == kind)] for kind in (_SAMPLE, _RECORD, _IMAGE)]
-            about = np.isin(collection.ids[part.first : part.stop], keys[0])
-            if len(keys[1]):
-                about |= part.of_records(keys[1])
-            if len(keys[2]):
-                about |= part.of_images(keys[2])
+            about = np.isin(collection.ids[part.first : part.stop], ids)
+            if len(records):
+                about |= part.of_records(records)
+            if len(images):
+                about |= part.of_images(images)
             found |= about & within
+        return found
+
+    def _chosen(self, rules: tuple[str, ...]) -> dict[str, _About]:
+        """Return what the findings of some rules are about, by subject."""
+        of_rules = np.isin(self._rule, [self._rule_codes[rule] for rule in rules if rule in self._rule_codes])
+        found = {}
+        for subject, code in self._subject_codes.items():
+            hit = of_rules & (self._subject == code)
+            if hit.any():
+                ids, records, images = (
+                    self._hashes[hit & (self._kinds == kind)] for kind in (_SAMPLE, _RECORD, _IMAGE)
+                )
+                found[subject] = (ids, records, images)
         return found
 
 

@@ -53,6 +53,7 @@ class Session:
         self.parts = Parts(self.collection, cache)
         self._searches = Searches(self.collection, self.parts, self.findings)
         self._lock = threading.Lock()
+        self._reading = threading.Lock()  # a source may be as large as the memory
         self._marked_rows: tuple[int, dict[str, Rows]] = (-1, {})
         self._ordered: tuple[tuple[object, ...], Rows] | None = None
         self._sources = self._count_sources()
@@ -183,7 +184,8 @@ class Session:
         """Return the source's record of a row's sample."""
         self._check(row)
         sample = view.sample_at(self.collection, row)
-        return record_of(sample.origin, self.collection.source(row))
+        with self._reading:
+            return record_of(sample.origin, self.collection.source(row))
 
     def picture(self, row: int, number: int, side: int) -> tuple[bytes, str]:
         """Return a picture for the screen and its media type."""
