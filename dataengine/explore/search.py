@@ -22,6 +22,7 @@ Rows = npt.NDArray[np.uint32]
 MOST_SEARCHES = 8  # that are remembered, 4 bytes a hit
 MOST_TEXT = 500  # characters of a searched text
 _WAIT_S = 0.5
+_STOP_S = 30.0
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,6 +94,7 @@ class Searches:
         self._parts = parts
         self._findings = findings
         self._recent: OrderedDict[Filter, Search] = OrderedDict()
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._one = threading.Lock()  # a scan at a time: two would only share the cores
 
@@ -103,7 +105,9 @@ class Searches:
             if found is None or found.error or found.cancelled:
                 found = self._recent[wanted] = Search(wanted)
                 if wanted.looks_inside:
-                    threading.Thread(target=self._run, args=(found,), name="search", daemon=True).start()
+                    thread = threading.Thread(target=self._run, args=(found,), name="search", daemon=True)
+                    self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+                    thread.start()
                 else:
                     found.add(_rows(self._of_sources(wanted)), len(self._collection))
                     found.finish()
@@ -113,10 +117,13 @@ class Searches:
             return found
 
     def stop(self) -> None:
-        """Give up all that are at work."""
+        """Give up all that are at work, and wait for them: Arrow aborts a process that ends while a thread is in it."""
         with self._lock:
             for one in self._recent.values():
                 one.cancelled = True
+            threads = self._threads
+        for thread in threads:
+            thread.join(_STOP_S)
 
     def _of_sources(self, wanted: Filter) -> npt.NDArray[np.bool_]:
         allowed = np.array([

@@ -10,6 +10,7 @@ import hmac
 import re
 import secrets
 import sys
+import threading
 import traceback
 from functools import cache
 from http import HTTPStatus
@@ -28,6 +29,7 @@ from dataengine.explore.session import Ask, Marked, Session
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 64 * 1024
+STOP_S = 5.0  # for answers that are being made when the server ends
 IDLE_S = 60  # after which a connection that asks nothing is closed
 JSON = "application/json; charset=utf-8"
 PAGE = {
@@ -90,11 +92,19 @@ class Server(ThreadingHTTPServer):
             raise DataEngineError(
                 f"port {port}: {error.strerror}; give another --port, or none for a free one"
             ) from error
+        self.at_work = 0
+        self.rested = threading.Condition()
         self.hosts = frozenset({f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"})
 
     @property
     def address(self) -> str:
         return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    def server_close(self) -> None:
+        """Close, after the answers that are being made: Arrow aborts a process that ends while a thread is in it."""
+        super().server_close()
+        with self.rested:
+            self.rested.wait_for(lambda: not self.at_work, STOP_S)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say what failed, unless a browser only went away."""
@@ -130,6 +140,16 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(self._post)
 
     def _answer(self, method: Any) -> None:
+        with self.server.rested:
+            self.server.at_work += 1
+        try:
+            self._answer_by(method)
+        finally:
+            with self.server.rested:
+                self.server.at_work -= 1
+                self.server.rested.notify_all()
+
+    def _answer_by(self, method: Any) -> None:
         try:
             data, kind, age = method(self._path())
             self._send(HTTPStatus.OK, data, kind, age)

@@ -84,7 +84,8 @@ def make(folder: Path, count: int, task: str) -> None:
     pq.write_table(manifests.table([], manifests.QUARANTINE_SCHEMA), place / manifests.QUARANTINE)
     known = {
         "dataset": "big", "task": task, "split": "train", "use": "train", "family": "detection", "root": str(folder),
-        "spec": {}, "spec_hash": "0", "spec_path": "", "reader": "x 1", "seed": 0, "limit": None, "labels": None,
+        "spec": {"dataset": {"tasks": {task: {}}}},
+        "spec_hash": "0", "spec_path": "", "reader": "x 1", "seed": 0, "limit": None, "labels": None,
         "source_files": {}, "fingerprint": str(count),
     }  # fmt: skip
     manifests.dump(msgspec.convert(known, Manifest), place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataengine import manifest as manifests
-from dataengine.explore import parts
+from dataengine.explore import parts, search
 from dataengine.explore.findings import Findings
 from dataengine.explore.marked import Mark
 from dataengine.explore.search import Filter, shuffled
@@ -332,3 +333,25 @@ def test_the_findings_of_a_set_of_shards_are_those_of_its_folder(
     assert _all(session, Ask(filter=Filter(rule=("a",)))).rows.tolist() == [4]
     assert _all(session, Ask(filter=Filter(rule=("b",)))).rows.tolist() == []
     assert len(Findings(tmp_path / "r", session.collection)) == 2
+
+
+def test_no_thread_outlives_a_session(
+    tmp_path: Path, open_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow aborts a process that ends while a thread is in it."""
+    begun, matches = threading.Event(), search.matches
+
+    def slow(*given: Any) -> Any:
+        begun.set()
+        time.sleep(0.3)
+        return matches(*given)
+
+    monkeypatch.setattr(search, "matches", slow)
+    write(tmp_path / "m", [made(i) for i in range(10)])
+    session = open_session(tmp_path / "m")
+    threading.Thread(target=session.found, args=(Ask(filter=Filter(text="here")),), daemon=True).start()
+    assert begun.wait(20)
+
+    session.close()
+
+    assert {"search", "parts"} & {thread.name for thread in threading.enumerate()} == set()
