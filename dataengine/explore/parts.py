@@ -216,7 +216,7 @@ _Made = tuple[Part, dict[str, Counter[str]], int]
 class Parts:
     """All parts of a collection: those on disk, and a thread that makes the others in order until it is stopped.
 
-    `labels` and `licenses` count the rows of the parts that are there, `broken` those that cannot be read.
+    `broken` are the rows of the parts that are there which cannot be read.
     """
 
     def __init__(self, collection: Collection, cache: Path) -> None:
@@ -226,7 +226,7 @@ class Parts:
         self._stopped = False
         self.error = ""
         self.done: list[Part] = []
-        self.counts = {"labels": Counter[str](), "licenses": Counter[str]()}
+        self._counts = {"labels": Counter[str](), "licenses": Counter[str]()}
         self.broken = 0
         self.plan = [
             (one, start, min(start + PART, len(one.codes)))
@@ -239,6 +239,11 @@ class Parts:
     def rows(self) -> int:
         """How many rows are there."""
         return self.done[-1].stop if self.done else 0
+
+    def counts(self, kind: str) -> Counter[str]:
+        """Return how many rows of the parts that are there have each of the `labels` or `licenses`."""
+        with self._ready:
+            return self._counts[kind].copy()
 
     def start(self) -> None:
         """Begin."""
@@ -271,17 +276,23 @@ class Parts:
                     return
                 part, counts, broken = made
             except (DataEngineError, OSError, pa.ArrowException, OverflowError) as error:
-                with self._ready:
-                    self.error = f"the search index cannot be made: {error}"
-                    self._ready.notify_all()
+                self._fail(f"the search index cannot be made: {error}")
                 return
+            except Exception as error:
+                self._fail(f"a defect of dataengine: {type(error).__name__}: {error}")
+                raise
             with self._ready:
                 for kind, some in counts.items():
-                    self.counts[kind].update(some)
+                    self._counts[kind].update(some)
                 self.broken += broken
                 self.done.append(part)
                 self._ready.notify_all()
             first = part.stop
+
+    def _fail(self, error: str) -> None:
+        with self._ready:
+            self.error = error
+            self._ready.notify_all()
 
     def _made(self, one: Samples, start: int, stop: int, first: int) -> _Made | None:
         """Return a part with its counts, made unless it is there; None where there is no more time."""
@@ -300,7 +311,7 @@ class Parts:
         return self._counted(Part(path, first, first + stop - start))
 
     def _counted(self, part: Part) -> _Made:
-        return part, {kind: part.counts(kind) for kind in self.counts}, int(part.broken().sum())
+        return part, {kind: part.counts(kind) for kind in self._counts}, int(part.broken().sum())
 
 
 def folder_of(cache: Path, one: Samples) -> Path:

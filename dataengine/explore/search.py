@@ -152,6 +152,9 @@ class Searches:
             search.finish()
         except (DataEngineError, OSError, pa.ArrowException) as error:
             search.finish(str(error))
+        except Exception as error:
+            search.finish(f"a defect of dataengine: {type(error).__name__}: {error}")
+            raise
 
     def _inside(self, wanted: Filter, part: Part, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         if wanted.unreadable:

@@ -66,7 +66,7 @@ class Session:
 
     def about(self) -> dict[str, Any]:
         """Return what there is to choose from, and how far the search index is."""
-        counts = self.parts.counts
+        labels, licenses = self.parts.counts("labels"), self.parts.counts("licenses")
         return {
             "folders": [str(folder) for folder in self.folders],
             "left_out": self.left_out,
@@ -80,10 +80,10 @@ class Session:
             "names": {
                 **self._sources,
                 "rule": dict(self.findings.rules.most_common()) if self.findings is not None else {},
-                "license": dict(counts["licenses"].copy().most_common(MOST_NAMES)),
-                "label": dict(counts["labels"].copy().most_common(MOST_NAMES)),
+                "license": dict(licenses.most_common(MOST_NAMES)),
+                "label": dict(labels.most_common(MOST_NAMES)),
             },
-            "num_labels": len(counts["labels"]),
+            "num_labels": len(labels),
             "whole": self.findings.whole if self.findings is not None else [],
             "num_whole": self.findings.num_whole if self.findings is not None else 0,
         }

@@ -525,8 +525,9 @@ function undo() {
   inTurn(async () => {
     const last = made.at(-1);
     if (!last) return toast("Nothing was marked in this tab.");
-    remember(made.slice(0, -1));
-    if (!(await put(last.id, last.before, last.after))) return;
+    const done = await put(last.id, last.before, last.after);
+    remember(made.slice(0, -1)); // what another tab has changed since cannot be undone here
+    if (!done) return;
     toast(`Undone: ${last.id} is ${last.before ? (last.before.keep ? "kept" : "dropped") : "unmarked"} again.`);
     loadMarks();
     if (shown?.id === last.id) {

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataengine import manifest as manifests
+from dataengine.errors import DataEngineError
 from dataengine.explore import parts, search
 from dataengine.explore.findings import Findings
 from dataengine.explore.marked import Mark
@@ -355,3 +356,35 @@ def test_no_thread_outlives_a_session(
     session.close()
 
     assert {"search", "parts"} & {thread.name for thread in threading.enumerate()} == set()
+
+
+def test_an_empty_split_is_no_trouble(tmp_path: Path, open_session: Callable[..., Session]) -> None:
+    place = write(tmp_path / "m", [made(0)])
+    pq.write_table(manifests.table([], manifests.SAMPLE_SCHEMA), place / manifests.SAMPLES)
+    write(tmp_path / "m", [made(1, dataset="e")])
+
+    alone, both = open_session(place), open_session(tmp_path / "m")
+
+    assert (len(_all(alone, Ask(filter=Filter(text="x"), seed=1)).rows), alone.about()["samples"]) == (0, 0)
+    assert _all(both, Ask(filter=Filter(text="here"))).rows.tolist() == [0]
+    assert both.about()["names"]["dataset"] == {"e": 1, "d": 0}
+
+
+def test_a_defect_of_the_index_is_told(
+    tmp_path: Path, open_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any, **more: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    write(tmp_path / "m", [made(1)])
+    open_session(tmp_path / "m").close()
+    for file in (tmp_path / "cache").rglob("*.parquet"):
+        file.unlink()
+    monkeypatch.setattr(parts, "write_atomic", full)
+
+    session = open_session(tmp_path / "m")
+
+    with pytest.raises(DataEngineError, match=r"search index cannot be made: .*No space"):
+        _all(session, Ask(filter=Filter(text="x")))
+    assert "No space" in session.about()["error"]
+    assert len(_all(session, Ask(filter=Filter())).rows) == 1
