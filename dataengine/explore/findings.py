@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataengine.errors import SourceError
-from dataengine.explore.parts import Part, image_hash, record_hash
+from dataengine.explore.parts import Part, among, image_hash, record_hash
 from dataengine.explore.sets import Collection, Groups, Recent, id_hash
 from dataengine.sample import Sample
 
@@ -46,25 +46,31 @@ class Findings:
         self._subject_codes: dict[str, int] = {}
         self._of_rules = Recent(self._chosen, 4)
         ids = np.unique(collection.ids)
-        kinds, hashes, rules, subjects = [], [], [], []
-        for rows in self._rows(path):
-            keys = np.array([id_hash(row["key"] or "") for row in rows], np.uint64)
-            is_sample = np.isin(keys, ids)
-            for row, key, known in zip(rows, keys.tolist(), is_sample.tolist(), strict=True):
-                kind, value = _about(row, key, known)
-                kinds.append(kind)
-                hashes.append(value)
-                rules.append(self._rule_codes.setdefault(row["rule"], len(self._rule_codes)))
-                subjects.append(self._subject_codes.setdefault(row["subject"], len(self._subject_codes)))
-        self._kinds = np.array(kinds, np.uint8)
-        self._hashes = np.array(hashes, np.uint64)
+        columns = [self._columns_of(rows, ids) for rows in self._rows(path)] or [self._columns_of([], ids)]
+        kinds, hashes, rules, subjects = map(np.concatenate, zip(*columns, strict=True))
+        self._kinds, self._hashes = kinds, hashes
         order = np.lexsort((self._hashes, self._kinds))
         self._kinds, self._hashes = self._kinds[order], self._hashes[order]
-        self._rule, self._subject = np.array(rules, np.int32)[order], np.array(subjects, np.int32)[order]
+        self._rule, self._subject = rules[order], subjects[order]
         self._number = order
         self.rules = Counter(dict.fromkeys(self._rule_codes, 0))
         counted = np.bincount(self._rule, minlength=len(self._rule_codes)).tolist()
         self.rules.update(dict(zip(self._rule_codes, counted, strict=True)))
+
+    def _columns_of(self, rows: list[dict[str, Any]], ids: _Hashes) -> tuple[npt.NDArray[Any], ...]:
+        """Return what some findings are about (kind and hash), and their rules and subjects as numbers."""
+        keys = np.array([id_hash(row["key"] or "") for row in rows], np.uint64)
+        about = [
+            _about(row, key, known)
+            for row, key, known in zip(rows, keys.tolist(), among(keys, ids).tolist(), strict=True)
+        ]
+        rules, subjects = self._rule_codes, self._subject_codes
+        return (
+            np.array([kind for kind, _ in about], np.uint8),
+            np.array([value for _, value in about], np.uint64),
+            np.array([rules.setdefault(row["rule"], len(rules)) for row in rows], np.int32),
+            np.array([subjects.setdefault(row["subject"], len(subjects)) for row in rows], np.int32),
+        )
 
     def __len__(self) -> int:
         return len(self._number)
@@ -130,7 +136,7 @@ class Findings:
             within = np.isin(sources, numbers) | _same(subject, one.subject, one.place)
             if not within.any():
                 continue
-            about = np.isin(collection.ids[part.first : part.stop], ids)
+            about = among(collection.ids[part.first : part.stop], ids)
             if len(records):
                 about |= part.of_records(records)
             if len(images):
