@@ -417,7 +417,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(open_page: Open, server: Se
         page.go(_link(server, number))
         _id(page, number)
         assert page.value("document.documentElement.scrollWidth") <= 360
-    dark = page.value("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 28)"
+    dark = page.value("getComputedStyle(document.body).backgroundColor") == "rgb(16, 20, 25)"
     assert dark is (scheme == "dark")
 
 
