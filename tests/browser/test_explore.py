@@ -90,10 +90,11 @@ def server(tmp_path: Path) -> Iterator[Server]:
     )
     manifests.dump(msgspec.structs.replace(manifests.load(place), labels=skeleton), place)
     found = {"rule": "box.tiny", "severity": "warn", "subject": "d/detection/train", "detail": EVIL}
+    seen: dict[str, Any] = {"image": "1.png", "box": [16.0, 24.0, 32.0, 48.0]}
     rows = [
         {**found, "key": "d/train/102#detection"},
         {**found, "detail": EVIL},
-        {**found, "key": "d/train/4#detection"},
+        {**found, "key": "d/train/4#detection", **seen},
     ]
     session = Session(
         [tmp_path / "m"], tmp_path / "cache", tmp_path / "s.parquet", report(tmp_path / "r", rows)
@@ -424,3 +425,16 @@ def test_a_phone_shows_it_without_scrolling_sideways(open_page: Open, server: Se
 def test_an_old_address_says_what_to_do(open_page: Open, server: Server) -> None:
     page = open_page(server.address.replace(server.token, "old"))
     assert "printed this time" in page.value("document.body.innerText")
+
+
+def test_a_finding_is_shown_where_it_is(open_page: Open, server: Server) -> None:
+    page = open_page(_link(server, 4))
+    _id(page, 4)
+    place = (
+        "[...document.querySelectorAll('#pictures rect[stroke=\"#e60000\"]')].map(one =>"
+        "['x', 'y', 'width', 'height'].map(name => parseFloat(one.getAttribute(name))))"
+    )
+    _until(page, f"{place}.length", 1)
+    assert page.value(place) == [[5, 10, 5, 10]]
+    page.press("f")
+    assert page.value(place) == []

@@ -5,7 +5,7 @@ const MOST_CANVAS = 1600; // pixels of a side
 const OPACITY = 110; // of 255
 const PALETTE = ["#e63946", "#1d78cd", "#ffb703", "#2a9d50", "#9b5de5", "#00b4d8", "#f47228", "#d63384", "#6e9614", "#146e6e",
   "#964b23", "#5a5ac8"];
-export const LAYERS = ["boxes", "masks", "keypoints", "regions", "names"];
+export const LAYERS = ["boxes", "masks", "keypoints", "regions", "findings", "names"];
 
 /** Return where each run of a COCO run-length code ends (background first), at most `total` pixels in all. */
 export function runEnds(counts, total) {
@@ -126,6 +126,11 @@ export function layersOf(shown, number) {
     const label = `region${place + 1}`, color = shown.colors[label];
     found.regions.push({ box: region.box, mask: region.mask, color, dashed: true, name: `${label} (${region.kind})`, label });
   });
+  for (const one of shown.findings ?? []) {
+    if (one.box && one.image === shown.pictures[number].path) {
+      found.findings.push({ box: one.box, color: "#e60000", dashed: true, name: one.rule, label: "" });
+    }
+  }
   return found;
 }
 
@@ -135,7 +140,7 @@ export function overlay(frame, shown, number, on, off) {
   const visible = (some) => some.filter((one) => !off.has(one.label));
   const masks = [...(on.masks ? visible(layers.masks) : []), ...(on.regions ? visible(layers.regions).filter((one) => one.mask) : [])];
   const drawn = svg("svg", { "aria-hidden": "true" });
-  for (const name of ["boxes", "regions"]) {
+  for (const name of ["boxes", "regions", "findings"]) {
     if (on[name]) for (const one of visible(layers[name])) drawn.append(boxOf(one.box, size, one.color, one.dashed, on.names && one.name));
   }
   if (on.keypoints) for (const one of visible(layers.keypoints)) drawn.append(poseOf(one.points, shown.skeleton, size));

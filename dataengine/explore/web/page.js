@@ -10,7 +10,7 @@ const SIZE = 24; // cards of a page
 const FEW = 12; // names that need no search
 const MOST_NAMES = 200; // that are shown at once
 const TOKENS = /(\[(?:DET|GRD|SEG|POSE|GEN|EDIT|EMB\d?)\]|<\/?(?:image|region|reg|img|det|grd)>)/g;
-const KEYS = { b: "boxes", m: "masks", p: "keypoints", r: "regions", t: "names" };
+const KEYS = { b: "boxes", m: "masks", p: "keypoints", r: "regions", f: "findings", t: "names" };
 
 const $ = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en");
@@ -338,7 +338,7 @@ function step(by) {
 
 // --- one sample --------------------------------------------------------------------------------------------------
 
-const on = kept.get("layers", Object.fromEntries(LAYERS.map((name) => [name, true])));
+const on = { ...Object.fromEntries(LAYERS.map((name) => [name, true])), ...kept.get("layers", {}) };
 let off = new Set(); // labels that are hidden
 
 function showSample() {
@@ -373,7 +373,7 @@ function showSample() {
 
 function showLayers() {
   const there = shown.pictures.map((shape) => layersOf(shown, shape.number));
-  const buttons = LAYERS.filter((name) => there.some((one) => one[name].length || (name === "names" && one.boxes.length + one.regions.length)))
+  const buttons = LAYERS.filter((name) => there.some((one) => one[name].length || (name === "names" && one.boxes.length + one.regions.length + one.findings.length)))
     .map((name) => make("button", { "aria-pressed": String(on[name]), click: () => toggle(name) }, name));
   $("layers").replaceChildren(...buttons);
   const labels = Object.entries(shown.labels);
