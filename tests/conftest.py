@@ -36,6 +36,7 @@ status: layout
 COLORS = {"cat": (200, 40, 40), "dog": (40, 160, 60), "bird": (50, 60, 210)}
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 7, "name": "bird"}]
 _SAMPLES = "DATAENGINE_SAMPLES"
+_NO_BROWSER = "no Chromium here"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -192,4 +193,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         named = f" ({len(folders)} folders named)" if folders else ""
         terminalreporter.write_line(
             f"{len(lost)} tests with real samples were skipped{named}; see {_SAMPLES}"
+        )
+    unseen = [reason for reason in reasons if _NO_BROWSER in reason]
+    if unseen:
+        terminalreporter.write_line(
+            f"{len(unseen)} tests of pages were skipped: {unseen[0].removeprefix('Skipped: ')}"
         )
