@@ -18,7 +18,7 @@ from dataengine.audit.state import Audit, Progress
 from dataengine.audit.table import PICTURE_RULES
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.images import MAX_BYTES, decode
+from dataengine.images import decode, read
 from dataengine.runners import run
 
 
@@ -90,10 +90,7 @@ def _check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[str, Lo
     path, measure = one
     root = Root(Path(root_dir))
     try:
-        file = root.inside(path)
-        if file.stat().st_size > MAX_BYTES:
-            raise Quarantine("image.too_large", f"more than {MAX_BYTES} bytes")
-        data = file.read_bytes()
+        data = read(root.inside(path))
     except Quarantine as error:
         return path, Looked([(error.reason, Hit(f"{path}: {error.detail}"))], measure=measure)
     except OSError as error:
@@ -138,6 +135,6 @@ def check_pictures(
 
 def _pixels(files: Root, path: str) -> bytes | None:
     try:
-        return pixels_digest(files.inside(path).read_bytes())
+        return pixels_digest(read(files.inside(path)))
     except (OSError, Quarantine):
         return None  # gone since it was looked at
