@@ -102,10 +102,15 @@ def find(path: Path) -> list[Path]:
     """Return the finished splits in or below a folder, sorted. Raises SourceError where there are none."""
     if not path.is_dir():
         raise SourceError(f"{path}: no such folder; expected the --out of convert or a folder in it")
-    found = sorted(file.parent for file in path.rglob(MANIFEST) if (file.parent / LEDGER).is_file())
+    found = inside(path)
     if not found:
         raise SourceError(f"{path}: no finished manifest in or below it; run convert first")
     return found
+
+
+def inside(path: Path) -> list[Path]:
+    """Return the finished splits in or below a folder, sorted; none below anything else."""
+    return sorted(file.parent for file in path.rglob(MANIFEST) if (file.parent / LEDGER).is_file())
 
 
 class SampleRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -179,6 +184,13 @@ def _read_column(name: str, directory: Path, start: int, stop: int | None) -> It
             first += count
             if stop is not None and first >= stop:
                 return
+
+
+def read_lost(directory: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the units that became no sample."""
+    with pq.ParquetFile(directory / QUARANTINE) as file:
+        for batch in file.iter_batches(use_threads=False):
+            yield from batch.to_pylist()
 
 
 def num_samples(directory: Path) -> int:

@@ -52,12 +52,16 @@ class Part(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """A tar: its name below the folder, its samples in order, what is wrong with it, and how many bytes it has."""
+    """A tar: its name below the folder, its samples in order, what is wrong with it, and how many bytes it has.
+
+    `left_out` are those of the faults that name a member which is in no sample.
+    """
 
     name: str
     samples: list[list[Part]]
     faults: list[Fault]
     bytes: int
+    left_out: list[Fault]
 
     def lines(self, folder: Path) -> Iterator[str]:
         """Yield one line for each fault."""
@@ -99,18 +103,18 @@ def read_tars(
 def read_tar(folder: Path, name: str) -> Contents:
     """Return what a tar holds, from its headers alone. Raises ShardError where it cannot be read."""
     found, faults = tar.walk(folder / name)
-    parts = []
+    parts, left_out = [], []
     for member in found:
         place, _, last = member.name.rpartition("/")
         stem, dot, extension = last.partition(".")
         if not stem or not dot or (member.name.startswith("__") and _META.match(member.name)):
-            faults.append(Fault(member.header, _left_out(member.name, stem)))
+            left_out.append(Fault(member.header, _left_out(member.name, stem)))
             continue
         key = f"{place}/{stem}" if place else stem
         parts.append(Part(key, extension, member.header, member.start, member.size))
     samples = [list(group) for _, group in groupby(parts, key=lambda part: part.key)]
-    faults += [*_twice(samples), *_halves(samples), *_ambiguous(samples)]
-    return Contents(name, samples, sorted(faults), (folder / name).stat().st_size)
+    faults += [*left_out, *keys_again(samples), *parts_twice(samples), *halves(samples), *_ambiguous(samples)]
+    return Contents(name, samples, sorted(faults), (folder / name).stat().st_size, left_out)
 
 
 def _left_out(name: str, stem: str) -> str:
@@ -119,8 +123,8 @@ def _left_out(name: str, stem: str) -> str:
     return f"{name!r} is in no sample: it has no {'extension' if stem else 'name before its first dot'}"
 
 
-def _twice(samples: Sequence[Sequence[Part]]) -> Iterator[Fault]:
-    """Yield members that stand twice in a sample (webdataset stops there), and keys that come again."""
+def keys_again(samples: Sequence[Sequence[Part]]) -> Iterator[Fault]:
+    """Yield keys that come again."""
     began: dict[str, int] = {}
     for sample in samples:
         first = sample[0]
@@ -129,6 +133,11 @@ def _twice(samples: Sequence[Sequence[Part]]) -> Iterator[Fault]:
             yield Fault(
                 first.header, f"key {first.key!r} comes again, it began at offset {where}: two samples"
             )
+
+
+def parts_twice(samples: Sequence[Sequence[Part]]) -> Iterator[Fault]:
+    """Yield members that stand twice in a sample: webdataset stops there."""
+    for sample in samples:
         if len({part.extension.lower() for part in sample}) < len(sample):
             seen = set[str]()
             for part in sample:
@@ -137,7 +146,7 @@ def _twice(samples: Sequence[Sequence[Part]]) -> Iterator[Fault]:
                 seen.add(part.extension.lower())
 
 
-def _halves(samples: Sequence[Sequence[Part]]) -> Iterator[Fault]:
+def halves(samples: Sequence[Sequence[Part]]) -> Iterator[Fault]:
     """Yield samples that lack what most samples of the tar have; pictures of all kinds are one."""
     kinds = [frozenset([_kind(part.extension) for part in sample]) for sample in samples]
     common, count = Counter(kinds).most_common(1)[0] if kinds else (frozenset(), 0)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+import xxhash
 
 from dataengine.annotation import Annotation, Measure, Rejected
-from dataengine.audit.pictures import check_pictures
+from dataengine.audit.guess import Guess
+from dataengine.audit.pictures import Looked, check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
+from dataengine.audit.spill import Kept, Rows
 from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.conventions import PictureSizes
 from dataengine.errors import SourceError, SpecError, UsageError
@@ -66,9 +71,38 @@ def audit_foreign(
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{path}: lies outside {folder}; --root must be a folder that holds it")
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
+    return _audit_source(str(path), reader, source, folder, root, workers, progress)
+
+
+def audit_guessed(
+    path: Path, found: Guess, root: Path | None, workers: int, progress: Progress
+) -> Iterator[Report]:
+    """Audit each split of what was recognised; its pictures where `root` is given, or `path` is a folder."""
+    reader = load_reader(found.format, "--format")
+    folder = path if path.is_dir() else (root or path.parent)
+    for split, keys in found.splits.items():
+        subject = str(path) if len(found.splits) == 1 else f"{path}/{split}"
+        try:
+            source = msgspec.convert(keys, reader.Source)
+        except msgspec.ValidationError as error:
+            raise SpecError(f"{path}: format {found.format!r}: {error}; give it with --format") from error
+        pictures = path if path.is_dir() else root
+        yield _audit_source(subject, reader, source, folder, pictures, workers, progress)
+
+
+def _audit_source(
+    subject: str,
+    reader: Reader,
+    source: Any,
+    folder: Path,
+    root: Path | None,
+    workers: int,
+    progress: Progress,
+) -> Report:
     labels = source_labels(reader, source, Root(folder.resolve()))
-    state = Audit(str(path), str(folder), labels)
-    pictures: dict[str, Measure | None] = {}
+    state = Audit(subject, str(folder), labels)
+    pictures: Kept[str, Measure | None] = Kept(str, Measure | None)
+    paths = Rows()
     quarantined: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     stated = 0
@@ -78,20 +112,16 @@ def audit_foreign(
         if isinstance(item, Rejected):
             (skipped if item.reason in SKIP_REASONS else quarantined)[item.reason] += 1
             if item.reason not in SKIP_REASONS:
-                state.add(
-                    item.reason,
-                    Hit(item.detail),
-                    key=item.key,
-                    file=item.origin.file,
-                    record=item.origin.record,
-                )
+                state.rejected(item)
         else:
             state.annotation(item, sizes.of(item))
-            pictures.update((image.path, image.measure) for image in item.images)
+            paths.add([xxhash.xxh3_64_intdigest(image.path.encode()) for image in item.images])
+            for image in item.images if root is not None else ():
+                pictures[image.path] = image.measure
             _sizes_on_disk(state, item, sizes)
             for image in item.images:
                 known = is_known(image.license)
-                state.licenses[image.license if known and image.license else "none stated"] += 1
+                state.license(image.license if known and image.license else "none stated")
                 stated += known
                 if image.width and image.height:
                     state.sides[side(image.width, image.height)] += 1
@@ -104,13 +134,13 @@ def audit_foreign(
             place="subject",
         )
     if root is not None:
-        check_pictures(state, str(root), pictures, workers, progress, {})
+        check_pictures(state, str(root), pictures, workers, progress, Kept(tuple[str, str], Looked))
     account = close(state, None)
     first = msgspec.structs.replace(
         account.accounts[0],
         records=state.counts["records"],
         skipped=dict(skipped),
         quarantined=dict(quarantined),
-        images=len(pictures),
+        images=sum(len(np.unique(table)) for table in paths.groups()),
     )
     return msgspec.structs.replace(account, accounts=[first])

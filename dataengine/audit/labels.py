@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -13,6 +12,7 @@ import xxhash
 
 from dataengine.annotation import Label
 from dataengine.audit.rule import Facts, Hit, SampleFacts, Whole
+from dataengine.audit.spill import Rows
 from dataengine.sample import InstanceTargets
 
 # Ids of a file count on from picture to picture where nearly all differ; else they begin anew in each.
@@ -164,33 +164,49 @@ class RepeatedIds:
     """Ids of objects and questions that count on through a whole file, and stand twice all the same."""
 
     def __init__(self) -> None:
-        self._ids: dict[str, array[int]] = {"object": array("Q"), "question": array("Q")}
+        self._ids = {"object": Rows(), "question": Rows()}
+        self._new: dict[str, list[str]] = {"object": [], "question": []}
 
     def add(self, facts: Facts) -> None:
-        """Keep eight bytes of each id: the number that it is, or else its hash."""
-        of = facts.annotation
-        self._ids["object"].extend([_number(one.id) for one in of.instances])
-        if of.questions:
-            self._ids["question"].extend([_number(one.id) for one in of.questions])
+        """Keep of each id the number that it is, or else a hash of 63 bits."""
+        if facts.instances:
+            self._new["object"] += [one.id for one in facts.instances]
+        if facts.questions:
+            self._new["question"] += [one.id for one in facts.questions]
+        if len(self._new["object"]) + len(self._new["question"]) >= IDS_AT_ONCE:
+            self._keep()
+
+    def _keep(self) -> None:
+        for what, ids in self._new.items():
+            plain = len(max(ids, key=len, default="")) < MAX_DIGITS and "".join(ids).isdecimal()
+            self._ids[what].add(map(int, ids) if plain and "" not in ids else map(_number, ids))
+            self._new[what] = []
 
     def hits(self) -> Iterator[Hit]:
         """Yield each id that stands in several places, where nearly all ids differ."""
+        self._keep()
         for what, ids in self._ids.items():
             if len(ids) < MIN_IDS:
                 continue
-            values, counts = np.unique(np.frombuffer(ids, np.uint64), return_counts=True)
-            twice = values[counts > 1]
-            if not len(twice) or len(values) < MOSTLY_UNIQUE * len(ids):
-                continue
-            named = [str(one) for one in twice.tolist() if one < _HASHED][:MOST_NAMED]
-            yield Hit(f"{len(twice)} {what} ids stand twice: {', '.join(named) or 'none of them a number'}")
+            different = twice = 0
+            named: list[str] = []
+            for table in ids.groups():
+                values, counts = np.unique(table, return_counts=True)
+                several = values[counts > 1]
+                different, twice = different + len(values), twice + len(several)
+                spare = MOST_NAMED - len(named)
+                named += [str(one) for one in several[several < _HASHED][:spare].tolist()]
+            if twice and different >= MOSTLY_UNIQUE * len(ids):
+                yield Hit(f"{twice} {what} ids stand twice: {', '.join(named) or 'none of them a number'}")
 
 
 _HASHED = 1 << 63
+MAX_DIGITS = 19
+IDS_AT_ONCE = 1 << 12
 
 
 def _number(text: str) -> int:
-    if text.isdecimal() and len(text) < 19:
+    if text.isdecimal() and len(text) < MAX_DIGITS:
         return int(text)
     return xxhash.xxh3_64_intdigest(text.encode(errors="surrogatepass")) | _HASHED
 

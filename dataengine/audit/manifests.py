@@ -12,6 +12,7 @@ from dataengine import manifest as manifests
 from dataengine.annotation import Annotation, Measure
 from dataengine.audit.pictures import Pictures, check_pictures
 from dataengine.audit.rule import Hit
+from dataengine.audit.spill import Kept, Named
 from dataengine.audit.state import Audit, Progress, Report, close
 from dataengine.conventions import PictureSizes
 from dataengine.errors import DataEngineError, SourceError, SpecError
@@ -31,19 +32,19 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
     state = Audit(manifest.name, manifest.root, manifest.labels, spec.budgets(), spec.lang(manifest.split))
     state.checked["unit"] = ledger.units
     _check_account(state, directory, manifest, ledger)
-    ids: set[str] = set()
-    pictures: dict[str, Measure | None] = {}
+    ids = Named()
+    pictures: Kept[str, Measure | None] = Kept(str, Measure | None)
     for data in manifests.read_encoded(directory):
         sample = state.sample(data)
         progress(1, "")
         if sample is None:
             continue
-        if sample.id in ids:
-            state.add("id.duplicate", Hit(f"sample {sample.id}"), place="sample", key=sample.id)
         ids.add(sample.id)
         for number, image in enumerate(sample.images):
             pictures[image.path] = measure_of(sample, number) or pictures.get(image.path)
-    for row in pq.read_table(directory / manifests.QUARANTINE).to_pylist():
+    for (sample_id, *_), _ in ids.again():
+        state.add("id.duplicate", Hit(f"sample {sample_id}"), place="sample", key=sample_id)
+    for row in manifests.read_lost(directory):
         if row["outcome"] == "quarantined":
             state.add(
                 row["reason"],

@@ -142,22 +142,25 @@ def _apart(count: int) -> Flags:
 
 
 def _swept(parts: Sequence[Part]) -> Iterator[int]:
-    """Yield the positions of the parts that cross themselves, in time and memory that hardly grow faster than points.
-
-    All outlines are laid side by side, and their lines sorted by where they begin from the left: only lines that
-    begin before a line ends can cross it.
-    """
-    counts = np.array([len(part.xs) for part in parts])
+    """Yield the positions of the parts that cross themselves."""
     xs, ys = array("d"), array("d")
-    offset = 0.0
-    offsets = []
     for part in parts:
         xs.extend(part.xs)
         ys.extend(part.ys)
-        offsets.append(offset - part.box[0])
-        offset += part.box[2] - part.box[0] + 1
-    owner = np.repeat(np.arange(len(parts)), counts)
-    x, y = np.frombuffer(xs) + np.array(offsets)[owner], np.frombuffer(ys)
+    counts = np.array([len(part.xs) for part in parts])
+    lefts, rights = np.array([(part.box[0], part.box[2]) for part in parts]).T
+    return swept(np.frombuffer(xs), np.frombuffer(ys), counts, lefts, rights)
+
+
+def swept(xs: Numbers, ys: Numbers, counts: Places, lefts: Numbers, rights: Numbers) -> Iterator[int]:
+    """Yield the positions of outlines that cross themselves, in time and memory that hardly grow faster than points.
+
+    All of them, of so many points each, are laid side by side, and their lines sorted by where they begin from the
+    left: only lines that begin before a line ends can cross it.
+    """
+    widths = np.cumsum(rights - lefts + 1)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    x, y = xs + (np.concatenate([[0.0], widths[:-1]]) - lefts)[owner], ys
     after = np.arange(1, len(x) + 1)
     ends = np.cumsum(counts)
     after[ends - 1] = ends - counts

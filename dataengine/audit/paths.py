@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from array import array
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -12,9 +11,11 @@ import numpy as np
 import xxhash
 
 from dataengine.audit.rule import Facts, Hit
+from dataengine.audit.spill import Rows, repeated
 from dataengine.files import Root
 
 MOST_NAMED = 20
+NAMES_AT_ONCE = 1 << 10
 
 
 def separator(facts: Facts) -> Iterator[Hit]:
@@ -33,25 +34,34 @@ def unicode_form(facts: Facts) -> Iterator[Hit]:
 
 
 class SameButCase:
-    """Finds names that are one on a system that does not tell capitals; keeps 16 bytes a picture."""
+    """Finds names that are one on a system that does not tell capitals, by their hashes of 64 bits."""
 
     def __init__(self) -> None:
-        self._hashes = array("Q")
+        self._hashes = Rows(2)
+        self._new: list[str] = []
 
     def add(self, facts: Facts) -> None:
         """Keep a hash of each name, and of the name without its capitals."""
-        for image in facts.annotation.images:
-            path = image.path.encode(errors="surrogatepass")
-            self._hashes.append(xxhash.xxh3_64_intdigest(path))
-            self._hashes.append(
-                xxhash.xxh3_64_intdigest(path.lower() if path.isascii() else folded(image.path).encode())
-            )
+        self._new += [image.path for image in facts.annotation.images]
+        if len(self._new) >= NAMES_AT_ONCE:
+            self._keep()
+
+    def _keep(self) -> None:
+        for name in self._new:
+            path = name.encode(errors="surrogatepass")
+            lower = path.lower() if path.isascii() else folded(name).encode()
+            digest = xxhash.xxh3_64_intdigest(path)
+            self._hashes.add((digest if lower == path else xxhash.xxh3_64_intdigest(lower), digest))
+        self._new = []
 
     def hits(self) -> Iterator[Hit]:
         """Yield how many names have a twin."""
-        pairs = np.unique(np.frombuffer(self._hashes, np.uint64).reshape(-1, 2), axis=0)
-        _, counts = np.unique(pairs[:, 1], return_counts=True)
-        twins = int(counts[counts > 1].sum())
+        self._keep()
+        twins = 0
+        for table in self._hashes.groups():
+            pairs = np.unique(repeated(table), axis=0)
+            _, counts = np.unique(pairs[:, 0], return_counts=True)
+            twins += int(counts[counts > 1].sum())
         if twins:
             yield Hit(f"{twins} names of pictures are another one's but for capitals")
 

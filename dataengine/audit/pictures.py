@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from dataengine.annotation import Measure
 from dataengine.audit.paths import otherwise_named
 from dataengine.audit.rule import Hit, PictureFacts
+from dataengine.audit.spill import Kept, Rows, repeated
 from dataengine.audit.state import Audit, Progress
 from dataengine.audit.table import PICTURE_RULES
 from dataengine.errors import Quarantine
@@ -35,7 +35,8 @@ class Looked(msgspec.Struct, frozen=True, gc=False):
     measure: Measure | None = None
 
 
-Pictures = dict[tuple[str, str], Looked]
+# What is known of pictures by (root, path), which several subjects may show.
+Pictures = Kept[tuple[str, str], Looked]
 
 
 def check_picture(data: bytes, path: str, measure: Measure | None = None) -> Looked:
@@ -65,28 +66,25 @@ def pixels_digest(data: bytes) -> bytes:
     )
 
 
-def duplicates(
-    coarse: npt.NDArray[np.uint64], pixels: Callable[[int], bytes | None]
-) -> list[tuple[int, int]]:
-    """Return (place, first place) of every picture that has the pixels of an earlier one.
+def duplicates(coarse: Rows, pixels: Callable[[int], bytes | None]) -> Iterator[tuple[int, int]]:
+    """Yield (place, first place) of every picture that has the pixels of an earlier one.
 
-    `coarse` are the digests of their small copies, one a place; `pixels` gives the digest of all pixels at a place,
-    None where it cannot, and is asked only where the small copies agree.
+    `coarse` are rows of the digest of a small copy, 0 for none, and a place; `pixels` gives the digest of all pixels
+    at a place, None where it cannot, and is asked only where the small copies agree.
     """
-    order = np.argsort(coarse, kind="stable")
-    ranked = coarse[order]
-    again = np.flatnonzero((ranked[1:] == ranked[:-1]) & (ranked[1:] != 0)) + 1
-    places = np.union1d(again, again - 1)
-    first: dict[tuple[int, bytes], int] = {}
-    found = []
-    for place in sorted(int(order[number]) for number in places):
-        exact = pixels(place)
-        if exact is not None and (earlier := first.setdefault((int(coarse[place]), exact), place)) != place:
-            found.append((place, earlier))
-    return found
+    found = Rows(2)
+    for table in coarse.groups():
+        first: dict[tuple[int, bytes], int] = {}
+        for digest, place in repeated(table).tolist():
+            exact = pixels(place) if digest else None
+            if exact is not None and (earlier := first.setdefault((digest, exact), place)) != place:
+                found.add((place, earlier))
+    for table in found.groups():
+        yield from map(tuple, table.tolist())
 
 
-def _check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[str, Looked]:
+def check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[str, Looked]:
+    """Return the path of a picture below the root, and what is wrong with it."""
     path, measure = one
     root = Root(Path(root_dir))
     try:
@@ -103,33 +101,34 @@ def _check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[str, Lo
 def check_pictures(
     state: Audit,
     root: str,
-    pictures: Mapping[str, Measure | None],
+    pictures: Kept[str, Measure | None],
     workers: int,
     progress: Progress,
     known: Pictures,
 ) -> None:
     """Look at pictures of a root, by path; those that were looked at before are in `known`."""
-    unseen = [
+    unseen = (
         (path, measure)
         for path, measure in pictures.items()
-        if (root, path) not in known or known[root, path].measure != measure
-    ]
-    for path, looked in run(partial(_check_file, root), unseen, runner="local", workers=workers):
+        if (looked := known.get((root, path))) is None or looked.measure != measure
+    )
+    for path, looked in run(partial(check_file, root), unseen, runner="local", workers=workers):
         known[root, path] = looked
         progress(1, "")
-    coarse = np.zeros(len(pictures), np.uint64)
+    coarse = Rows(2)
     for number, path in enumerate(pictures):
-        state.picture(path, known[root, path].found)
-        coarse[number] = known[root, path].coarse
-    paths = list(pictures)
+        looked = known[root, path]
+        state.picture(path, looked.found)
+        coarse.add((looked.coarse, number))
     files = Root(Path(root))
-    for place, earlier in duplicates(coarse, lambda place: _pixels(files, paths[place])):
+    for place, earlier in duplicates(coarse, lambda place: _pixels(files, pictures.key(place))):
+        path, other = pictures.key(place), pictures.key(earlier)
         state.add(
             "image.duplicate_exact",
-            Hit(f"{paths[place]}: has the pixels of {paths[earlier]}"),
+            Hit(f"{path}: has the pixels of {other}"),
             place="picture",
-            image=paths[place],
-            other_image=paths[earlier],
+            image=path,
+            other_image=other,
         )
 
 

@@ -6,6 +6,10 @@ That no such text breaks a rule is for the tests to show.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 # Words of ASCII with one space between, that begin with a letter and end in one mark at most; no sign that begins a
 # token, a list or an address, and no digit before four others, as telephone numbers have it.
@@ -47,3 +51,103 @@ def varied(text: str) -> bool:
     """Say whether more than half of a text's words are different, of those that spaces part."""
     words = text.split()
     return len(set(words)) * 2 > len(words) and len(words) * 30 >= len(text)
+
+
+# What a byte is, as bits: a letter that is small; a digit; what may end a text; a mark behind it; what parts words, and
+# texts; what parts the digits of telephone numbers; what is never plain.
+_SMALL, _DIGIT, _END, _MARK, _GAP, _DASH, _ODD = 1, 2, 4, 8, 16, 32, 64
+# A word that is longer is none: the text is of a script without spaces, or no text.
+_LONGEST_WORD = 30
+_MOST_CHARACTERS, _MOST_WORDS_A_LOOP = 8000, 24
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Places = np.ndarray[Any, np.dtype[np.intp]]
+
+
+def _table(allowed: str, gaps: str) -> bytes:
+    """Return the bits of each byte, where so many characters are allowed and some of them part words."""
+    table = np.full(256, _ODD, np.uint8)
+    for char in allowed:
+        bits = _SMALL * char.islower() | _DIGIT * char.isdigit() | _MARK * (char in ".?!")
+        table[ord(char)] = bits | _END * (char.isalnum() or char in ")'\"") | _DASH * (char in ".- ")
+    for char in gaps:
+        table[ord(char)] = _GAP | _DASH * (char == " ")
+    table[0] = _GAP
+    return table.tobytes()
+
+
+_LETTERS = "".join(map(chr, (*range(65, 91), *range(97, 123))))
+_ALLOWED = f"{_LETTERS}0123456789'&/$%(),;:.!?=*_-\""
+_SENTENCES, _FREES = _table(_ALLOWED, " "), _table(f"{_ALLOWED}#", " \n")
+_FIRST_OF_SENTENCE = np.isin(np.arange(256), [*map(ord, f'{_LETTERS}"')])
+_FIRST_OF_FREE = np.isin(np.arange(256), [*map(ord, f"{_LETTERS}0123456789")])
+
+
+def doubtful(texts: Sequence[str], *, sentences: bool, passed_over: str = "") -> Places:
+    """Return the places of the texts that may not be plainly sound, in Latin letters: sentences, or turns and answers.
+
+    All of them are looked at together, a byte in a few nanoseconds. What is `passed_over` is taken for a letter.
+    """
+    if not texts:
+        return np.zeros(0, np.intp)
+    joined = "\0".join(["", *texts, ""])
+    data = (joined.replace(passed_over, "x") if passed_over else joined).encode(errors="surrogatepass")
+    found = np.frombuffer(data, np.uint8)
+    borders = np.flatnonzero(found == 0)
+    if len(borders) != len(texts) + 1:
+        return np.arange(len(texts))  # a text holds what parts them
+    first, last = borders[:-1] + 1, borders[1:] - 1
+    bits = np.frombuffer(data.translate(_SENTENCES if sentences else _FREES), np.uint8)
+    all_bits = np.bitwise_or.reduceat(bits, borders[:-1])
+    size = last - first + 1
+    odd = (all_bits & _ODD) != 0
+    odd |= (size > _MOST_CHARACTERS) | (size < 1 + sentences)
+    odd |= ~(_FIRST_OF_SENTENCE if sentences else _FIRST_OF_FREE)[found[first]]
+    ending, before = bits[last], bits[np.maximum(last - 1, 0)]
+    if sentences:
+        odd |= (ending & _END == 0) & ((ending & _MARK == 0) | (before & _END == 0))
+        odd |= all_bits & _SMALL == 0
+    else:
+        odd |= ending & _GAP != 0
+    gap = (bits & _GAP) != 0
+    if sentences:
+        odd[_owners(borders, np.flatnonzero(gap[1:] & gap[:-1]))] = True
+    if (all_bits & _DIGIT).any():
+        odd[_owners(borders, _numbers(bits))] = True
+    odd[_owners(borders, _loops(found, gap, borders))] = True
+    if not STAND_INS.isdisjoint(texts):
+        odd |= np.fromiter((text in STAND_INS for text in texts), bool, len(texts))
+    return np.flatnonzero(odd)
+
+
+def _owners(borders: Places, places: Places) -> Places:
+    """Return the texts in which some bytes stand; the border behind a text is its own."""
+    return np.minimum(np.searchsorted(borders, places, side="right") - 1, len(borders) - 2)
+
+
+def _numbers(bits: Bytes) -> Places:
+    """Return where four digits follow a digit and a dash, as telephone numbers have it."""
+    digit = (bits & _DIGIT) != 0
+    four = digit[2:-3] & digit[3:-2] & digit[4:-1] & digit[5:]
+    return np.flatnonzero(digit[:-5] & ((bits[1:-4] & _DASH) != 0) & four)
+
+
+def _loops(found: Bytes, gap: np.ndarray[Any, np.dtype[np.bool_]], borders: Places) -> Places:
+    """Return where words may begin to say the same four times in succession, or are too long to be words.
+
+    Words of one length and first letter are taken as one. A phrase of n words, said four times, has four words in
+    succession alike among every n-th of all words, wherever one begins to count.
+    """
+    edges = np.flatnonzero(gap[1:] != gap[:-1]) + 1
+    starts, sizes = edges[::2], edges[1::2] - edges[::2]
+    words = (np.minimum(sizes, 255) << 8 | found[starts]).astype(np.uint16)
+    places = [starts[sizes > _LONGEST_WORD]]
+    for count in range(1, _MOST_WORDS_A_LOOP + 1):
+        alike = words[count::count] == words[: len(words) - count : count]
+        # Three in succession are rarely found, and this looks for them fastest.
+        if alike.tobytes().find(b"\1\1\1") >= 0:
+            again = np.flatnonzero(alike[2:] & alike[1:-1] & alike[:-2]) * count
+            first = starts[again]
+            # Texts that are alike follow each other often, and are no loop.
+            together = _owners(borders, first) == _owners(borders, starts[again + 3 * count])
+            places.append(first[together])
+    return np.concatenate(places)

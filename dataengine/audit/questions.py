@@ -24,9 +24,9 @@ def placeholder(facts: Facts) -> Iterator[Hit]:
     """Yield dialogs that place another number of pictures than there are."""
     if not facts.annotation.dialogs:
         return
-    inputs = sum(image.role == "input" for image in facts.annotation.images)
+    inputs = sum([image.role == "input" for image in facts.annotation.images])
     for dialog in facts.annotation.dialogs:
-        count = sum(turn.text.count(IMAGE) for turn in dialog.turns)
+        count = sum([turn.text.count(IMAGE) for turn in dialog.turns])
         # Without any placeholder the pictures stand before the first question: nothing is in doubt.
         if count not in (0, inputs):
             yield Hit(f"{_called('dialog', dialog.id)}: {count} <image>, {inputs} pictures")

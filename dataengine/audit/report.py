@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -10,17 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.run import Broken, broken, examples, rates
-from dataengine.audit.state import Finding, Report
+from dataengine.audit.state import Report
 from dataengine.audit.table import rule_of
 from dataengine.errors import Quarantine
-from dataengine.files import Root, make_folder, write_atomic
+from dataengine.files import Root, atomic, make_folder, write_atomic
 from dataengine.images import decode, read
 from dataengine.report.draw import SIDE, color_of, mark_box
 from dataengine.report.page import Card, Section, Table, data_uri, render
 from dataengine.report.plots import bars
 
 EXAMPLES = 6
+ISSUES_A_GROUP = 1 << 14
 ISSUES_SCHEMA = pa.schema(
     [
         (name, pa.string())
@@ -43,12 +46,12 @@ def write(report: Report, directory: Path) -> None:
     """Write issues.parquet, report.json and index.html; the page compares with the report that stood there before."""
     make_folder(directory)
     before = _before(directory / "report.json")
-    rows = [msgspec.to_builtins(finding) for finding in report.findings]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, ISSUES_SCHEMA), sink, compression="zstd")
-    write_atomic(directory / "issues.parquet", sink.getvalue().to_pybytes())
+    _write_issues(report.findings, directory / "issues.parquet")
+    rules: Counter[str] = Counter()
+    for (_, rule, _), hits in report.findings.counts.items():
+        rules[rule] += hits
     summary = Summary(
-        rules=dict(Counter(finding.rule for finding in report.findings)),
+        rules=dict(rules),
         checked=report.checked,
         broken=broken(report),
         accounts=[msgspec.to_builtins(account) for account in report.accounts],
@@ -56,6 +59,14 @@ def write(report: Report, directory: Path) -> None:
     write_atomic(directory / "index.html", page(report, before).encode())
     data = msgspec.json.format(msgspec.json.encode(summary, order="sorted"), indent=1)
     write_atomic(directory / "report.json", data + b"\n")
+
+
+def _write_issues(findings: Findings, path: Path) -> None:
+    """Write findings as a table, a row group of ISSUES_A_GROUP at a time."""
+    rest = iter(findings)
+    with atomic(path) as file, pq.ParquetWriter(file, ISSUES_SCHEMA, compression="zstd") as table:
+        while rows := [msgspec.to_builtins(finding) for finding in islice(rest, ISSUES_A_GROUP)]:
+            table.write_table(pa.Table.from_pylist(rows, ISSUES_SCHEMA))
 
 
 def _before(path: Path) -> dict[str, int] | None:
@@ -153,9 +164,8 @@ def _short(counts: dict[str, int]) -> str:
 def _rule_section(report: Report, rule: str, hits: int) -> Section:
     hit_rows = [
         [one.subject, one.key or one.image, f"{one.file} {one.record}".strip(), one.detail]
-        for one in report.findings
-        if one.rule == rule
-    ][:20]
+        for one in islice(report.findings.of(rule), 20)
+    ]
     roots = {account.subject: account.root for account in report.accounts}
     cards = []
     for finding in examples(report, rule, EXAMPLES):

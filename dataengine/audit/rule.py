@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
@@ -18,6 +18,7 @@ from dataengine.annotation import (
     Dialog,
     Edit,
     Expression,
+    Image,
     Instance,
     LabelSpace,
     Measure,
@@ -54,7 +55,7 @@ Place = Literal[
     "picture",
     "subject",
 ]
-# The lists of Facts that a rule can be about, with what their members are; "annotation" is never empty.
+# What of Facts a rule can be about, which it is asked only where there is some, with what a hit lies in.
 LISTS: dict[str, Place] = {
     "boxes": "box",
     "odd_boxes": "box",
@@ -69,6 +70,13 @@ LISTS: dict[str, Place] = {
     "expressions": "expression",
     "dialogs": "dialog",
     "edits": "edit",
+    "instances": "annotation",
+    "drawn": "annotation",
+    "pointing": "annotation",
+    "negatives": "annotation",
+    "odd_names": "annotation",
+    "licensed": "annotation",
+    "paired": "annotation",
 }
 HUGE = 10**9
 # Languages that are written in Latin letters.
@@ -118,8 +126,11 @@ class Facts:
 
     `boxes` are the objects whose box is of finite numbers; `odd_boxes` those whose box is not plainly sound (nearly all
     are, and one look at the numbers is enough for them); `endless` have a box of other numbers. `outlined`, `masked`,
-    `quads` and `posed` are the objects that have polygons, a run-length code, four corners or keypoints. `lang` is the
-    language that the split declares, `root` where its files lie; both None where nothing says so.
+    `quads` and `posed` are the objects that have polygons, a run-length code, four corners or keypoints, `drawn` those
+    that have one of the first two. `pointing`, `odd_names`, `licensed` and `paired` are the annotation's pictures where
+    something points to one of them or to an object, where a name is not plainly sound, where a license is stated, and
+    where several may belong together. `lang` is the language that the split declares, `root` where its files lie; both
+    None where nothing says so.
     """
 
     def __init__(
@@ -133,6 +144,7 @@ class Facts:
         self.expressions: tuple[Expression, ...] = annotation.expressions
         self.dialogs: tuple[Dialog, ...] = annotation.dialogs
         self.edits: tuple[Edit, ...] = annotation.edits
+        self.negatives = annotation.negatives
         self.boxes: list[tuple[Instance, Box]] = []
         self.odd_boxes: list[tuple[Instance, Box]] = []
         self.endless: list[Instance] = []
@@ -140,9 +152,43 @@ class Facts:
         self.masked: list[Instance] = []
         self.quads: list[Instance] = []
         self.posed: list[Instance] = []
-        for item in annotation.instances:
-            if item.box is not None:
-                self._box(item, item.box)
+        self.instances = annotation.instances
+        images = annotation.images
+        points = bool(self.expressions or self.edits or annotation.relations)
+        if self.instances and self._sorted_out(len(images)):
+            points = True
+        self.drawn = self.outlined or self.masked
+        if self.questions:
+            points = points or any(one.instances for one in self.questions)
+        self.pointing = points
+        self.paired = images if len(images) > 1 or annotation.maps else ()
+        self.odd_names: tuple[Image, ...] = images
+        self.licensed: tuple[Image, ...] = images
+        if len(images) == 1:
+            path = images[0].path
+            plain = path.isascii() and path.isprintable() and "\\" not in path
+            if plain:
+                self.odd_names = ()
+            if images[0].license is None:
+                self.licensed = ()
+
+    def _sorted_out(self, num_images: int) -> bool:
+        """Sort the objects by what they have; say whether one lies on a picture that is not there."""
+        sizes = self.sizes
+        width, height = (sizes[0] if sizes else None) or (HUGE, HUGE)
+        boxes, right, bottom, astray = self.boxes, width + 1, height + 1, num_images == 0
+        for item in self.instances:
+            if item.image:
+                astray = astray or not 0 <= item.image < num_images
+                if item.box is not None:
+                    self._box(item, item.box)
+            elif (box := item.box) is not None:
+                x0, y0, x1, y1 = box
+                # Whatever compares with NaN is false: such a box is odd.
+                if -1 <= x0 < x1 <= right and -1 <= y0 < y1 <= bottom:
+                    boxes.append((item, box))
+                else:
+                    self._box(item, box)
             if item.polygons:
                 self.outlined.append(item)
             if item.mask is not None:
@@ -151,29 +197,12 @@ class Facts:
                 self.quads.append(item)
             if item.keypoints is not None:
                 self.posed.append(item)
-
-    @property
-    def counted(self) -> tuple[tuple[Place, Sized], ...]:
-        """What an audit says how many it looked at: all in which a hit can lie."""
-        boxes = (*self.boxes, *self.endless) if self.endless else self.boxes
-        return (
-            ("box", boxes),
-            ("outline", self.outlined),
-            ("mask", self.masked),
-            ("quad", self.quads),
-            ("pose", self.posed),
-            ("text", self.texts),
-            ("question", self.questions),
-            ("expression", self.expressions),
-            ("dialog", self.dialogs),
-            ("edit", self.edits),
-        )
+        return astray
 
     def _box(self, item: Instance, box: Box) -> None:
         x0, y0, x1, y1 = box
         width, height = self.size_of(item) or (HUGE, HUGE)
         pair = (item, box)
-        # Whatever compares with NaN is false: such a box is odd.
         if -1 <= x0 < x1 <= width + 1 and -1 <= y0 < y1 <= height + 1:
             self.boxes.append(pair)
             return

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from dataengine import manifest as manifests
-from dataengine.audit.foreign import audit_foreign
+from dataengine.audit.findings import Finding, Findings
+from dataengine.audit.foreign import audit_foreign, audit_guessed
+from dataengine.audit.guess import guess
 from dataengine.audit.manifests import audit_manifest
-from dataengine.audit.pictures import Pictures
+from dataengine.audit.pictures import Looked, Pictures
+from dataengine.audit.saved import audit_saved, saved_in
 from dataengine.audit.shards import audit_shards
+from dataengine.audit.spill import Kept
 from dataengine.audit.splits import overlaps, pictured
-from dataengine.audit.state import Finding, Progress, Report
+from dataengine.audit.state import Account, Progress, Report
 from dataengine.audit.table import rule_of
-from dataengine.errors import UsageError
+from dataengine.audit.tars import are_tars, audit_tars
+from dataengine.errors import SourceError
 from dataengine.index import SHARDS
 from dataengine.store import StoreSettings, Url
 
@@ -30,43 +36,77 @@ def audit(
     workers: int = 1,
     store: StoreSettings | None = None,
     progress: Progress = lambda count, text: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Audit manifests, shard sets, or foreign annotation files of a format; `store` says how a URL's shards are read.
+    """Audit manifests, shard sets, or what nobody has converted, of a format or else of one that is recognised.
 
-    Raises SourceError, SpecError or UsageError, and StoreError for a URL that cannot be read.
+    `store` says how a URL's shards are read; `say` is told what was recognised, and why. Raises SourceError, SpecError
+    or UsageError, and StoreError for a URL that cannot be read.
     """
-    reports = []
     # Several tasks show the same pictures: each is decoded once.
-    pictures: Pictures = {}
-    overlapping: list[Finding] = []
+    pictures: Pictures = Kept(tuple[str, str], Looked)
+    accounts: list[Account] = []
+    findings, overlapping = Findings(), Findings()
+    checked: Counter[str] = Counter()
+
+    def take(report: Report) -> None:
+        accounts.extend(report.accounts)
+        findings.extend(report.findings)
+        checked.update(report.checked)
+
     for path in paths:
         if isinstance(path, Url):
-            reports.append(audit_shards(path, progress, store))
+            take(audit_shards(path, progress, store))
         elif format_name is not None:
-            reports.append(audit_foreign(path, format_name, root, options or {}, workers, progress))
+            take(audit_foreign(path, format_name, root, options or {}, workers, progress))
         elif (path / SHARDS).is_file():
-            reports.append(audit_shards(path, progress))
-        elif path.is_dir():
-            folders = manifests.find(path)
-            reports += [audit_manifest(one, workers, progress, pictures) for one in folders]
-            overlapping += _overlaps(folders, pictures)
+            take(audit_shards(path, progress))
+        elif folders := manifests.inside(path):
+            for one in folders:
+                take(audit_manifest(one, workers, progress, pictures))
+            for finding in _overlaps(folders, pictures):
+                overlapping.append(finding)
         else:
-            raise UsageError(
-                f"{path}: neither a folder of manifests nor of shards; name its layout with --format"
-            )
-    checked = sum((Counter(report.checked) for report in reports), Counter[str]())
-    return Report(
-        accounts=[account for report in reports for account in report.accounts],
-        findings=[finding for report in reports for finding in report.findings] + overlapping,
-        checked=dict(checked),
-    )
+            for report in _recognised(path, root, workers, progress, say):
+                take(report)
+    findings.extend(overlapping)
+    return Report(accounts=accounts, findings=findings, checked=dict(checked))
+
+
+def _recognised(
+    path: Path, root: Path | None, workers: int, progress: Progress, say: Callable[[str], None]
+) -> Iterator[Report]:
+    """Yield the reports of what nobody has converted, and say what it was taken for."""
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+    saved = saved_in(path) if path.is_dir() else None
+    if saved is not None:
+        say(f"{path}: a Hugging Face dataset ({saved.why})")
+        yield from audit_saved(path, saved, workers, progress)
+    elif are_tars(path):
+        say(f"{path}: tars as WebDataset reads them, without an index of ours")
+        yield audit_tars(path, workers, progress)
+    else:
+        found = guess(path, root)
+        say(f"{path}: format {found.format} ({found.why})")
+        yield from audit_guessed(path, found, root, workers, progress)
 
 
 def _overlaps(folders: list[Path], pictures: Pictures) -> Iterator[Finding]:
     """Yield the pictures of splits to evaluate on that one to train on has."""
-    digests = {place: looked.digest for place, looked in pictures.items() if looked.digest is not None}
-    splits = [pictured(manifests.load(one), one, digests) for one in folders]
-    for split, path, hit in overlaps(splits, digests):
+
+    def digest_of(root: str, path: str) -> int | None:
+        looked = pictures.get((root, path))
+        return looked.digest if looked is not None else None
+
+    found = [(manifests.load(one), one) for one in folders]
+    uses = {(manifest.dataset, manifest.use) for manifest, _ in found}
+    splits = [
+        pictured(manifest, one, digest_of)
+        for manifest, one in found
+        if {(manifest.dataset, "train"), (manifest.dataset, "eval")} <= uses
+    ]
+    for split, path, hit in overlaps(splits, digest_of):
         yield Finding(
             rule="split.overlap",
             severity=rule_of("split.overlap").severity,
@@ -143,14 +183,12 @@ def _places(report: Report) -> dict[tuple[str, str, str], tuple[int, int]]:
     A place can break a rule twice, and a record that no reader can read was not looked at: so many there were at least.
     """
     checked = {account.subject: account.checked for account in report.accounts}
-    hits = Counter((one.subject, one.rule, one.place) for one in report.findings)
-    return {key: (count, max(checked.get(key[0], {}).get(key[2], 0), count)) for key, count in hits.items()}
+    return {
+        key: (count, max(checked.get(key[0], {}).get(key[2], 0), count))
+        for key, count in report.findings.counts.items()
+    }
 
 
 def examples(report: Report, rule: str, count: int) -> Iterator[Finding]:
-    """Yield the first findings of a rule that can be shown on a picture."""
-    shown = 0
-    for finding in report.findings:
-        if finding.rule == rule and finding.image and shown < count:
-            shown += 1
-            yield finding
+    """Return the first findings of a rule that can be shown on a picture."""
+    return islice(report.findings.of(rule, pictured=True), count)

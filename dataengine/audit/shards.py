@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from dataengine import ledger as ledgers
 from dataengine import sample as samples
 from dataengine.audit.pictures import check_picture, duplicates, pixels_digest
 from dataengine.audit.rule import Hit
+from dataengine.audit.spill import Named, Rows
 from dataengine.audit.state import Audit, Progress, Report, close
 from dataengine.cache import Cache
 from dataengine.errors import ShardError, UsageError
@@ -22,6 +21,9 @@ from dataengine.ranges import Ranges
 from dataengine.sample import measure_of
 from dataengine.store import StoreSettings, Url
 from dataengine.verify import verify
+
+# A sample has fewer pictures.
+_PLACE_BITS = 20
 
 
 def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings | None = None) -> Report:
@@ -49,7 +51,7 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                 place="subject",
             )
     pool = index.open()
-    ids: set[str] = set()
+    ids = Named()
     shown = _Shown()
     try:
         for number in range(len(index)):
@@ -64,8 +66,6 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
             except ShardError as error:
                 state.add("shard.damaged", Hit(str(error)), place="sample", key=row["id"])
                 continue
-            if row["id"] in ids:
-                state.add("id.duplicate", Hit(f"sample {row['id']}"), place="sample", key=row["id"])
             ids.add(row["id"])
             if sample is not None:
                 for place, (image, data) in enumerate(zip(sample.images, pictures, strict=False)):
@@ -73,6 +73,8 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                     state.picture(image.path, _in_tar(looked.found))
                     shown.add(f"{sample.dataset}/{image.path}", looked.coarse, number, place)
             progress(1, "")
+        for (sample_id, *_), _ in ids.again():
+            state.add("id.duplicate", Hit(f"sample {sample_id}"), place="sample", key=sample_id)
         _find_duplicates(state, index, pool, shown)
     finally:
         pool.close()
@@ -80,36 +82,35 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
 
 
 class _Shown:
-    """Which picture stands where: 32 bytes each, whatever it is called."""
+    """Which picture stands where: the hash of its name, its digest, and its place."""
 
     def __init__(self) -> None:
-        self._columns = tuple(array("Q") for _ in range(4))
+        self._rows = Rows(3)
 
     def add(self, name: str, digest: int, row: int, place: int) -> None:
         """Note the picture at a place of a sample, by the row of its index."""
-        for column, value in zip(
-            self._columns, (xxhash.xxh3_64_intdigest(name.encode()), digest, row, place), strict=True
-        ):
-            column.append(value)
+        self._rows.add((xxhash.xxh3_64_intdigest(name.encode()), digest, row << _PLACE_BITS | place))
 
-    def first(self) -> npt.NDArray[np.uint64]:
-        """Return the (name, digest, row, place) of each picture where it is shown first [pictures, 4]."""
-        table = np.stack([np.frombuffer(column, np.uint64) for column in self._columns], axis=1)
-        return table[np.sort(np.unique(table[:, 0], return_index=True)[1])]
+    def coarse(self) -> Rows:
+        """Return (digest, place) of each picture where it is shown first."""
+        found = Rows(2)
+        for table in self._rows.groups():
+            first = np.unique(table[:, 0], return_index=True)[1]
+            found.add(table[first, 1:].ravel().tolist())
+        return found
 
 
 def _find_duplicates(state: Audit, index: Index, pool: Pool | Ranges | Cache, shown: _Shown) -> None:
-    table = shown.first()
-
-    def read(number: int) -> tuple[str, bytes]:
-        row, place = index.row(int(table[number, 2])), int(table[number, 3])
+    def read(where: int) -> tuple[str, bytes]:
+        number, place = where >> _PLACE_BITS, where & ((1 << _PLACE_BITS) - 1)
+        row = index.row(number)
         sample = samples.decode(pool.read(f"{row['shard']}.tar", row["json_offset"], row["json_size"]))
         return sample.images[place].path, pool.read(
             f"{row['shard']}.tar", row["image_offsets"][place], row["image_sizes"][place]
         )
 
-    for number, earlier in duplicates(table[:, 1], lambda number: pixels_digest(read(number)[1])):
-        path = read(number)[0]
+    for where, earlier in duplicates(shown.coarse(), lambda where: pixels_digest(read(where)[1])):
+        path = read(where)[0]
         state.add(
             "image.duplicate_exact",
             Hit(f"{path}: has the pixels of {read(earlier)[0]}"),

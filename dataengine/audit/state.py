@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +12,12 @@ import msgspec
 
 from dataengine import sample as samples
 from dataengine import schema
-from dataengine.annotation import Annotation, Box, LabelSpace
-from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
+from dataengine.annotation import Annotation, LabelSpace, Rejected
+from dataengine.audit.drawn import Outlines
+from dataengine.audit.findings import Finding, Findings
+from dataengine.audit.rule import LISTS, Facts, Hit, Place, SampleFacts, Sizes, Whole
+from dataengine.audit.said import Texts
+from dataengine.audit.spill import Named
 from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
 from dataengine.files import Root
@@ -21,31 +25,25 @@ from dataengine.ledger import Ledger
 from dataengine.sample import Sample
 
 Progress = Callable[[int, str], None]
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One broken rule at one place. `subject` is the split, shard set or file that was audited.
-
-    `place` is what the hit lies in (a box, a picture, …): of these, the account says how many were looked at.
-    `other_image` is a second picture to see beside the first, of `other_subject`.
-    """
-
-    rule: str
-    severity: str
-    subject: str
-    place: Place
-    key: str
-    file: str
-    record: str
-    detail: str
-    image: str = ""
-    box: Box | None = None
-    other_image: str = ""
-    other_subject: str = ""
+# So many different labels, or licenses, are counted by name.
+MOST_NAMES = 1 << 16
+# So many keys are noted at a time.
+KEYS_AT_ONCE = 512
+# What of Facts the rules are about, in the order of their names, and of what kind each is that an audit counts.
+_COUNTED = ("boxes", "masked", "quads", "posed", "questions", "expressions", "dialogs", "edits")
+# What is looked at with others.
+_PUT_OFF = {"odd_texts", "outlined", "drawn"}
+_GROUPS = tuple(
+    (name, LISTS[name] if name in _COUNTED else None, ANNOTATION_GROUPS.get(name, ()))
+    for name in sorted({*_COUNTED, *ANNOTATION_GROUPS} - _PUT_OFF)
+)
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """What one audited subject holds, how many places of it were looked at, and the budgets that its spec sets."""
+    """What one audited subject holds, how many places of it were looked at, and the budgets that its spec sets.
+
+    `further_labels` are the objects whose labels are not in `labels`: that has the first MOST_NAMES alone.
+    """
 
     subject: str
     records: int
@@ -56,6 +54,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     images: int = 0
     licenses: dict[str, int] = {}
     labels: dict[str, int] = {}
+    further_labels: int = 0
     sides: dict[str, int] = {}
     root: str = ""
     checked: dict[str, int] = {}
@@ -66,7 +65,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The findings of an audit, and how many places of each kind it looked at."""
 
     accounts: list[Account]
-    findings: list[Finding]
+    findings: Findings
     checked: dict[str, int]
 
 
@@ -90,17 +89,22 @@ class Audit:
         self.lang = lang
         self.files = Root(Path(root)) if root and Path(root).is_dir() else None
         self.budgets = budgets or {}
-        self.findings: list[Finding] = []
+        self._findings = Findings()
+        self._keys: list[tuple[str, str, str]] = []
+        self._categories: list[str] = []
+        self._texts = Texts(lang)
+        self._outlines = Outlines()
         self.checked: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.sides: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
-        self.seen: set[str] = set()
+        self.seen = Named()
         self.evidence = Evidence()
-        self.corpora = [(rule_id, make()) for rule_id, make in CORPUS_RULES]
+        self._corpora = [make() for _, make in CORPUS_RULES]
         self.label_space = labels
         self.classes: Counter[str] = Counter()
+        self.further_labels = 0
 
     def add(
         self,
@@ -118,7 +122,7 @@ class Audit:
 
         `other_image` is a second picture of the same subject to see beside the first.
         """
-        self.findings.append(
+        self._findings.append(
             Finding(
                 rule=rule_id,
                 severity=rule_of(rule_id).severity,
@@ -136,32 +140,82 @@ class Audit:
         )
 
     def annotation(self, item: Annotation, sizes: Sizes) -> None:
-        """Look at one annotation."""
-        self.checked["annotation"] += 1
-        self.counts["objects"] += len(item.instances)
-        self.labels.update([one.category for one in item.instances if one.category and not one.crowd])
-        if item.labels:
-            self.classes.update(item.labels)
-        if item.key in self.seen:
-            self.hit("id.duplicate", Hit(f"key {item.key!r}"), item)
-        self.seen.add(item.key)
-        if len({one.id for one in item.instances}) < len(item.instances):
-            for one_id, count in Counter(one.id for one in item.instances).items():
-                if count > 1:
-                    self.hit("id.duplicate", Hit(f"instance {one_id} stands {count} times"), item)
-        self.evidence.add(item, sizes)
-        facts = Facts(item, sizes, self.lang, self.files)
+        """Look at one annotation; its texts are looked at with those of some that follow."""
         checked = self.checked
-        for place, found in facts.counted:
-            if found:
-                checked[place] += len(found)
-        for name, rules in ANNOTATION_GROUPS.items():
-            if getattr(facts, name):
+        checked["annotation"] += 1
+        self._keys.append((item.key, item.origin.file, item.origin.record))
+        facts = Facts(item, sizes, self.lang, self.files)
+        if item.instances:
+            self._objects(facts)
+        if item.labels:
+            self.further_labels += tally(self.classes, item.labels)
+        there = facts.__dict__
+        if facts.outlined:
+            checked["outline"] += len(facts.outlined)
+            self._outlines.add(facts)
+        elif facts.masked:
+            self._ask("drawn", facts)
+        for name, place, rules in _GROUPS:
+            if found := there[name]:
+                if place is not None:
+                    checked[place] += len(found)
                 for rule_id, check in rules:
                     for hit in check(facts):
                         self.hit(rule_id, hit, item)
-        for _, corpus in self.corpora:
+        for corpus in self._corpora:
             corpus.add(facts)
+        if texts := self._texts.add(facts):
+            checked["text"] += texts
+        if len(self._keys) >= KEYS_AT_ONCE or self._texts.enough or self._outlines.enough:
+            self._flush()
+
+    def _objects(self, facts: Facts) -> None:
+        """Count the objects of an annotation."""
+        item = facts.annotation
+        self.counts["objects"] += len(item.instances)
+        self._categories += [one.category for one in item.instances if one.category and not one.crowd]
+        ids = [one.id for one in item.instances]
+        if len(set(ids)) < len(ids):
+            for one_id, count in Counter(ids).items():
+                if count > 1:
+                    self.hit("id.duplicate", Hit(f"instance {one_id} stands {count} times"), item)
+        if facts.endless:
+            self.checked["box"] += len(facts.endless)
+        self.evidence.add(item, facts.sizes)
+
+    def _flush(self) -> None:
+        """Look at what was put off."""
+        for facts in self._outlines.doubtful():
+            self._ask("outlined", facts)
+            self._ask("drawn", facts)
+        for facts in self._texts.doubtful():
+            if facts.odd_texts:
+                self._ask("odd_texts", facts)
+        self.seen.extend(self._keys)
+        self._keys = []
+        self.further_labels += tally(self.labels, self._categories)
+        self._categories = []
+
+    def _ask(self, name: str, facts: Facts) -> None:
+        """Ask the rules that are about something of Facts."""
+        for rule_id, check in ANNOTATION_GROUPS[name]:
+            for hit in check(facts):
+                self.hit(rule_id, hit, facts.annotation)
+
+    @property
+    def findings(self) -> Findings:
+        """What was found so far."""
+        self._flush()
+        return self._findings
+
+    def license(self, name: str) -> None:
+        """Count a license."""
+        self.licenses["others"] += tally(self.licenses, [name])
+
+    def rejected(self, item: Rejected) -> None:
+        """Note a record that no reader can read."""
+        origin = item.origin
+        self.add(item.reason, Hit(item.detail), key=item.key, file=origin.file, record=origin.record)
 
     def hit(self, rule_id: str, hit: Hit, item: Annotation) -> None:
         """Note a hit of an annotation."""
@@ -178,7 +232,7 @@ class Audit:
             for line in explain(data) or [str(error)]:
                 self.add("schema", Hit(line), place="sample")
             return None
-        self.licenses[sample.license.images] += 1
+        self.license(sample.license.images)
         self.sides.update(side(image.width, image.height) for image in sample.images)
         facts = SampleFacts(sample)
         if facts.targets:
@@ -205,11 +259,16 @@ class Audit:
 
     def whole(self) -> None:
         """Note what all annotations show together: the evidence over boxes and keypoints, and rules on the subject."""
+        self._flush()
+        for (key, file, record), _ in self.seen.again():
+            self.add("id.duplicate", Hit(f"key {key!r}"), key=key, file=file, record=record)
         for rule_id, line in self.evidence.verdicts():
             self.add(rule_id, Hit(line), place="subject")
         seen = Whole(self.label_space, self.labels + self.classes)
         found = [(rule_id, check(seen)) for rule_id, check in WHOLE_RULES]
-        found += [(rule_id, corpus.hits()) for rule_id, corpus in self.corpora]
+        found += [
+            (rule_id, corpus.hits()) for (rule_id, _), corpus in zip(CORPUS_RULES, self._corpora, strict=True)
+        ]
         for rule_id, hits in found:
             for hit in hits:
                 self.add(rule_id, hit, place="subject")
@@ -263,6 +322,16 @@ def _validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema.generate(Sample))
 
 
+def tally(counts: Counter[str], names: Sequence[str]) -> int:
+    """Count names, and return how many were not: of more than MOST_NAMES, no other one is."""
+    if len(counts) < MOST_NAMES:
+        counts.update(names)
+        return 0
+    known = [name for name in names if name in counts]
+    counts.update(known)
+    return len(names) - len(known)
+
+
 def side(width: int, height: int) -> str:
     """Return the class of sizes that a picture is of."""
     longest = max(width, height)
@@ -279,8 +348,9 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
         quarantined=ledger.quarantined if ledger else {},
         objects=ledger.objects_read if ledger else state.counts["objects"],
         images=ledger.images if ledger else 0,
-        licenses=dict(state.licenses),
+        licenses={name: count for name, count in state.licenses.items() if count},
         labels=dict(state.labels.most_common()),
+        further_labels=state.further_labels,
         sides=dict(state.sides),
         root=state.root,
         checked={**state.checked, "subject": 1},

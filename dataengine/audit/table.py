@@ -36,6 +36,18 @@ RULES: tuple[Rule, ...] = (
         action="fail",
         says="a shard's bytes are not those that were written",
     ),
+    Rule(
+        id="sample.incomplete",
+        severity="warn",
+        action="skip",
+        says="a sample of a tar lacks what most samples of it have",
+    ),
+    Rule(
+        id="sample.left_out",
+        severity="warn",
+        action="skip",
+        says="a member of a tar, or a picture of a folder, is in no sample",
+    ),
     # Geometry.
     Rule(
         id="box.degenerate",
@@ -163,6 +175,7 @@ RULES: tuple[Rule, ...] = (
         action="warn",
         says="the box around an object's polygons or mask is another one than its box (IoU below 0.8)",
         known=("LVIS v0.5 (turned pictures)", "OCHuman"),
+        among="drawn",
         annotation=outlines.box_mismatch,
     ),
     Rule(
@@ -245,6 +258,7 @@ RULES: tuple[Rule, ...] = (
         action="quarantine",
         says="a record points to one that is not there",
         known=("LLaVA-NeXT", "InstructPix2Pix"),
+        among="pointing",
         annotation=labels.orphan,
     ),
     Rule(
@@ -284,6 +298,7 @@ RULES: tuple[Rule, ...] = (
         says="a class without an object counts as absent, though nobody says that it is",
         budget=0.0,
         known=("LVIS", "Open Images"),
+        among="negatives",
         annotation=labels.negatives_twice,
         sample=labels.unknown_as_absent,
     ),
@@ -294,6 +309,7 @@ RULES: tuple[Rule, ...] = (
         says="a region that is marked as no object is used as one",
         budget=0.0,
         known=("KITTI (DontCare)", "ICDAR 2015 (###)"),
+        among="instances",
         annotation=labels.marked_as_none,
         sample=labels.target_none,
     ),
@@ -311,6 +327,7 @@ RULES: tuple[Rule, ...] = (
         action="fix",
         says="a picture's name has a backslash, a control character or a new line",
         known=("simulacra-aesthetic-captions",),
+        among="odd_names",
         annotation=paths.separator,
     ),
     Rule(
@@ -318,6 +335,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="fix",
         says="a picture's name is not in Unicode's composed form (NFC), or its file's name is in another form",
+        among="odd_names",
         annotation=paths.unicode_form,
     ),
     Rule(
@@ -625,6 +643,7 @@ RULES: tuple[Rule, ...] = (
         severity="error",
         action="skip",
         says="pictures or maps that should show the same view differ in shape",
+        among="paired",
         annotation=media.misaligned,
     ),
     Rule(
@@ -642,12 +661,14 @@ RULES: tuple[Rule, ...] = (
         action="warn",
         says="no license is stated for annotations or pictures",
         known=("TACO", "CrowdPose"),
+        among="licensed",
         annotation=policy.license_missing,
         sample=policy.sample_license_missing,
     ),
 )
 BY_ID = {rule.id: rule for rule in RULES}
 ANNOTATION_RULES = tuple((rule.id, rule.annotation) for rule in RULES if rule.annotation is not None)
+# By what of Facts they are about.
 ANNOTATION_GROUPS = {
     name: tuple(
         (rule.id, rule.annotation) for rule in RULES if rule.annotation is not None and rule.among == name

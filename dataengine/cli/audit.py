@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import click
 import msgspec
 
 from dataengine.audit.report import says_broken, write
-from dataengine.audit.run import audit, broken, rates
+from dataengine.audit.run import Broken, Rate, audit, broken, rates
+from dataengine.audit.state import Report
 from dataengine.audit.table import rule_of
 from dataengine.cli.output import (
     LOCAL,
@@ -16,7 +18,6 @@ from dataengine.cli.output import (
     cache_dir_option,
     given,
     json_option,
-    print_json,
     print_table,
     progress,
     workers_option,
@@ -25,13 +26,17 @@ from dataengine.errors import UsageError
 from dataengine.store import StoreSettings, Url, locate
 from dataengine.strict import convert
 
+PRINTED_AT_ONCE = 1000
+
 
 @click.command("audit")
 @click.argument("paths", nargs=-1, required=True, type=locate)
 @click.option(
-    "--format", "format_name", help="The layout of foreign annotation files, such as coco_instances."
+    "--format",
+    "format_name",
+    help="The layout of annotation files, such as coco_instances; by default it is recognised.",
 )
-@click.option("--root", type=LOCAL, help="With --format: the folder of the pictures.")
+@click.option("--root", type=LOCAL, help="Of an annotation file: the folder of its pictures.")
 @click.option("--source", "source_options", multiple=True, help="With --format: KEY=VALUE for the reader.")
 @click.option(
     "--report",
@@ -54,10 +59,11 @@ def command(
     workers: int,
     as_json: bool,
 ) -> None:
-    """Audit PATHS: folders of manifests or shards, or with --format annotation files that nobody has converted.
+    """Audit PATHS: manifests, shards, or what nobody has converted: annotation files, tars, Hugging Face folders.
 
-    Shards at a URL are audited through --cache-dir, where each is checked as a whole. Exit 1 where there are findings
-    (other than infos), 3 where they break a budget: the spec's, or else the rule's own.
+    Without --format a layout is recognised, and said. Shards at a URL are audited through --cache-dir, where each is
+    checked as a whole. Exit 1 where there are findings (other than infos), 3 where they break a budget: the spec's, or
+    else the rule's own.
     """
     options: dict[str, str] = {}
     for pair in source_options:
@@ -75,19 +81,13 @@ def command(
             workers=workers,
             store=settings,
             progress=update,
+            say=lambda line: click.echo(f"recognised {line}", err=True),
         )
     if report_dir is not None:
         write(report, report_dir)
     found, over = rates(report), broken(report)
     if as_json:
-        print_json(
-            {
-                "rules": {one.rule: one.hits for one in found},
-                "broken": msgspec.to_builtins(over),
-                "checked": report.checked,
-                "findings": msgspec.to_builtins(report.findings),
-            }
-        )
+        _print_json(report, found, over)
     else:
         print_table(
             "",
@@ -106,3 +106,18 @@ def command(
         raise click.exceptions.Exit(3)
     if any(one.severity != "info" for one in found):
         raise click.exceptions.Exit(1)
+
+
+def _print_json(report: Report, found: list[Rate], over: list[Broken]) -> None:
+    """Print one JSON value, its findings as they come from where they lie."""
+
+    def encoded(value: object) -> bytes:
+        return msgspec.json.encode(value, order="sorted")
+
+    rest = iter(report.findings)
+    click.echo(encoded({"broken": over, "checked": report.checked})[:-1] + b',"findings":[', nl=False)
+    between = b""
+    while some := list(islice(rest, PRINTED_AT_ONCE)):
+        click.echo(between + b",".join(map(encoded, some)), nl=False)
+        between = b","
+    click.echo(b'],"rules":' + encoded({one.rule: one.hits for one in found}) + b"}")

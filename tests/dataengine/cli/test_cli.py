@@ -221,7 +221,7 @@ def test_shard_writes_verifies_and_rebuilds(call: Call, tiny: Tiny, tmp_path: Pa
 
     assert (made[0], json.loads(made[1])["samples"], json.loads(made[1])["shards"]) == (0, 6, 2)
     assert {path.name for path in out.iterdir()} == {
-        "mixed-000000.tar", "mixed-000001.tar", "index.parquet", "shards.json"
+        "mixed-000000.tar", "mixed-000001.tar", "index.parquet", "shards.json", "ATTRIBUTION.md", "attribution.json"
     }  # fmt: skip
     assert (whole[0], whole[1].strip()) == (0, "0 findings")
     assert damaged[0] == 1
@@ -613,6 +613,26 @@ def test_audit_of_sound_manifests_and_shards_exits_0(call: Call, tiny: Tiny, tmp
 
     assert (manifests[0], json.loads(manifests[1])["rules"]) == (0, {})
     assert (shards[0], json.loads(shards[1])["rules"]) == (0, {})
+
+
+def test_audit_prints_any_number_of_findings_as_one_value(
+    call: Call, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = tiny.document()
+    for one in document["annotations"][:5]:
+        one["bbox"] = [20, 10, 30, 8]
+    tiny.write(document)
+    tiny.convert()
+
+    whole = call("audit", tiny.out, "--json")[1]
+    monkeypatch.setattr("dataengine.cli.audit.PRINTED_AT_ONCE", 2)
+    pieces = call("audit", tiny.out, "--json")[1]
+
+    found = json.loads(whole)
+    assert pieces == whole
+    assert (
+        [one["rule"] for one in found["findings"]].count("box.outside") == found["rules"]["box.outside"] == 5
+    )
 
 
 def test_audit_exits_1_where_findings_break_no_budget(call: Call, tiny: Tiny) -> None:
