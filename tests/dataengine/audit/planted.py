@@ -139,7 +139,11 @@ IN_MANIFEST: tuple[Planter, ...] = (
     Planter("id.duplicate", sets.sample_twice),
 )
 IN_SHARDS: tuple[Planter, ...] = (Planter("shard.damaged", sets.damaged),)
-PLANTERS = (*IN_TABLE, *ALONE, *IN_DOCUMENTS, *IN_SOURCE, *IN_MANIFEST, *IN_SHARDS)
+IN_TARS: tuple[Planter, ...] = (
+    Planter("sample.incomplete", sets.half),
+    Planter("sample.left_out", sets.in_no_sample),
+)
+PLANTERS = (*IN_TABLE, *ALONE, *IN_DOCUMENTS, *IN_SOURCE, *IN_MANIFEST, *IN_SHARDS, *IN_TARS)
 # What else the defect of a rule, as it is planted here, truly breaks.
 IMPLIES: dict[str, tuple[str, ...]] = {
     "box.degenerate": ("mask.box_mismatch",),
@@ -194,8 +198,8 @@ class Tally:
 
 
 def _of_all(one: Finding) -> bool:
-    """Say whether a finding is about no record: a subject as a whole, or a sample that cannot even be named."""
-    return one.place in ("subject", "sample") and not one.key
+    """Say whether a finding is about no record: a subject as a whole, or a sample or member without a key."""
+    return one.place in ("subject", "sample", "unit") and not one.key
 
 
 def _is_there(one: Finding, planted: Planted) -> bool:
@@ -233,6 +237,8 @@ def play(clean: Clean, number: int, tally: Tally) -> None:
     tally.count(dataset, [*done, *changed], owners | changers)
     shards = clean.sharded()
     tally.count(shards, *plant(shards, IN_SHARDS, chance))
+    tars = clean.tars()
+    tally.count(tars, *plant(tars, IN_TARS, chance, times=3))
     for path in clean.folder.glob("copy*"):
         shutil.rmtree(path)
 

@@ -6,10 +6,12 @@ writes a new file (`Corpus.picture`).
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
 import shutil
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -350,6 +352,59 @@ class Sets:
         return [*audit(self.shards or [self.out]).findings]
 
 
+@dataclass
+class Tars:
+    """Tars as WebDataset reads them: the members of each, by name, in order."""
+
+    folder: Path
+    members: dict[str, list[tuple[str, bytes]]]
+    taken: list[Row] = field(default_factory=list)
+
+    def take(self, chance: random.Random) -> tuple[str, str]:
+        """Return a tar and a key of it at which nothing is planted yet, by chance."""
+        keys = [
+            (tar, name[:-4])
+            for tar, parts in self.members.items()
+            for name, _ in parts
+            if name.endswith(".png")
+        ]
+        used = {one["key"] for one in self.taken}
+        tar, key = chance.choice([one for one in keys if one[1] not in used])
+        self.taken.append({"tar": tar, "key": key})
+        return tar, key
+
+    def write(self) -> None:
+        """Write the tars, each once."""
+        for tar, parts in self.members.items():
+            if not (self.folder / tar).exists():
+                with tarfile.open(self.folder / tar, "w") as file:
+                    for name, data in parts:
+                        member = tarfile.TarInfo(name)
+                        member.size = len(data)
+                        file.addfile(member, io.BytesIO(data))
+
+    def offset(self, tar: str, name: str) -> str:
+        """Return where a member of a written tar begins, as findings call it."""
+        with tarfile.open(self.folder / tar) as file:
+            return f"offset {file.getmember(name).offset}"
+
+    def names(self, row: Row) -> list[str]:
+        """Return what findings at a key call their place."""
+        named = [name for name, _ in self.members[row["tar"]] if name.startswith(row["key"])]
+        self.write()
+        return [
+            row["key"],
+            *(f"{row['tar']}/{name}" for name in named),
+            *(self.offset(row["tar"], name) for name in named),
+        ]
+
+    def audit(self) -> list[Finding]:
+        """Write the tars and return what an audit of their folder finds."""
+        self.write()
+        # Nothing in a tar says who may use its pictures.
+        return [one for one in audit([self.folder]).findings if one.rule != "license.missing"]
+
+
 class Clean:
     """The clean data of a folder, made when it is first asked for."""
 
@@ -410,6 +465,20 @@ class Clean:
         made.shards = [made.folder / "shards"]
         shutil.copytree(first, made.shards[0])
         return made
+
+    def tars(self) -> Tars:
+        """Return pictures and captions as two tars of others."""
+        folder = self._fresh()
+        folder.mkdir()
+        members: dict[str, list[tuple[str, bytes]]] = {"a.tar": [], "b.tar": []}
+        told = [row for row in json.loads(self._rows) if row["objects"] or row["outlines"]][:40]
+        for number, row in enumerate(told):
+            picture = (self.first / row["images"][0]["path"]).read_bytes()
+            caption = row["captions"][0]["text"].encode()
+            members["a.tar" if number < 20 else "b.tar"] += [
+                (f"{row['key']}.png", picture), (f"{row['key']}.txt", caption),
+            ]  # fmt: skip
+        return Tars(folder, members)
 
     def documents(self) -> Documents:
         """Return the scenes as files of COCO and VQA."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pyarrow.parquet as pq
 
-from tests.dataengine.audit.planted_corpora import SIDE, Documents, Row, Sets
+from tests.dataengine.audit.planted_corpora import SIDE, Documents, Row, Sets, Tars
 from tests.dataengine.audit.planting import (
     SUBJECT,
     Planted,
@@ -222,3 +222,19 @@ def damaged(sets: Sets, chance: random.Random) -> Planted:
         del data[chance.randrange(len(data)) :]
     path.write_bytes(data)
     return Planted(SUBJECT, path.name)
+
+
+def half(tars: Tars, chance: random.Random) -> Planted:
+    """Take a sample's caption away."""
+    tar, key = tars.take(chance)
+    tars.members[tar] = [(name, data) for name, data in tars.members[tar] if name != f"{key}.txt"]
+    return Planted("", key)
+
+
+def in_no_sample(tars: Tars, chance: random.Random) -> Planted:
+    """Put a member that belongs to no sample before another one."""
+    tar, key = tars.take(chance)
+    name = chance.choice((f"{key}-notes", f"{key}_README", f".{key}", f"__{key}__"))
+    place = [one for one, _ in tars.members[tar]].index(f"{key}.png")
+    tars.members[tar].insert(place, (name, b"by hand"))
+    return Planted("", name)

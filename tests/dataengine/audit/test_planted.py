@@ -11,7 +11,7 @@ from tests.dataengine.audit.planted_corpora import Clean
 
 # Rounds that the page does not have.
 ROUNDS = (1000, 1001)
-# Rules that nobody can plant a defect of yet, each with the reason.
+# Rules that have no planter yet, each with the reason.
 WITHOUT: dict[str, str] = {}
 ROW = re.compile(r"^\| `([^`]+)` \| (\d+) \| (\d+) \| (\S+) \| (.*) \| (\d+) \|$", re.MULTILINE)
 
@@ -32,7 +32,7 @@ def test_nothing_is_found_in_data_without_a_defect(clean: Clean) -> None:
 
     found = [
         one
-        for corpus in (clean.table(), clean.told(), clean.documents(), sets, clean.sharded())
+        for corpus in (clean.table(), clean.told(), clean.documents(), sets, clean.sharded(), clean.tars())
         for one in corpus.audit()
     ]
 
