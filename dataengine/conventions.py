@@ -164,6 +164,7 @@ def _box_counts(rows: Numbers) -> dict[str, int]:
         "integer": (boxes == np.floor(boxes)).all(axis=1),
         "start_zero": boxes[:, :2] == 0,
         "start_one": boxes[:, :2] == 1,
+        "start_two": boxes[:, :2] == 2,
         "sized": sized,
         "far_outside": far,
         "past_end": boxes[:, 2:] == sides + 1,
@@ -200,7 +201,9 @@ def _box_verdicts(count: Counter[str]) -> Iterator[str]:
         if fits:
             what = f"{count['senseless']} of {sized} boxes make no sense as they are read, and nearly all would if"
             yield f"{what} {', or '.join(fits)}"
-    if count["integer"] == boxes and count["start_zero"] == 0 and count["start_one"] >= MIN_BORDER:
+    # What a border cuts off begins at its first pixel: there are more of these than begin at any other.
+    first = count["start_one"] >= MIN_BORDER and count["start_one"] > 2 * count["start_two"]
+    if count["integer"] == boxes and count["start_zero"] == 0 and first:
         yield f"whole numbers, {count['start_one']} of them begin at 1 and none at 0: do they count pixels from 1?"
     if count["past_end"] >= MIN_BORDER:
         yield f"{count['past_end']} boxes end one pixel past the picture: is the end counted twice?"
@@ -243,10 +246,12 @@ def _point_verdicts(count: Counter[str]) -> Iterator[str]:
     ):
         yield f"{outside} of {sized} keypoints lie far outside their picture, and would not if x and y are swapped"
     astray = boxed - count["points_in_box"]
-    if boxed >= MIN_BOXES and astray > 0.5 * boxed:
+    if boxed >= MIN_BOXES and astray >= max(MIN_BORDER, _SENSELESS * boxed):
+        # Where few lie astray, as on square pictures, the other reading has to explain all but a few.
+        least = 0.9 if astray > 0.5 * boxed else 1 - _UNEXPLAINED
         for name, what in (
             ("points_swapped_in_box", "x and y are swapped"),
             ("points_of_box", "they count from the corner of the box"),
         ):
-            if count[name] > 0.9 * boxed:
+            if count[name] > least * boxed:
                 yield f"{astray} of {boxed} keypoints lie outside the box of their object, and would not if {what}"

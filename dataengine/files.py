@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +24,7 @@ MAX_NAME_BYTES = 255  # what file systems take; asking for a longer name is an e
 _LISTING = "glob:"
 # Stands for the digest of a file that was begun and not read to its end (`refresh_unfinished` takes it); equal to none.
 _UNFINISHED = "unfinished"
+_NO_FILE = "is a pipe or a device, expected a file"
 _PLAIN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,200}", re.ASCII | re.IGNORECASE)
 
 
@@ -42,7 +45,8 @@ class Root:
         """Return the path of a file inside the root, which need not exist.
 
         Raises Quarantine `path.outside` for an absolute path, one that climbs out, or a link that leads out, and
-        `path.invalid` for a name that no file can have, or that is not UTF-8: no manifest could state it.
+        `path.invalid` for a name that no file can have, or that is not UTF-8: no manifest could state it; and for a
+        pipe or a device, which would block whoever reads it, or never end.
         """
         name = relative.replace("\\", "/")
         parts = name.split("/")
@@ -70,9 +74,9 @@ class Root:
         folder, _, name = relative.rpartition("/")
         if folder == self._opened[0] and self._opened[1] and _PLAIN_NAME.fullmatch(name):
             with suppress(OSError):  # a link, or what `open` says again below
-                return os.open(f"{self._opened[1]}/{name}", os.O_RDONLY | os.O_NOFOLLOW)
+                return _opened(f"{self._opened[1]}/{name}", os.O_NOFOLLOW)
         path = self.inside(relative)
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = _opened(str(path))
         real = os.path.realpath(path.parent)
         if f"{real}/".startswith(self._prefix) and "\\" not in relative:
             self._opened = (folder, real)
@@ -87,22 +91,27 @@ class Root:
         if known[0] != folder:
             known = self._folder = (folder, os.path.realpath(folder))
         real = f"{known[1].rstrip(os.sep)}/{last}"
-        return os.path.realpath(real) if os.path.islink(real) else real  # noqa: PTH114
+        mode = _mode(real)
+        if stat.S_ISLNK(mode):
+            real = os.path.realpath(real)
+            mode = _mode(real)
+        if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and f"{real}/".startswith(self._prefix):
+            raise Quarantine("path.invalid", f"{last!r} {_NO_FILE}")
+        return real
 
     def annotation(self, relative: str, needed_as: str) -> Path:
         """Return the path of an annotation file that must exist. Raises SourceError, naming the spec's key for it."""
         try:
             path = self.inside(relative)
         except Quarantine as error:
+            if error.detail.endswith(_NO_FILE):
+                raise SourceError(f"{relative}: {_NO_FILE}; source.{needed_as} names it") from error
             raise SourceError(
                 f"{relative}: {error.detail}; source.{needed_as} must stay inside --root"
             ) from error
         # os.path's answer for a name that no file can have is False, where Path's is an OSError.
         if not os.path.exists(path):  # noqa: PTH110
             raise SourceError(f"{path}: no such file; the spec needs it as source.{needed_as}")
-        if not path.is_file() and not path.is_dir():
-            # A pipe would block whoever opens it.
-            raise SourceError(f"{path}: is a pipe or a device, expected a file; source.{needed_as} names it")
         return path
 
     def read(self, relative: str, needed_as: str) -> bytes:
@@ -168,6 +177,24 @@ class Root:
                 self.glob(name.removeprefix(_LISTING))
             else:
                 self.digests[name] = digest_file(self.annotation(name, "annotations"))
+
+
+def _mode(path: str) -> int:
+    """Return the kind and rights of what lies at a place, 0 where nothing does."""
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _opened(path: str, flags: int = 0) -> int:
+    """Return a descriptor of a file. Raises OSError, also for a pipe or a device, which are not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"it {_NO_FILE}", path)
+    return descriptor
 
 
 def digest_file(path: Path) -> str:

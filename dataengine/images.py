@@ -59,6 +59,13 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     orientation: int
 
 
+def read(path: Path) -> bytes:
+    """Return the bytes of a picture's file. Raises Quarantine `image.too_large` for more than MAX_BYTES, or OSError."""
+    if path.stat().st_size > MAX_BYTES:
+        raise Quarantine("image.too_large", f"more than {MAX_BYTES} bytes")
+    return path.read_bytes()
+
+
 def _open(data: bytes | Path) -> Image.Image:
     try:
         # A pipe would block whoever opens it.
@@ -107,6 +114,8 @@ def _tells_late(file: IO[bytes] | None) -> bool:
             pixels = pixels or kind == b"IDAT"
             if pixels and kind == _EXIF_CHUNK:
                 return True
+            if kind == b"IEND" or not kind.isalpha():
+                return False  # what follows is no chunk, and may be endless
             known = file.read(min(size, 21)) if pixels and kind in _TEXT_CHUNKS else b""
             if known.startswith(_EXIF_KEYWORDS):
                 return True

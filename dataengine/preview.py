@@ -12,7 +12,7 @@ from dataengine.conventions import Evidence, PictureSizes
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.gather import gathered_items
-from dataengine.images import Pixels, show
+from dataengine.images import Pixels, read, show
 from dataengine.sample import Sample
 from dataengine.source import open_root
 from dataengine.spec import Resolved
@@ -71,6 +71,6 @@ def preview(spec: Resolved, split: str, root_dir: Path, count: int, seed: int = 
 def pictures_of(sample: Sample, root: Root) -> list[Pixels]:
     """Return the pictures of a sample as they are looked at. Raises Quarantine `image.*`, `map.*` or `path.*`."""
     return [
-        show(root.inside(image.path).read_bytes(), samples.measure_of(sample, number))
+        show(read(root.inside(image.path)), samples.measure_of(sample, number))
         for number, image in enumerate(sample.images)
     ]

@@ -14,6 +14,8 @@ from dataengine.files import Root
 from dataengine.modules import load_function, load_reader, source_labels
 from dataengine.spec import Resolved
 
+MAX_DETAIL = 1000  # characters
+
 Adapter = Callable[[Annotation], Annotation]
 
 
@@ -71,7 +73,12 @@ def _spelled(item: Annotation, codes: dict[str, str]) -> Annotation:
 
 
 def named(item: Annotation | Rejected) -> Annotation | Rejected:
-    """Return an item, rejected where a file of it has a name that is no UTF-8: nothing that is written can hold one."""
+    """Return an item, rejected where a file of it has a name that is no UTF-8: nothing that is written can hold one.
+
+    What is said of a rejected one is cut where a source's own text makes it longer than anybody reads.
+    """
+    if isinstance(item, Rejected) and len(item.detail) > MAX_DETAIL:
+        item = msgspec.structs.replace(item, detail=f"{item.detail[:MAX_DETAIL]} …")
     images = item.images if isinstance(item, Annotation) else ()
     names = (item.key, item.origin.file, item.origin.record, *(image.path for image in images))
     if all(map(str.isascii, names)):

@@ -151,8 +151,10 @@ def prepare(source: Source, directory: Path) -> None:
 def _decoded(path: Path) -> npt.NDArray[Any] | None:
     """Return the pixels of a picture, or None where there is none, or one that a power cut tore."""
     try:
-        with Pillow.open(path) as picture:
+        with Pillow.open(path, formats=("PNG",)) as picture:
             return np.asarray(picture)
+    except Pillow.DecompressionBombError:
+        return np.zeros(0)  # whatever it is, it is none of ours
     except (OSError, SyntaxError):
         return None
 

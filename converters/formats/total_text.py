@@ -31,6 +31,7 @@ VERSION = "1"
 MAX_MAT_BYTES = 2**26
 MAT_COLUMNS = 6
 
+_MAX_BYTES = 8 << 20
 _RECORD = re.compile(r"(?m)^\s*x\s*:")
 _NUMBERS = re.compile(r"\s*\[\[([^\[\]]*)\]\]\s*,\s*y\s*:\s*\[\[([^\[\]]*)\]\]\s*")
 _QUOTED = r"""\[\s*(?:(u?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))\s*)?\]"""
@@ -84,6 +85,8 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
         pair, size = item
         data = root.read(pair.file, "annotations")
         try:
+            if len(data) > _MAX_BYTES:
+                raise Quarantine("schema", f"more than {_MAX_BYTES} bytes, which no picture's words have")
             records = _mat_rows(data) if source.suffix.endswith(".mat") else _txt_records(data)
         except Quarantine as error:
             yield Rejected(

@@ -10,7 +10,7 @@ import numpy as np
 
 from dataengine.audit.rule import BLANK_SPREAD, Facts, Hit, PictureFacts
 from dataengine.errors import Quarantine
-from dataengine.images import EXTENSIONS, measured
+from dataengine.images import EXTENSIONS, decode, measured
 
 # One patch of the usual encoders is 14 or 16 pixels wide: less than that is nothing to look at.
 TINY_PX = 16
@@ -91,10 +91,18 @@ def size_extreme(facts: PictureFacts) -> Iterator[Hit]:
 
 
 def blank(facts: PictureFacts) -> Iterator[Hit]:
-    """Yield a picture of hardly more than one colour; numbers that measure something may be alike."""
-    if facts.measure is None and facts.spread <= BLANK_SPREAD:
+    """Yield a picture of hardly more than one colour; numbers that measure something may be alike.
+
+    A small copy may be so of fine lines or of a few pixels, too: the pixels themselves have the last word.
+    """
+    if facts.measure is None and facts.spread <= BLANK_SPREAD and _is_even(facts):
         red, green, blue = facts.small[0, 0]
         yield Hit(f"{facts.path}: all of it is about ({red}, {green}, {blue})")
+
+
+def _is_even(facts: PictureFacts) -> bool:
+    """Say whether all pixels of a picture are alike but for noise."""
+    return float(decode(facts.data).std(axis=(0, 1)).max()) <= BLANK_SPREAD
 
 
 def depth_unit(facts: PictureFacts) -> Iterator[Hit]:

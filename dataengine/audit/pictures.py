@@ -18,6 +18,7 @@ from dataengine.audit.state import Audit, Progress
 from dataengine.audit.table import PICTURE_RULES
 from dataengine.errors import Quarantine
 from dataengine.files import Root
+from dataengine.images import read
 from dataengine.leaks.look import NO_PRINT, coarse_digest, pixels_digest, print_of
 from dataengine.perceptual import Print
 from dataengine.runners import run
@@ -82,7 +83,7 @@ def check_file(root_dir: str, one: tuple[str, Measure | None]) -> tuple[str, Loo
     path, measure = one
     root = Root(Path(root_dir))
     try:
-        data = root.inside(path).read_bytes()
+        data = read(root.inside(path))
     except Quarantine as error:
         return path, Looked([(error.reason, Hit(f"{path}: {error.detail}"))], measure=measure)
     except OSError as error:
@@ -136,6 +137,6 @@ def check_pictures(
 
 def _pixels(files: Root, path: str) -> bytes | None:
     try:
-        return pixels_digest(files.inside(path).read_bytes())
+        return pixels_digest(read(files.inside(path)))
     except (OSError, Quarantine):
         return None  # gone since it was looked at

@@ -19,7 +19,7 @@ from dataengine.audit.state import Report
 from dataengine.audit.table import rule_of
 from dataengine.errors import Quarantine
 from dataengine.files import Root, atomic, make_folder, write_atomic
-from dataengine.images import decode
+from dataengine.images import decode, read
 from dataengine.report.draw import SIDE, color_of, mark_box
 from dataengine.report.page import Card, Section, Table, data_uri, render
 from dataengine.report.plots import bars
@@ -204,7 +204,7 @@ def _picture(finding: Finding, root: str) -> Image.Image | None:
     if not root or not Path(root).is_dir():
         return None
     try:
-        pixels = decode(Root(Path(root)).inside(finding.image).read_bytes())
+        pixels = decode(read(Root(Path(root)).inside(finding.image)))
     except (Quarantine, OSError):
         return None
     scale = min(SIDE / max(pixels.shape[:2]), 4.0)

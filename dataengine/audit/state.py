@@ -131,7 +131,7 @@ class Audit:
                 key=key,
                 file=file,
                 record=record,
-                detail=hit.detail,
+                detail=one_line(hit.detail),
                 image=image,
                 box=hit.box,
                 other_image=other_image,
@@ -272,6 +272,15 @@ class Audit:
         for rule_id, hits in found:
             for hit in hits:
                 self.add(rule_id, hit, place="subject")
+
+
+def one_line(text: str) -> str:
+    """Return a text without what breaks a line, speaks to a terminal or is no Unicode: names can hold all of it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
 
 
 def explain(data: bytes) -> list[str]:

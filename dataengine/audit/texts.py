@@ -75,6 +75,10 @@ _SCRIPTS = {lang: script for script, langs in _WRITTEN_IN for lang in langs.spli
 _LETTERS = {script: re.compile(f"[{script}]") for script in set(_SCRIPTS.values())}
 # Letters of Cyrillic that look like Latin ones, inside a Latin word, or the other way round.
 _TWO_SCRIPTS = re.compile(f"[A-Za-z][{_CYRILLIC}]|[{_CYRILLIC}][A-Za-z]")
+# Letters that look like Latin ones, each alone, of a text that has no other letter of Cyrillic.
+_ALIKE = re.compile(
+    "\\b[\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406]\\b"
+)
 MIN_LETTERS = 4
 MAX_FOREIGN = 0.8
 
@@ -241,10 +245,18 @@ def script(facts: Facts) -> Iterator[Hit]:
             continue
         if mixed := _TWO_SCRIPTS.search(one.text):
             yield Hit(f"{one.name}: {mixed[0]!r} is Latin and Cyrillic in one word")
+        elif own == _LATIN and _stands_in(one.text):
+            yield Hit(f"{one.name}: {_ALIKE.findall(one.text)[0]!r} is a word of Cyrillic among Latin ones")
         elif own is not None and one.kind in _SENTENCES:
             letters = _num_letters(one.text)
             if letters >= MIN_LETTERS and len(_LETTERS[own].findall(one.text)) < (1 - MAX_FOREIGN) * letters:
                 yield Hit(f"{one.name}: {one.text[:60]!r} is not in the letters of {lang!r}")
+
+
+def _stands_in(text: str) -> bool:
+    """Say whether all letters of Cyrillic in a text stand alone and look like Latin ones; a quotation has others."""
+    alone = len(_ALIKE.findall(text))
+    return alone > 0 and alone == len(_LETTERS[_CYRILLIC].findall(text))
 
 
 def length(facts: Facts) -> Iterator[Hit]:

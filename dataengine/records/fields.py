@@ -226,8 +226,8 @@ def _instances(
             id=values.optional_text(fact.id, inner, f"{name}.id") or str(number),
             category=_category(fact, inner, f"{name}.category", context),
             box=box if box is not None or quad is None else quad_box(quad),
-            mask=shapes.rle(fact.rle, inner, f"{name}.rle")
-            or shapes.mask(fact.polygon, inner, f"{name}.polygon", canvas),
+            mask=shapes.rle(fact.rle, inner, f"{name}.rle"),
+            polygons=shapes.outlines(fact.polygon, inner, f"{name}.polygon", canvas),
             keypoints=shapes.keypoints(fact.keypoints, inner, f"{name}.keypoints", canvas),
             quad=quad,
             text=values.optional_text(fact.text, inner, f"{name}.text"),

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from dataengine.annotation import Box, Image, Keypoint, Rle
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.geometry import from_cxcywh, from_xywh, rle_from_counts, rle_from_polygons
+from dataengine.geometry import check_polygons, from_cxcywh, from_xywh, rle_from_counts
 from dataengine.images import probe
 from dataengine.records import operations, values
 from dataengine.records.facts import BoxFact, Coordinates, KeypointsFact
@@ -80,21 +80,26 @@ def quad(
     return (x0, y0, x1, y1, x2, y2, x3, y3)
 
 
-def mask(fact: Coordinates | None, scope: Scope, name: str, canvas: Canvas) -> Rle | None:
-    """Return the union of outlines; None where the fact is not declared or empty. Raises Quarantine."""
+def outlines(
+    fact: Coordinates | None, scope: Scope, name: str, canvas: Canvas
+) -> tuple[tuple[float, ...], ...]:
+    """Return the polygons of an object, none where the fact is not declared or empty. Raises Quarantine.
+
+    They stay outlines: whether one crosses itself or leaves its picture shows in no mask.
+    """
     value, sx, sy = _numbers(fact, scope, name, canvas)
     if fact is None or value is None or value == []:
-        return None
+        return ()
     if not isinstance(value, list):
         raise Quarantine("schema", f"{name} is {kind(value)}, expected a list of numbers or points")
     # One polygon of numbers or of points, or several of either.
     several = isinstance(value[0], list) and (len(value[0]) > 2 or isinstance(value[0][0], list))
     polygons = [_points(fact, _floats(item, name), sx, sy) for item in (value if several else [value])]
-    width, height = canvas.size(name)
     try:
-        return rle_from_polygons(polygons, width, height)
+        check_polygons(polygons)
     except ValueError as error:
         raise Quarantine("polygon.invalid", f"{name}: {error}") from error
+    return tuple(map(tuple, polygons))
 
 
 def rle(source: Source | None, scope: Scope, name: str) -> Rle | None:

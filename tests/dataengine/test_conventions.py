@@ -61,6 +61,25 @@ def test_the_right_convention_gives_no_verdict() -> None:
     assert _verdicts(lambda x, y, w, h: (x, y, x + w, y + h)) == []
 
 
+def test_objects_that_keep_away_from_the_border_do_not_count_from_1() -> None:
+    near = [(x + 1.0, y + 1.0, 9.0, 9.0) for x in range(6) for y in range(6)]
+
+    assert _lines([{"box": (x, y, x + w, y + h)} for x, y, w, h in near]) == []
+
+
+def test_swapped_keypoints_show_on_square_pictures_by_the_few_that_leave_their_box() -> None:
+    near, far = (9.0, 3.0, 2), (38.0, 3.0, 2)
+    objects = [
+        {
+            "box": (x, x + 10, x + 6, x + 40),
+            "keypoints": tuple((x + a, x + b, v) for a, b, v in (near, near, near, far)),
+        }
+        for x in map(float, range(40))
+    ]
+
+    assert any("would not if x and y are swapped" in line for line in _lines(objects))
+
+
 def test_boxes_that_leave_their_pictures_name_no_other_reading() -> None:
     lines = _verdicts(lambda x, y, w, h: (x, y, x + 3 * w, y + 3 * h))
 

@@ -215,6 +215,19 @@ def test_a_pipe_is_refused_before_it_blocks(root: Root) -> None:
         root.read("pipe.json", "annotations")
 
 
+def test_a_pipe_is_no_picture_either(root: Root) -> None:
+    (root.directory / "a.png").write_bytes(b"x")
+    os.mkfifo(root.directory / "b.png")
+    (root.directory / "c.png").symlink_to("b.png")
+
+    os.close(root.open("a.png"))
+    for name in ("b.png", "c.png"):
+        with pytest.raises(Quarantine, match="is a pipe or a device"):
+            root.inside(name)
+        with pytest.raises((Quarantine, OSError), match="is a pipe or a device"):
+            root.open(name)
+
+
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 

@@ -203,6 +203,15 @@ def test_the_header_of_a_png_is_read_without_its_pixels() -> None:
     assert ten_probes_s < one_decode_s
 
 
+def test_what_follows_the_end_of_a_png_is_not_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(Image.new("RGB", (24, 16)), "PNG"))
+    with path.open("ab") as file:
+        file.truncate(1 << 40)  # blocks that take no room, and would take hours
+
+    assert (probe(path).width, probe(path).height) == (24, 16)
+
+
 def test_what_is_transparent_stands_on_white() -> None:
     rgba = np.dstack([corners(), np.full((16, 24), 255, np.uint8)])
     rgba[:8, :12, 3] = 0

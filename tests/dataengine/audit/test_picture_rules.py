@@ -14,9 +14,11 @@ from PIL import Image as Pillow
 
 from dataengine.annotation import Annotation, Edit, Image, Measure, Origin
 from dataengine.audit.pictures import check_picture, duplicates
-from dataengine.audit.rule import Facts
+from dataengine.audit.report import write
+from dataengine.audit.rule import Facts, Hit
 from dataengine.audit.run import audit
 from dataengine.audit.spill import Rows
+from dataengine.audit.state import Audit
 from dataengine.audit.table import ANNOTATION_RULES
 from dataengine.errors import Quarantine
 from dataengine.files import Root
@@ -256,3 +258,34 @@ def test_a_jpeg_says_its_colours_without_pillow() -> None:
 
     assert _surveyed(data)[0].mode == "L"
     assert simplejpeg.decode_jpeg_header(data)[2] == "Gray"
+
+
+@pytest.mark.parametrize("side", [8, 15, 96])
+def test_a_pattern_that_a_small_copy_does_not_show_is_not_blank(side: int) -> None:
+    board = np.indices((side, side)).sum(axis=0) % 2 * 200
+
+    found = _rules(_file(Pillow.fromarray(board.astype(np.uint8))), "a.png")
+
+    assert "image.blank" not in found
+
+
+def test_a_finding_is_one_line_whatever_a_name_holds(tmp_path: Path) -> None:
+    state = Audit("here")
+
+    state.add("image.tiny", Hit("a\nb\x1b[31m\udcff\u202e.png: 4 x 2"), image="a.png")
+
+    assert [one.detail for one in state.findings] == [r"a\nb\x1b[31m\udcff\u202e.png: 4 x 2"]
+
+
+def test_a_picture_larger_than_any_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [], "categories": []}'
+    )
+    (tmp_path / "a.png").write_bytes(_file(_slope()))
+    with (tmp_path / "a.png").open("ab") as file:
+        file.truncate(1 << 40)
+
+    report = audit([tmp_path / "a.json"], format_name="coco_instances", root=tmp_path)
+    write(report, tmp_path / "report")
+
+    assert "image.too_large" in [one.rule for one in report.findings]

@@ -91,6 +91,7 @@ def _talk(*texts: str) -> Annotation:
         (_caption("\u4e00\u53ea\u732b\u5750\u5728\u57ab\u5b50\u4e0a"), "text.script"),
         (_caption("a cat sits on a mat", lang="zh"), "text.script"),
         (_caption("a \u0441at sits on a mat"), "text.script"),
+        (_caption("a cat sits on \u0430 mat"), "text.script"),
         (_caption("a"), "text.length"),
         (_caption("word and other words, " * 400 + "the end"), "text.length"),
         (_caption("a cat sits on a mat and " * 6 + "sleeps"), "text.repeat"),
@@ -282,3 +283,8 @@ def test_a_text_that_is_plainly_sound_breaks_no_rule(kind: TextKind, text: str) 
 )
 def test_usual_texts_are_plain(kind: str, text: str) -> None:
     assert is_plain(kind, text)
+
+
+@pytest.mark.parametrize("text", ["the letter \u0416 on a wall", "it says \u0432 \u0434\u043e\u043c\u0435"])
+def test_letters_of_cyrillic_that_are_meant_are_no_stand_ins(text: str) -> None:
+    assert _hits(_caption(text)) == []
