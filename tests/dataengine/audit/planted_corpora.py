@@ -28,8 +28,8 @@ from converters.mask_outlines import outline
 from converters.writers import coco_keypoints, vqa_v2
 from dataengine import manifest as manifests
 from dataengine.annotation import Annotation, Instance
+from dataengine.audit.findings import Finding
 from dataengine.audit.run import audit
-from dataengine.audit.state import Finding
 from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.files import Root
