@@ -119,3 +119,12 @@ def test_pictures_of_one_sample_are_no_near_pictures_of_each_other(blobs: Blobs,
 
     for path in (tmp_path / "m", tmp_path / "s"):
         assert _told(audit([path])) == []
+
+
+def test_a_file_of_links_that_is_none_is_a_finding_and_ends_no_audit(blobs: Blobs, tmp_path: Path) -> None:
+    (blobs.root / "image_data.json").write_text("{}")
+    blobs.convert(tmp_path / "m", "train", "0.png")
+
+    (found,) = (one for one in audit([tmp_path / "m"]).findings if one.rule == "schema")
+
+    assert "image_data.json: cannot be read" in found.detail
