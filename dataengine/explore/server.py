@@ -85,14 +85,14 @@ class Server(ThreadingHTTPServer):
     def __init__(self, session: Session, port: int) -> None:
         self.session = session
         self.token = secrets.token_urlsafe(24)
+        self.at_work = 0
+        self.rested = threading.Condition()
         try:
             super().__init__((HOST, port), Handler)
         except OSError as error:
             raise DataEngineError(
                 f"port {port}: {error.strerror}; give another --port, or none for a free one"
             ) from error
-        self.at_work = 0
-        self.rested = threading.Condition()
         self.hosts = frozenset({f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"})
 
     @property

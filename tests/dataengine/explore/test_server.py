@@ -22,6 +22,7 @@ from PIL import Image
 
 from dataengine import manifest as manifests
 from dataengine import selection
+from dataengine.errors import DataEngineError
 from dataengine.explore.server import MAX_BODY_BYTES, Server
 from dataengine.explore.session import Session
 from dataengine.index import load_set
@@ -319,6 +320,16 @@ def test_shards_and_the_manifests_that_they_are_made_of_show_once(
     session = open_session(tmp_path)
     assert len(session.collection) == 6
     assert len(session.left_out) == 1 and "its samples are those in" in session.left_out[0]
+
+
+def test_a_port_that_is_taken_is_one_line(tiny: Tiny, open_session: Open) -> None:
+    tiny.convert()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            DataEngineError, match=f"port {port}: Address already in use; give another --port"
+        ):
+            Server(open_session(tiny.out), port)
 
 
 def test_the_command_serves_until_it_is_told_to_stop(tiny: Tiny, tmp_path: Path) -> None:
