@@ -184,7 +184,8 @@ class Tally:
                 self.missed[rule].append(f"{planted}")
         everywhere = {rule for rule, _ in done}
         for one in findings:
-            owner = next((owners[name] for name in (one.key, one.image, one.record) if name in owners), None)
+            named = (one.key, one.image, one.record, f"{one.file} {one.record}")
+            owner = next((owners[name] for name in named if name in owners), None)
             of = (
                 {owner} if owner is not None else everywhere if _of_all(one) or len(done) == 1 else set[str]()
             )

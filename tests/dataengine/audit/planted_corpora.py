@@ -395,7 +395,7 @@ class Tars:
         return [
             row["key"],
             *(f"{row['tar']}/{name}" for name in named),
-            *(self.offset(row["tar"], name) for name in named),
+            *(f"{row['tar']} {self.offset(row['tar'], name)}" for name in named),
         ]
 
     def audit(self) -> list[Finding]:
