@@ -261,10 +261,10 @@ def _decode_jpeg(data: bytes, header: Probe, at_least: tuple[int, int] | None) -
     # These bounds leave one size, that of the reduction.
     bounds = {} if by == 1 else {"min_height": height // by, "min_width": width // by}
     stored = cast(Pixels, simplejpeg.decode_jpeg(data, colorspace="RGB", **bounds))
-    return stored if header.orientation == 1 else np.ascontiguousarray(_turned(stored, header.orientation))
+    return stored if header.orientation == 1 else np.ascontiguousarray(turned(stored, header.orientation))
 
 
-def _turned(pixels: Pixels, orientation: int) -> Pixels:
+def turned(pixels: Pixels, orientation: int) -> Pixels:
     """Return stored pixels as they are to be seen (EXIF 2.3, tag 0x0112)."""
     if orientation in _TRANSPOSED:
         pixels = pixels.transpose(1, 0, 2)
@@ -344,7 +344,7 @@ def _grey_jpeg(data: bytes, header: Probe, longest: int) -> Pixels | None:
         stored = simplejpeg.decode_jpeg(data, colorspace="GRAY", **bounds)
     except ValueError:
         return None  # as in `decode`
-    return np.ascontiguousarray(_turned(cast(Pixels, stored), header.orientation)[..., 0])
+    return np.ascontiguousarray(turned(cast(Pixels, stored), header.orientation)[..., 0])
 
 
 def _averaged(picture: Image.Image, by: int) -> Image.Image:

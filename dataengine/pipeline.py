@@ -31,6 +31,16 @@ class CurateStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     where: tuple[str, ...] = ()
 
 
+class NeverStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What must not be trained on: `sets` are indexes of evaluation sets (`dataengine leaks index`), or .txt of ids.
+
+    A sample that leaks ends the run before there are shards, or is left out of them where `action` is `drop`.
+    """
+
+    sets: tuple[str, ...]
+    action: Literal["fail", "drop"] = "fail"
+
+
 class ShardStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the manifests become tars; `selections` are tables of samples to leave out."""
 
@@ -71,6 +81,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     prepare: tuple[str, ...] = ()
     audit: bool = True
     curate: CurateStage | None = None
+    never: NeverStage | None = None
     shard: ShardStage = ShardStage()
     mix: MixStage = MixStage()
     train: dict[str, Any] | None = None

@@ -15,13 +15,17 @@ import xxhash
 from dataengine import licenses, selection
 from dataengine import manifest as manifests
 from dataengine.audit import report as audit_report
+from dataengine.audit.leaks import leaks
 from dataengine.audit.run import audit
 from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.curate import curate, parse
-from dataengine.errors import Quarantine, UsageError, nearest
+from dataengine.errors import BudgetBroken, Quarantine, UsageError, nearest
 from dataengine.files import Root, digest_file, make_folder, write_atomic
 from dataengine.index import SHARDS, Index, load_set
+from dataengine.leaks import evalset
+from dataengine.leaks.ids import load as load_spaces
+from dataengine.leaks.parts import parts_of
 from dataengine.ledger import Ledger, add
 from dataengine.mix import plan
 from dataengine.pipeline import Pipeline
@@ -85,6 +89,7 @@ def run_pipeline(
     splits = _convert(pipeline, out, folders, bar)
     findings = _audit(pipeline, out, bar)
     selections = [*map(Path, pipeline.shard.selections), *_curate(pipeline, out, bar)]
+    selections += _never(pipeline, out, selections, bar)
     _shard(pipeline, out, selections, bar)
     index = Index(out / "shards")
     planned, served, steps = [], Counter[str](), list[Step]()
@@ -190,6 +195,43 @@ def _curate(pipeline: Pipeline, out: Path, bar: Bar) -> list[Path]:
         choices, _ = curate(folders, profile=stage.profile, terms=terms, where=where, progress=update)
         selection.write(choices, out / "selection.parquet")
     return [out / "selection.parquet"]
+
+
+def _never(pipeline: Pipeline, out: Path, selections: list[Path], bar: Bar) -> list[Path]:
+    """Hold what is to be trained on against the evaluation sets that it must not touch; return what to leave out.
+
+    Raises BudgetBroken where something leaks that no selection leaves out, and nobody said to drop it.
+    """
+    stage = pipeline.never
+    if stage is None:
+        return []
+    folder, sets = out / "leaks", [Path(name) for name in stage.sets]
+    dropped = folder / "selection.parquet"
+    known = [digest_file(path) for path in (*sets, *selections)]
+    digest = " ".join([_inputs(out), stage.action, *known])
+    kept = [dropped] if stage.action == "drop" else []
+    with bar("never", "pictures") as update:
+        if _stamped(folder / ".done", digest) and dropped.is_file():
+            update(0, "unchanged")
+            return kept
+        spaces, parts = load_spaces(), parts_of([out / "manifests"])
+        for part in parts:
+            spaces.link(Path(part.root))
+        report, choices = leaks(
+            parts, map(evalset.read, sets), spaces, workers=pipeline.workers, progress=update
+        )
+        audit_report.write(report, folder)
+        selection.write(choices, dropped)
+    gone = selection.left_out(selections)
+    left = {choice.id: choice for choice in choices if choice.id not in gone}
+    if left and stage.action == "fail":
+        first = min(left.values())
+        raise BudgetBroken(
+            f"never: {len(left)} samples to train on leak, such as {first.id} ({first.reason}: {first.note});"
+            f" see {folder / 'index.html'}, and set never.action: drop to leave them out"
+        )
+    write_atomic(folder / ".done", digest.encode())
+    return kept
 
 
 def _shard(pipeline: Pipeline, out: Path, selections: list[Path], bar: Bar) -> None:

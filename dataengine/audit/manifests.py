@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
 from dataengine.annotation import Annotation, Measure
+from dataengine.audit.gallery import Gallery, Source
 from dataengine.audit.pictures import Pictures, check_pictures
 from dataengine.audit.rule import Hit
 from dataengine.audit.spill import Kept, Named
@@ -24,7 +25,9 @@ from dataengine.source import items_of
 from dataengine.spec import Resolved
 
 
-def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pictures) -> Report:
+def audit_manifest(
+    directory: Path, workers: int, progress: Progress, known: Pictures, gallery: Gallery
+) -> Report:
     """Audit one converted split: its account, its samples, its quarantine, its pictures, and the source again."""
     manifest = manifests.load(directory)
     ledger = ledgers.load(directory / manifests.LEDGER)
@@ -32,6 +35,10 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
     state = Audit(manifest.name, manifest.root, manifest.labels, spec.budgets(), spec.lang(manifest.split))
     state.checked["unit"] = ledger.units
     _check_account(state, directory, manifest, ledger)
+    gallery.open(
+        Source(subject=manifest.name, name=manifest.name, dataset=manifest.dataset, use=manifest.use)
+    )
+    gallery.spaces.link(Path(manifest.root))
     ids = Named()
     pictures: Kept[str, Measure | None] = Kept(str, Measure | None)
     for data in manifests.read_encoded(directory):
@@ -42,6 +49,8 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
         ids.add(sample.id)
         for number, image in enumerate(sample.images):
             pictures[image.path] = measure_of(sample, number) or pictures.get(image.path)
+        if len(sample.images) > 1 and spec.gather is None:
+            gallery.together(manifest.root, [image.path for image in sample.images])
     for (sample_id, *_), _ in ids.again():
         state.add("id.duplicate", Hit(f"sample {sample_id}"), place="sample", key=sample_id)
     for row in manifests.read_lost(directory):
@@ -56,7 +65,10 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
             )
     if Path(manifest.root).is_dir():
         _reread(state, manifest, progress)
-        check_pictures(state, manifest.root, pictures, workers, progress, known)
+        check_pictures(state, manifest.root, pictures, workers, progress, known, gallery)
+    else:
+        for path in pictures:
+            gallery.add(manifest.root, path)
     return close(state, ledger)
 
 

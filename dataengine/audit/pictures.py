@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import xxhash
 
 from dataengine.annotation import Measure
+from dataengine.audit.gallery import Gallery
 from dataengine.audit.paths import otherwise_named
 from dataengine.audit.rule import Hit, PictureFacts
 from dataengine.audit.spill import Kept, Rows, repeated
@@ -18,7 +18,9 @@ from dataengine.audit.state import Audit, Progress
 from dataengine.audit.table import PICTURE_RULES
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.images import decode, read
+from dataengine.images import read
+from dataengine.leaks.look import NO_PRINT, coarse_digest, pixels_digest, print_of
+from dataengine.perceptual import Print
 from dataengine.runners import run
 
 
@@ -26,13 +28,15 @@ class Looked(msgspec.Struct, frozen=True, gc=False):
     """What is wrong with a picture whose numbers mean `measure`.
 
     `digest` is the xxh3-64 of its bytes, None where they could not be read; `coarse` is one that pictures of equal
-    pixels share, 0 where there is nothing to compare.
+    pixels share, 0 where there is nothing to compare. `low` and `high` are its perceptual hash, 0 where it has none.
     """
 
     found: list[tuple[str, Hit]]
     digest: int | None = None
     coarse: int = 0
     measure: Measure | None = None
+    low: int = 0
+    high: int = 0
 
 
 # What is known of pictures by (root, path), which several subjects may show.
@@ -44,7 +48,9 @@ def check_picture(data: bytes, path: str, measure: Measure | None = None) -> Loo
     facts = PictureFacts(path, data, measure)
     try:
         found = [(rule_id, hit) for rule_id, check in PICTURE_RULES for hit in check(facts)]
-        return Looked(found, xxhash.xxh3_64_intdigest(data), _coarse(facts), measure)
+        # Numbers that measure something make no picture to know again.
+        print_ = print_of(data, facts.header, facts.small) if measure is None else NO_PRINT
+        return Looked(found, xxhash.xxh3_64_intdigest(data), _coarse(facts), measure, *print_)
     except Quarantine as error:
         found = [(error.reason, Hit(f"{path}: {error.detail}"))]
         return Looked(found, xxhash.xxh3_64_intdigest(data), measure=measure)
@@ -52,18 +58,7 @@ def check_picture(data: bytes, path: str, measure: Measure | None = None) -> Loo
 
 def _coarse(facts: PictureFacts) -> int:
     """Return a digest of the small copy, that of two different pictures now and then; 0 for one colour alone."""
-    if not facts.spread:
-        return 0
-    seed = facts.header.width << 32 | facts.header.height
-    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(facts.small).data, seed=seed)
-
-
-def pixels_digest(data: bytes) -> bytes:
-    """Return a digest of all pixels of a picture, as they are to be seen."""
-    pixels = decode(data)
-    return xxhash.xxh3_128_digest(
-        pixels.data if pixels.flags.c_contiguous else pixels.tobytes(), pixels.shape[1]
-    )
+    return coarse_digest(facts.small, facts.header) if facts.spread else 0
 
 
 def duplicates(coarse: Rows, pixels: Callable[[int], bytes | None]) -> Iterator[tuple[int, int]]:
@@ -105,8 +100,12 @@ def check_pictures(
     workers: int,
     progress: Progress,
     known: Pictures,
+    gallery: Gallery | None = None,
 ) -> None:
-    """Look at pictures of a root, by path; those that were looked at before are in `known`."""
+    """Look at pictures of a root, by path; those that were looked at before are in `known`.
+
+    All go into the gallery, where there is one, under the source that was opened last.
+    """
     unseen = (
         (path, measure)
         for path, measure in pictures.items()
@@ -120,6 +119,8 @@ def check_pictures(
         looked = known[root, path]
         state.picture(path, looked.found)
         coarse.add((looked.coarse, number))
+        if gallery is not None:
+            gallery.add(root, path, looked.digest or 0, Print(looked.low, looked.high))
     files = Root(Path(root))
     for place, earlier in duplicates(coarse, lambda place: _pixels(files, pictures.key(place))):
         path, other = pictures.key(place), pictures.key(earlier)
@@ -130,6 +131,8 @@ def check_pictures(
             image=path,
             other_image=other,
         )
+        if gallery is not None:
+            gallery.copy(root, path)
 
 
 def _pixels(files: Root, path: str) -> bytes | None:

@@ -12,18 +12,20 @@ import msgspec
 from dataengine import manifest as manifests
 from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.foreign import audit_foreign, audit_guessed
+from dataengine.audit.gallery import Gallery
 from dataengine.audit.guess import guess
 from dataengine.audit.manifests import audit_manifest
 from dataengine.audit.pictures import Looked, Pictures
 from dataengine.audit.saved import audit_saved, saved_in
 from dataengine.audit.shards import audit_shards
 from dataengine.audit.spill import Kept
-from dataengine.audit.splits import overlaps, pictured
+from dataengine.audit.splits import compared
 from dataengine.audit.state import Account, Progress, Report
 from dataengine.audit.table import rule_of
 from dataengine.audit.tars import are_tars, audit_tars
 from dataengine.errors import SourceError
 from dataengine.index import SHARDS
+from dataengine.leaks import ids
 from dataengine.store import StoreSettings, Url
 
 
@@ -45,8 +47,9 @@ def audit(
     """
     # Several tasks show the same pictures: each is decoded once.
     pictures: Pictures = Kept(tuple[str, str], Looked)
+    gallery = Gallery(ids.load())
     accounts: list[Account] = []
-    findings, overlapping = Findings(), Findings()
+    findings = Findings()
     checked: Counter[str] = Counter()
 
     def take(report: Report) -> None:
@@ -56,20 +59,19 @@ def audit(
 
     for path in paths:
         if isinstance(path, Url):
-            take(audit_shards(path, progress, store))
+            take(audit_shards(path, progress, gallery, store))
         elif format_name is not None:
             take(audit_foreign(path, format_name, root, options or {}, workers, progress))
         elif (path / SHARDS).is_file():
-            take(audit_shards(path, progress))
+            take(audit_shards(path, progress, gallery))
         elif folders := manifests.inside(path):
             for one in folders:
-                take(audit_manifest(one, workers, progress, pictures))
-            for finding in _overlaps(folders, pictures):
-                overlapping.append(finding)
+                take(audit_manifest(one, workers, progress, pictures, gallery))
         else:
             for report in _recognised(path, root, workers, progress, say):
                 take(report)
-    findings.extend(overlapping)
+    for finding in compared(gallery):
+        findings.append(finding)
     return Report(accounts=accounts, findings=findings, checked=dict(checked))
 
 
@@ -90,34 +92,6 @@ def _recognised(
         found = guess(path, root)
         say(f"{path}: format {found.format} ({found.why})")
         yield from audit_guessed(path, found, root, workers, progress)
-
-
-def _overlaps(folders: list[Path], pictures: Pictures) -> Iterator[Finding]:
-    """Yield the pictures of splits to evaluate on that one to train on has."""
-
-    def digest_of(root: str, path: str) -> int | None:
-        looked = pictures.get((root, path))
-        return looked.digest if looked is not None else None
-
-    found = [(manifests.load(one), one) for one in folders]
-    uses = {(manifest.dataset, manifest.use) for manifest, _ in found}
-    splits = [
-        pictured(manifest, one, digest_of)
-        for manifest, one in found
-        if {(manifest.dataset, "train"), (manifest.dataset, "eval")} <= uses
-    ]
-    for split, path, hit in overlaps(splits, digest_of):
-        yield Finding(
-            rule="split.overlap",
-            severity=rule_of("split.overlap").severity,
-            subject=split.manifest.name,
-            place="picture",
-            key="",
-            file="",
-            record="",
-            detail=hit.detail,
-            image=path,
-        )
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):

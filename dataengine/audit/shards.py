@@ -9,16 +9,19 @@ import xxhash
 
 from dataengine import ledger as ledgers
 from dataengine import sample as samples
-from dataengine.audit.pictures import check_picture, duplicates, pixels_digest
+from dataengine.audit.gallery import Gallery, Source
+from dataengine.audit.pictures import check_picture, duplicates
 from dataengine.audit.rule import Hit
 from dataengine.audit.spill import Named, Rows
 from dataengine.audit.state import Audit, Progress, Report, close
 from dataengine.cache import Cache
 from dataengine.errors import ShardError, UsageError
 from dataengine.index import Index
+from dataengine.leaks.look import pixels_digest
+from dataengine.perceptual import Print
 from dataengine.pool import Pool
 from dataengine.ranges import Ranges
-from dataengine.sample import measure_of
+from dataengine.sample import Sample, measure_of
 from dataengine.store import StoreSettings, Url
 from dataengine.verify import verify
 
@@ -26,7 +29,9 @@ from dataengine.verify import verify
 _PLACE_BITS = 20
 
 
-def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings | None = None) -> Report:
+def audit_shards(
+    directory: Path | Url, progress: Progress, gallery: Gallery, store: StoreSettings | None = None
+) -> Report:
     """Audit a shard set: digests of all bytes, every sample, every picture, and the account against the manifests.
 
     Shards at a URL are read from whole copies, whose digests are checked when they come; without a folder for these,
@@ -53,6 +58,10 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
     pool = index.open()
     ids = Named()
     shown = _Shown()
+    sources = {
+        one.name: Source(subject=str(directory), name=one.name, dataset=one.dataset, use=one.use)
+        for one in index.set.sources
+    }
     try:
         for number in range(len(index)):
             row = index.row(number)
@@ -68,14 +77,19 @@ def audit_shards(directory: Path | Url, progress: Progress, store: StoreSettings
                 continue
             ids.add(row["id"])
             if sample is not None:
+                gallery.open(sources[row["source"]])
+                folder = f"{directory}\0{sample.dataset}"
+                if len(sample.images) > 1 and not _gathers(index, sample):
+                    gallery.together(folder, [image.path for image in sample.images])
                 for place, (image, data) in enumerate(zip(sample.images, pictures, strict=False)):
                     looked = check_picture(data, image.path, measure_of(sample, place))
                     state.picture(image.path, _in_tar(looked.found))
                     shown.add(f"{sample.dataset}/{image.path}", looked.coarse, number, place)
+                    gallery.add(folder, image.path, looked.digest or 0, Print(looked.low, looked.high))
             progress(1, "")
         for (sample_id, *_), _ in ids.again():
             state.add("id.duplicate", Hit(f"sample {sample_id}"), place="sample", key=sample_id)
-        _find_duplicates(state, index, pool, shown)
+        _find_duplicates(state, index, pool, shown, gallery)
     finally:
         pool.close()
     return close(state, ledgers.add([source.ledger for source in index.set.sources]))
@@ -100,23 +114,33 @@ class _Shown:
         return found
 
 
-def _find_duplicates(state: Audit, index: Index, pool: Pool | Ranges | Cache, shown: _Shown) -> None:
-    def read(where: int) -> tuple[str, bytes]:
+def _find_duplicates(
+    state: Audit, index: Index, pool: Pool | Ranges | Cache, shown: _Shown, gallery: Gallery
+) -> None:
+    def read(where: int) -> tuple[str, str, bytes]:
         number, place = where >> _PLACE_BITS, where & ((1 << _PLACE_BITS) - 1)
         row = index.row(number)
         sample = samples.decode(pool.read(f"{row['shard']}.tar", row["json_offset"], row["json_size"]))
-        return sample.images[place].path, pool.read(
-            f"{row['shard']}.tar", row["image_offsets"][place], row["image_sizes"][place]
-        )
+        data = pool.read(f"{row['shard']}.tar", row["image_offsets"][place], row["image_sizes"][place])
+        return sample.dataset, sample.images[place].path, data
 
-    for where, earlier in duplicates(shown.coarse(), lambda where: pixels_digest(read(where)[1])):
-        path = read(where)[0]
+    for where, earlier in duplicates(shown.coarse(), lambda where: pixels_digest(read(where)[2])):
+        dataset, path, _ = read(where)
+        other = read(earlier)[1]
         state.add(
             "image.duplicate_exact",
-            Hit(f"{path}: has the pixels of {read(earlier)[0]}"),
+            Hit(f"{path}: has the pixels of {other}"),
             place="picture",
             image=path,
+            other_image=other,
         )
+        gallery.copy(f"{index.directory}\0{dataset}", path)
+
+
+def _gathers(index: Index, sample: Sample) -> bool:
+    """Say whether a sample shows others of its split as examples: these were not taken together."""
+    spec = index.set.specs.get(f"{sample.dataset}/{sample.task}")
+    return spec is not None and bool(spec["dataset"]["tasks"][sample.task].get("gather"))
 
 
 def _in_tar(found: list[tuple[str, Hit]]) -> list[tuple[str, Hit]]:

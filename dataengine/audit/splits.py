@@ -1,87 +1,76 @@
-"""Splits of one dataset against each other: what one is to be evaluated on, no other may train on."""
+"""Pictures against each other: near ones, and those that are both to train on and to be evaluated on."""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
-import numpy as np
-import pyarrow.parquet as pq
-import xxhash
+from dataengine.audit.findings import Finding
+from dataengine.audit.gallery import Gallery, How, Match, Seen
+from dataengine.audit.table import rule_of
+from dataengine.perceptual import WORD
 
-from dataengine import manifest as manifests
-from dataengine.audit.rule import Hit
-from dataengine.audit.spill import Kept
-from dataengine.manifest import Manifest
-
-# The digest of a picture's bytes by its root and path, None where they were not read.
-DigestOf = Callable[[str, str], int | None]
-Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+_IS: dict[How, str] = {
+    "place": "the picture",
+    "id": "the same public picture",
+    "bytes": "a picture of the same bytes",
+    "near": "a near picture",
+}
 
 
-class Pictured(NamedTuple):
-    """The pictures of a converted split, as sorted hashes of their places and of their bytes, where these were read."""
+def compared(gallery: Gallery) -> Iterator[Finding]:
+    """Yield what pictures show beside each other.
 
-    manifest: Manifest
-    directory: Path
-    places: Hashes
-    contents: Hashes
-
-
-def pictured(manifest: Manifest, directory: Path, digest_of: DigestOf) -> Pictured:
-    """Return the pictures of a split; `digest_of` gives that of a picture's bytes, where they were read."""
-    places, contents = array("Q"), array("Q")
-    for path in _paths(directory):
-        places.append(_place(manifest.root, path))
-        if (digest := digest_of(manifest.root, path)) is not None:
-            contents.append(digest)
-    return Pictured(manifest, directory, _sorted(places), _sorted(contents))
-
-
-def overlaps(splits: Sequence[Pictured], digest_of: DigestOf) -> Iterator[tuple[Pictured, str, Hit]]:
-    """Yield each picture of a split to evaluate on that a split of its dataset to train on has, by name or by bytes."""
-    for tested in splits:
-        if tested.manifest.use != "eval":
-            continue
-        for trained in splits:
-            if trained.manifest.use == "train" and trained.manifest.dataset == tested.manifest.dataset:
-                for path, what in _shared(trained, tested, digest_of):
-                    yield tested, path, Hit(f"{path}: {what} is in {trained.manifest.name}")
-
-
-def _shared(trained: Pictured, tested: Pictured, digest_of: DigestOf) -> Iterator[tuple[str, str]]:
-    names = np.intersect1d(trained.places, tested.places, assume_unique=True)
-    contents = np.intersect1d(trained.contents, tested.contents, assume_unique=True)
-    if not len(names) and not len(contents):
-        return
-    root = tested.manifest.root
-    told: Kept[str, bool] = Kept(str, bool)
-    for path in _paths(tested.directory):
-        by_name = _is_in(names, _place(root, path))
-        if (by_name or _is_in(contents, digest_of(root, path))) and not told.get(path):
-            told[path] = True
-            yield path, "the picture" if by_name else "a picture of the same bytes"
+    A picture that one split trains on and another evaluates on is an overlap of splits inside a dataset, told of the
+    split to evaluate on; across datasets it is a leak, told of the one to train on. Near pictures are told of those
+    that are for the same use, so that nothing is told twice.
+    """
+    for twin in gallery.near():
+        group = f"one of {twin.size} that are near to each other, from {_named(twin.first, twin.picture)} on"
+        detail = (
+            f"{twin.picture.path}: {twin.bits} of {2 * WORD} bits from {_named(twin.other, twin.picture)}"
+        )
+        yield _finding(
+            "image.duplicate_near",
+            twin.picture,
+            twin.other,
+            f"{detail}; {group}" if twin.size > 2 else detail,
+        )
+    for match in gallery.shared("eval", "train", same_dataset=True):
+        yield _finding(
+            "split.overlap", match.picture, match.other, f"{_says(match)} is in {match.other.source.name}"
+        )
+    for match in gallery.shared("train", "eval", same_dataset=False):
+        rule = "leak.near" if match.how == "near" else "leak.image"
+        yield _finding(
+            rule,
+            match.picture,
+            match.other,
+            f"{_says(match)} is in {match.other.source.name}, to evaluate on",
+        )
 
 
-def _is_in(ordered: Hashes, number: int | None) -> bool:
-    """Say whether a number stands among sorted ones."""
-    if number is None:
-        return False
-    place = int(np.searchsorted(ordered, np.uint64(number)))
-    return place < len(ordered) and int(ordered[place]) == number
+def _says(match: Match) -> str:
+    name = f"{match.picture.path}: {_IS[match.how]}"
+    if match.how == "near":
+        name += f", {match.bits} of {2 * WORD} bits away,"
+    return name if match.other.path == match.picture.path else f"{name} {match.other.path}"
 
 
-def _paths(directory: Path) -> Iterator[str]:
-    with pq.ParquetFile(directory / manifests.SAMPLES) as table:
-        for batch in table.iter_batches(columns=["images"]):
-            yield from batch.column(0).flatten().to_pylist()
+def _named(one: Seen, beside: Seen) -> str:
+    return one.path if one.source.subject == beside.source.subject else f"{one.path} of {one.source.name}"
 
 
-def _place(root: str, path: str) -> int:
-    return xxhash.xxh3_64_intdigest(f"{root}\0{path}".encode())
-
-
-def _sorted(found: array[int]) -> Hashes:
-    return np.unique(np.frombuffer(found, np.uint64))
+def _finding(rule: str, picture: Seen, other: Seen, detail: str) -> Finding:
+    return Finding(
+        rule=rule,
+        severity=rule_of(rule).severity,
+        subject=picture.source.subject,
+        place="picture",
+        key="",
+        file="",
+        record="",
+        detail=detail,
+        image=picture.path,
+        other_image=other.path,
+        other_subject=other.source.subject,
+    )

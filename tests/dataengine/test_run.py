@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dataengine.convert import convert as convert_split
+from dataengine.errors import BudgetBroken
+from dataengine.index import Index
 from dataengine.pipeline import Pipeline
 from dataengine.run import run_pipeline
 from dataengine.strict import convert
@@ -101,3 +103,29 @@ def test_a_signal_in_training_saves_and_ends_the_pipeline(tiny: Tiny) -> None:
     assert "evaluate" not in stopped_in
     assert sum(count for title, count, _ in said if title == "train") == 3
     assert [task.task for task in summary.tasks] == ["detection"]
+
+
+def test_what_is_never_to_be_trained_on_ends_the_run_or_is_left_out(tiny: Tiny, tmp_path: Path) -> None:
+    sets = tmp_path / "exam.txt"
+    sets.write_text("coco:42\n")
+    document = tiny.document()
+    old, name = tiny.root / "images/003.jpg", "COCO_val2014_000000000042.jpg"
+    old.rename(old.with_name(name))
+    document["images"][2]["file_name"] = name
+    tiny.write(document)
+    said = Said()
+
+    with pytest.raises(
+        BudgetBroken, match=r"1 samples to train on leak.*coco:42 of exam.*never\.action: drop"
+    ):
+        run_pipeline("small", pipeline(tiny, never={"sets": [str(sets)]}), bar_into([]))
+    assert not (tmp_path / "run/shards").exists()
+    made = pipeline(tiny, never={"sets": [str(sets)], "action": "drop"})
+    summary = run_pipeline("small", made, bar_into([]))
+    run_pipeline("small", made, bar_into(said))
+
+    assert (summary.ledger.samples, summary.dropped) == (6, 1)
+    assert ("never", 0, "unchanged") in said
+    index = Index(tmp_path / "run/shards")
+    assert [one.reason for one in index.set.dropped] == ["selected.leak.image"]
+    assert len(index) == 5

@@ -165,10 +165,13 @@ def test_what_is_no_json_is_said_to_be_none() -> None:
     assert explain(b"{")[0].startswith("not JSON")
 
 
-def test_a_sound_shard_set_has_no_finding(tiny_shards: Path) -> None:
+def test_a_shard_set_that_trains_on_what_it_evaluates_on_has_no_other_finding(tiny_shards: Path) -> None:
     report = audit([tiny_shards])
 
-    assert list(report.findings) == []
+    assert [(one.rule, one.image, one.detail) for one in report.findings] == [
+        ("split.overlap", name, f"{name}: the picture is in tiny/detection/other")
+        for name in ("images/007.jpg", "images/008.png", "images/009.jpg")
+    ]
     assert report.checked == {"sample": 12, "target": 24, "picture": 12}
     assert report.accounts[0].samples == 12
 
