@@ -224,6 +224,12 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return tuple(mark for mark in self.marks or () if mark.image == image)
 
 
+def source_of(sample_id: str) -> str:
+    """Return the source of a sample, `dataset/task/split`, by its id, `dataset/split/key#task`."""
+    dataset, _, rest = sample_id.partition("/")
+    return f"{dataset}/{rest.rpartition('#')[2]}/{rest.partition('/')[0]}"
+
+
 def measure_of(sample: Sample, number: int) -> Measure | None:
     """Return what the numbers of a sample's picture mean, None for one of colours."""
     targets = sample.targets

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
+import numpy as np
 
-from dataengine.adapt import follow_log, read_log
+from dataengine.adapt import Memory, follow_log, read_log
 from dataengine.errors import SourceError
 from dataengine.index import Index
 from dataengine.mix import Plan, plan
-from dataengine.state import SourceMark
+from dataengine.sample import source_of
+from dataengine.shares import Recipe
+from dataengine.state import Hole, SourceMark
 from dataengine.state import differences as source_differences
 from dataengine.stream import recipe, sources
 
 SERVED, MIXTURE, CONFIG, METRICS = "served.jsonl", "mixture.jsonl", "config.json", "metrics.jsonl"
 # Folders of checkpoints end in their step.
-CHECKPOINTS = "checkpoints/step-*"
+CHECKPOINTS, RECORD = "checkpoints/step-*", "checkpoint.json"
 # Steps whose planned samples are looked up at once: an Arrow column gives many values nearly as fast as one.
 _STEPS = 256
 
@@ -41,27 +44,38 @@ class ServedRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A run against its plan: `differences` has a line for each sample too few, too many or out of place."""
+    """A run against its plan: `differences` has a line for each sample too few, too many or out of place.
+
+    `reasons` counts why samples were skipped, "" where a run of an earlier version does not say.
+    """
 
     steps: int
     plan: str
     rows: tuple[ServedRow, ...]
     differences: tuple[str, ...]
+    reasons: dict[str, int] = {}
 
 
-class _Run(msgspec.Struct, kw_only=True):
-    """What a run's config.json says of its mixture."""
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's config.json says of its shards, its mixture, and how its samples were worded."""
 
     seed: int
     global_batch: int
+    shards: str = ""
     mixture: dict[str, Any] = {}
     adapt: dict[str, Any] | None = None
+    render: str = "stored"
+    render_options: dict[str, Any] = {}
 
 
-class _Sources(msgspec.Struct):
-    """What a checkpoint says of the sources of its plan."""
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint says of the plan that it followed, its sources, and the holes found until then."""
 
+    name: str = ""
+    plan: str = ""
     sources: tuple[SourceMark, ...] = ()
+    holes: tuple[Hole, ...] = ()
+    adapt: Memory = Memory()
 
 
 class _Step(msgspec.Struct):
@@ -77,24 +91,51 @@ class _Line(_Step):
     skipped: list[tuple[str, str]] | dict[str, str] = []
 
     @property
-    def skipped_ids(self) -> list[str]:
-        return list(self.skipped) if isinstance(self.skipped, dict) else [one for one, _ in self.skipped]
+    def left_out(self) -> list[tuple[str, str]]:
+        """The (id, reason) of each sample that is in no batch."""
+        return [*self.skipped.items()] if isinstance(self.skipped, dict) else self.skipped
 
 
 _Numbered = TypeVar("_Numbered", bound=_Step)
 
 
-def run_plan(index: Index, run: Path) -> Plan:
-    """Return the plan of a run on a shard set, with what it decided on the way. Raises SourceError and PlanError."""
+def read_config(run: Path) -> RunConfig:
+    """Read the config.json of a run. Raises SourceError."""
     try:
-        found = msgspec.json.decode((run / CONFIG).read_bytes(), type=_Run)
+        return msgspec.json.decode((run / CONFIG).read_bytes(), type=RunConfig)
     except (OSError, msgspec.DecodeError) as error:
         raise SourceError(
             f"{run / CONFIG}: cannot be read: {error}; expected the folder of a training run"
         ) from error
+
+
+def recipe_of(run: Path) -> Recipe:
+    """Return the recipe of a run, with which its mixture begins. Raises SourceError and PlanError."""
+    found = read_config(run)
     # Where it says nothing else, a run trains one family a step.
-    fields = {"mode": "unmixed", **found.mixture, "seed": found.seed, "global_batch": found.global_batch}
-    made = plan(sources(index), recipe(**fields))
+    return recipe(
+        **{"mode": "unmixed", **found.mixture, "seed": found.seed, "global_batch": found.global_batch}
+    )
+
+
+def newest_checkpoint(run: Path) -> Checkpoint | None:
+    """Return what the newest checkpoint of a run says, None where there is none. Raises SourceError."""
+    found = sorted(run.glob(f"{CHECKPOINTS}/{RECORD}"))
+    return _read_checkpoint(found[-1]) if found else None
+
+
+def _read_checkpoint(path: Path) -> Checkpoint:
+    try:
+        made = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
+    except (OSError, msgspec.DecodeError) as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    return msgspec.structs.replace(made, name=path.parent.name)
+
+
+def run_plan(index: Index, run: Path) -> Plan:
+    """Return the plan of a run on a shard set, with what it decided on the way. Raises SourceError and PlanError."""
+    found = read_config(run)
+    made = plan(sources(index), recipe_of(run))
     return made if found.adapt is None else follow_log(made, read_log(run / MIXTURE), str(run / MIXTURE))
 
 
@@ -104,14 +145,15 @@ def account(index: Index, made: Plan, run: Path) -> Account:
     Raises SourceError where it cannot be read.
     """
     differences: list[str] = []
-    served, skipped = Counter[int](), Counter[int]()
+    served, skipped, reasons = Counter[int](), Counter[int](), Counter[str]()
     last = 0
     planned = _Planned(index, made)
     for step, lines in groupby(_lines(run / SERVED, _Line), key=lambda line: line.step):
         ids, left_out = Counter[str](), Counter[str]()
         for line in lines:
             ids.update(line.ids)
-            left_out.update(line.skipped_ids)
+            left_out.update(one for one, _ in line.left_out)
+            reasons.update(reason for _, reason in line.left_out)
         if step <= last:
             differences += [
                 f"step {step}: {one} is there again after step {last}" for one in (ids + left_out).elements()
@@ -124,7 +166,7 @@ def account(index: Index, made: Plan, run: Path) -> Account:
         for counts, total in ((ids, served), (left_out, skipped)):
             for one, count in counts.items():
                 # What is no sample of the plan is told by its line alone.
-                if (number := planned.source_of.get(one)) is not None:
+                if (number := planned.source_of(one)) is not None:
                     total[number] += count
         last = step
     for absent in range(last + 1, (taken := _taken(run)) + 1):
@@ -133,7 +175,13 @@ def account(index: Index, made: Plan, run: Path) -> Account:
     if differences and (changed := _changed_sources(run, made)):
         differences.insert(0, f"the shards are not those of the run: {changed}")
     rows = _rows(made, last, served, skipped)
-    return Account(steps=last, plan=made.digest, rows=rows, differences=tuple(differences))
+    return Account(
+        steps=last,
+        plan=made.digest,
+        rows=rows,
+        differences=tuple(differences),
+        reasons=dict(sorted(reasons.items())),
+    )
 
 
 def _taken(run: Path) -> int:
@@ -151,13 +199,11 @@ def _taken(run: Path) -> int:
 def _changed_sources(run: Path, made: Plan) -> str:
     """Return which sources are others than those of the run's checkpoints, in words; "" where none is, or none was
     noted."""
-    for path in sorted(run.glob(f"{CHECKPOINTS}/checkpoint.json")):
+    for path in sorted(run.glob(f"{CHECKPOINTS}/{RECORD}")):
         try:
-            return source_differences(
-                msgspec.json.decode(path.read_bytes(), type=_Sources).sources, made.marks
-            )
-        except (OSError, msgspec.DecodeError) as error:
-            return f"{path} cannot be read: {error}"
+            return source_differences(_read_checkpoint(path).sources, made.marks)
+        except SourceError as error:
+            return str(error)
     return ""
 
 
@@ -166,19 +212,24 @@ class _Planned:
 
     def __init__(self, index: Index, made: Plan) -> None:
         self._plan = made
-        self._ids = [
-            index.table.column("id").take(index.rows_by_source[source.name]).to_pylist()
-            for source in made.sources
-        ]
+        self._column = index.table.column("id").combine_chunks()
+        # The rows of all sources, and where those of each begin.
+        rows = [index.rows_by_source[source.name] for source in made.sources]
+        self._rows = np.concatenate(rows)
+        self._firsts = np.cumsum([0, *map(len, rows[:-1])])
         self._first, self._steps = 0, list[Counter[str]]()
-        self.source_of = {one: number for number, ids in enumerate(self._ids) for one in ids}
+        self._numbers = {source.name: number for number, source in enumerate(made.sources)}
+
+    def source_of(self, sample_id: str) -> int | None:
+        """Return the number of the source that a sample is of, by its id; None where the plan has no such source."""
+        return self._numbers.get(source_of(sample_id))
 
     def of(self, step: int) -> Counter[str]:
         """Return the ids of a step, counted from 1."""
         if not self._first <= step < self._first + len(self._steps):
             batch = self._plan.recipe.global_batch
             drawn = self._plan.slice((step - 1) * batch, (step - 1 + _STEPS) * batch)
-            ids = [self._ids[i][n] for i, n in zip(drawn.source.tolist(), drawn.index.tolist(), strict=True)]
+            ids = self._column.take(self._rows[self._firsts[drawn.source] + drawn.index]).to_pylist()
             self._first = step
             self._steps = [Counter(ids[i : i + batch]) for i in range(0, len(ids), batch)]
         return self._steps[step - self._first]

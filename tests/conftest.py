@@ -36,6 +36,7 @@ status: layout
 COLORS = {"cat": (200, 40, 40), "dog": (40, 160, 60), "bird": (50, 60, 210)}
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 7, "name": "bird"}]
 _SAMPLES = "DATAENGINE_SAMPLES"
+_NO_BROWSER = "no Chromium here"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,7 +83,8 @@ class Tiny:
         self.write({**first, "images": images, "annotations": objects})
 
 
-def _make(folder: Path) -> Tiny:
+def make_tiny(folder: Path) -> Tiny:
+    """Write the tiny dataset and its spec into a folder."""
     root = folder / "source"
     (root / "images").mkdir(parents=True)
     number = 0
@@ -120,14 +122,14 @@ def _make(folder: Path) -> Tiny:
 @pytest.fixture
 def tiny(tmp_path: Path) -> Tiny:
     """A fresh dataset: pictures of 32 x 24 pixels, JPEG and PNG in turn, with two filled boxes in each."""
-    return _make(tmp_path)
+    return make_tiny(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards to be read only: splits train (6 samples) and other (3) to train on, val (3) to evaluate, two a tar."""
     folder = tmp_path_factory.mktemp("shards")
-    made = _make(folder)
+    made = make_tiny(folder)
     more = "    other: {annotations: val.json, use: train}\n"
     made.spec.write_text(made.spec.read_text().replace("tasks:", f"{more}tasks:"))
     for split in ("train", "val", "other"):
@@ -140,7 +142,7 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two_task_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards to be read only: a task that needs a decoder, and one of regions that text answers, six samples each."""
     folder = tmp_path_factory.mktemp("two_tasks")
-    made = _make(folder)
+    made = make_tiny(folder)
     made.spec.write_text(
         made.spec.read_text().replace("detection: {}", "detection: {}\n  region_recognition: {}")
     )
@@ -191,4 +193,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         named = f" ({len(folders)} folders named)" if folders else ""
         terminalreporter.write_line(
             f"{len(lost)} tests with real samples were skipped{named}; see {_SAMPLES}"
+        )
+    unseen = [reason for reason in reasons if _NO_BROWSER in reason]
+    if unseen:
+        terminalreporter.write_line(
+            f"{len(unseen)} tests of pages were skipped: {unseen[0].removeprefix('Skipped: ')}"
         )

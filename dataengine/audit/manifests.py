@@ -38,7 +38,10 @@ def audit_manifest(
     gallery.open(
         Source(subject=manifest.name, name=manifest.name, dataset=manifest.dataset, use=manifest.use)
     )
-    gallery.spaces.link(Path(manifest.root))
+    try:
+        gallery.spaces.link(Path(manifest.root))
+    except SourceError as error:
+        state.add("schema", Hit(str(error)), place="subject")
     ids = Named()
     pictures: Kept[str, Measure | None] = Kept(str, Measure | None)
     for data in manifests.read_encoded(directory):

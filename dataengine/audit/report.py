@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dataengine.audit.findings import Finding, Findings
+from dataengine.audit.identity import COLUMNS, Identity, by_stage
 from dataengine.audit.run import Broken, broken, examples, rates
 from dataengine.audit.state import Report
 from dataengine.audit.table import rule_of
@@ -34,15 +36,19 @@ ISSUES_SCHEMA = pa.schema(
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """report.json: hits by rule, the budgets that are broken, what was looked at, and the account of each subject."""
+    """report.json: hits by rule, the budgets that are broken, what was looked at, and the account of each subject.
+
+    `identities` are the lines of `audit --account`.
+    """
 
     rules: dict[str, int]
     checked: dict[str, int]
     broken: list[Broken] = []
     accounts: list[dict[str, object]]
+    identities: list[Identity] = []
 
 
-def write(report: Report, directory: Path) -> None:
+def write(report: Report, directory: Path, identities: Sequence[Identity] = ()) -> None:
     """Write issues.parquet, report.json and index.html; the page compares with the report that stood there before."""
     make_folder(directory)
     before = _before(directory / "report.json")
@@ -55,8 +61,9 @@ def write(report: Report, directory: Path) -> None:
         checked=report.checked,
         broken=broken(report),
         accounts=[msgspec.to_builtins(account) for account in report.accounts],
+        identities=[*identities],
     )
-    write_atomic(directory / "index.html", page(report, before).encode())
+    write_atomic(directory / "index.html", page(report, before, identities).encode())
     data = msgspec.json.format(msgspec.json.encode(summary, order="sorted"), indent=1)
     write_atomic(directory / "report.json", data + b"\n")
 
@@ -76,7 +83,7 @@ def _before(path: Path) -> dict[str, int] | None:
         return None
 
 
-def page(report: Report, before: dict[str, int] | None) -> str:
+def page(report: Report, before: dict[str, int] | None, identities: Sequence[Identity] = ()) -> str:
     """Return the audit as HTML."""
     found = rates(report)
     columns = ["rule", "severity", "action", "hits", "subjects", "share", "says"]
@@ -129,7 +136,11 @@ def page(report: Report, before: dict[str, int] | None) -> str:
                         "licenses",
                     ],
                     rows=account_rows,
-                )
+                ),
+                *(
+                    Table(title=says, columns=COLUMNS, rows=[one.cells for one in some])
+                    for says, some in by_stage(identities)
+                ),
             ],
         ),
         *(_rule_section(report, one.rule, one.hits) for one in found),

@@ -31,6 +31,7 @@ VERBS = {
     "mix": "Print the plan of a mixture as a table.",
     "stream": "List the samples that a rank is served, by position; or simulate all ranks.",
     "preview": "Draw the first samples of a spec.",
+    "explore": "Browse samples in a browser, find them, mark which to keep and which to drop.",
     "trace": "Say where a sample comes from and which steps it served.",
     "export": "Write a converted split as another layout.",
     "train": "Train the model on shards.",

@@ -12,6 +12,7 @@ from dataengine.audit.report import says_broken, write
 from dataengine.audit.run import Broken, Rate, audit, broken, rates
 from dataengine.audit.state import Report
 from dataengine.audit.table import rule_of
+from dataengine.cli.account import print_account
 from dataengine.cli.output import (
     LOCAL,
     cache_bytes_option,
@@ -44,16 +45,26 @@ PRINTED_AT_ONCE = 1000
     type=LOCAL,
     help="Write index.html, issues.parquet, report.json.",
 )
+@click.option(
+    "--account",
+    "account_only",
+    is_flag=True,
+    help="No rules, but the account: every record, sample, tar member and position from source to run, counted.",
+)
 @cache_dir_option
 @cache_bytes_option
 @workers_option
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     paths: tuple[Path | Url, ...],
     format_name: str | None,
     root: Path | None,
     source_options: tuple[str, ...],
     report_dir: Path | None,
+    account_only: bool,
     cache_dir: str | None,
     cache_bytes: int | None,
     workers: int,
@@ -64,14 +75,21 @@ def command(
     Without --format a layout is recognised, and said. Shards at a URL are audited through --cache-dir, where each is
     checked as a whole. Exit 1 where there are findings (other than infos), 3 where they break a budget: the spec's, or
     else the rule's own.
+
+    With --account, PATHS are folders of manifests, shards and training runs, in any number together, or one folder
+    that holds them all. Each line is a number held against the same number counted elsewhere; exit 1 where a single
+    unit differs.
     """
+    settings = convert(given(cache_dir=cache_dir, cache_bytes=cache_bytes), StoreSettings, "audit", [])
+    if account_only:
+        print_account(context, paths, report_dir, settings, workers, as_json)
+        return
     options: dict[str, str] = {}
     for pair in source_options:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"--source {pair!r}: expected KEY=VALUE")
         options[key] = value
-    settings = convert(given(cache_dir=cache_dir, cache_bytes=cache_bytes), StoreSettings, "audit", [])
     with progress("audit", "places") as update:
         report = audit(
             paths,

@@ -30,10 +30,10 @@ class Links(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Names of pictures that mean one of a public collection: regular expressions whose first group is the id.
+    """Names of pictures that mean one of a public collection: regular expressions whose one group is the id.
 
-    `names` hold wherever they match a path; `of` only in the datasets that are named, by id, since others use the same
-    names for pictures of their own.
+    They match the end of a path, from the beginning of a folder's name or the file's. `names` hold in every dataset;
+    `of` only in the datasets that are named, by id, since others use the same names for pictures of their own.
     """
 
     id: str
@@ -44,28 +44,45 @@ class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     notes: str = ""
 
 
+class _Names:
+    """Expressions as one: what a name is not is known in one look at it."""
+
+    def __init__(self, names: list[tuple[str, str]]) -> None:
+        self._spaces = [space for space, _ in names]
+        either = "|".join(name for _, name in names)
+        self._pattern = re.compile(f"(?:^|/)(?:{either or '(?!)'})$")
+
+    def read(self, path: str) -> str | None:
+        """Return the id of a picture by its name, None where it says none."""
+        match = self._pattern.search(path)
+        if match is None or match.lastindex is None:
+            return None
+        return f"{self._spaces[match.lastindex - 1]}:{_plain(match[match.lastindex])}"
+
+
 class Spaces:
     """All spaces, and what files say of pictures that are in two of them."""
 
     def __init__(self, spaces: Iterable[Space]) -> None:
         self.by_id = {one.id: one for one in spaces}
-        self._names = [(one.id, re.compile(name)) for one in self.by_id.values() for name in one.names]
-        self._of: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-        for one in self.by_id.values():
-            for dataset, name in one.of.items():
-                self._of.setdefault(dataset, []).append((one.id, re.compile(name)))
+        self._names = _Names([(one.id, name) for one in self.by_id.values() for name in one.names])
+        datasets = dict.fromkeys(dataset for one in self.by_id.values() for dataset in one.of)
+        self._of = {
+            dataset: _Names([(one.id, one.of[dataset]) for one in self.by_id.values() if dataset in one.of])
+            for dataset in datasets
+        }
         self._same: dict[str, tuple[str, ...]] = {}
 
     def ids(self, dataset: str, path: str) -> tuple[str, ...]:
-        """Return the ids of a picture of a dataset, `space:id`, the one that its name says first.
+        """Return the ids of a picture of a dataset, `space:id`: the one that its name says, and those of its links.
 
         Zeros in front of a number are left out. The last is that of its name in its dataset, which every picture has.
         """
         found: dict[str, None] = {}
-        for space, name in [*self._names, *self._of.get(dataset, ())]:
-            if match := name.search(path):
-                one = f"{space}:{_plain(match[1])}"
-                found.update(dict.fromkeys((one, *self._same.get(one, ()))))
+        of = self._of.get(dataset)
+        one = self._names.read(path) or (of.read(path) if of is not None else None)
+        if one is not None:
+            found.update(dict.fromkeys((one, *self._same.get(one, ()))))
         found[f"{dataset}/{path}"] = None
         return tuple(found)
 
@@ -116,8 +133,8 @@ def _load(path: Path) -> Space:
             groups = re.compile(name).groups
         except re.error as error:
             raise SpecError(f"{path}: {name!r}: no regular expression: {error}") from error
-        if groups < 1:
-            raise SpecError(f"{path}: {name!r}: has no group, expected the id in parentheses")
+        if groups != 1:
+            raise SpecError(f"{path}: {name!r}: has {groups} groups, expected one, the id in parentheses")
     return space
 
 

@@ -18,11 +18,11 @@ import torch
 
 from dataengine import images
 from dataengine.adapt import Adapt
-from dataengine.cli.trace import steps_of
 from dataengine.errors import BudgetBroken, ModelError
 from dataengine.index import Index
 from dataengine.served import account, run_plan
 from dataengine.store import StoreSettings, locate
+from dataengine.trace import steps_of
 from trainer import collate
 from trainer.checkpoint import find_all, load_model
 from trainer.config import MicroBatches, Packing, TrainConfig, encode_settings

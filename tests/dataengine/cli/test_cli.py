@@ -769,3 +769,43 @@ def test_a_wrong_folder_or_shard_is_told_before_anything_is_read(
     assert "no shard 'tiny-detection-train-00000'; did you mean 'tiny-detection-train-000000'?" in no_shard
     assert code == 2
     assert f"{tmp_path / 't/shards.json'}: no such file" in no_folder
+
+
+def test_trace_of_a_step_and_of_a_record_lead_to_the_same_sample(
+    call: Call, tiny_shards: Path, tmp_path: Path
+) -> None:
+    stream = Stream(tiny_shards, Recipe(seed=0, global_batch=4, mode="unmixed", policy="uniform"))
+    ids = [stream.entry(position)["id"] for position in range(4)]
+    (tmp_path / "config.json").write_text('{"seed": 0, "global_batch": 4, "mixture": {"policy": "uniform"}}')
+    (tmp_path / "served.jsonl").write_text(json.dumps({"step": 1, "ids": ids}))
+
+    step = json.loads(call("trace", tiny_shards, "--run", tmp_path, "--step", 1, "--json")[1])
+    text = call("trace", tiny_shards, "--run", tmp_path, "--step", 1)[1]
+    one = json.loads(call("trace", tiny_shards, ids[2], "--run", tmp_path, "--json")[1])
+    back = json.loads(call("trace", tiny_shards, "--source", f"{one['file']}:{one['record']}", "--json")[1])
+    said = call("trace", tiny_shards, "--source", f"{one['file']}:{one['record']}")[1]
+
+    assert [(row["t"], row["id"]) for row in step["rows"]] == [*enumerate(ids)]
+    assert all(name in text for name in ids)
+    assert {"step": 1, "t": 2, "epoch": 0, "outcome": "served"} in one["servings"]
+    assert ids[2] in {unit["id"] for unit in back["units"]}
+    assert f"sample  {ids[2]} in {one['shard']} at {one['offset']}" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "nothing to trace"),
+        (["--step", "3"], "expected --run with it"),
+        (["x", "--source", "a:b"], "expected neither ID nor --run"),
+        (["x", "--tokens"], "expected ID and --run with it"),
+        (["--tokenizer", "t", "--run", "r", "--step", "1"], "expected ID with it"),
+    ],
+)
+def test_what_trace_cannot_answer_is_refused(
+    call: Call, tiny_shards: Path, arguments: list[str], told: str
+) -> None:
+    code, _, err = call("trace", tiny_shards, *arguments)
+
+    assert code == 2
+    assert told in err

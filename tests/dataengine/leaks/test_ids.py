@@ -57,7 +57,7 @@ def test_what_is_no_table_of_ids_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "pictures/own.yaml").write_text("id: own\ntitle: Own\nnames: ['own_[0-9]+']\n")
     (tmp_path / "links.json").write_text("{}")
 
-    with pytest.raises(SpecError, match="has no group"):
+    with pytest.raises(SpecError, match="has 0 groups"):
         load([tmp_path])
     with pytest.raises(SpecError, match="did you mean 'visual_genome'"):
         load().read_links("visual_genom", tmp_path / "links.json")
@@ -67,7 +67,7 @@ def test_what_is_no_table_of_ids_is_one_line(tmp_path: Path) -> None:
 
 def test_a_space_of_ones_own_completes_those_that_ship(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/own.yaml").write_text("id: own\ntitle: Own\nnames: ['own_([0-9]+)']\n")
+    (tmp_path / "pictures/own.yaml").write_text("id: own\ntitle: Own\nnames: ['own_([0-9]+).png']\n")
 
     spaces = load([tmp_path])
 

@@ -218,3 +218,45 @@ def test_pope_is_found_in_coco_by_the_names_of_its_pictures(
 
     assert len(names) > 1
     assert [(rule, image) for rule, image, _ in found] == [("leak.image", name) for name in shown]
+
+
+def test_a_picture_of_vsr_is_found_in_coco_by_name_by_bytes_and_by_look(
+    samples_dir: Callable[[str], Path], tmp_path: Path
+) -> None:
+    (spec,) = Catalog().find("vsr")
+    convert(spec, "dev", samples_dir("vsr"), tmp_path / "m")
+    picture = samples_dir("vcoco") / "images/COCO_train2014_000000017914.jpg"
+    coco = Blobs(tmp_path, "coco_copy")
+    shutil.copy(picture, coco.root / picture.name)
+    shutil.copy(picture, coco.root / "renamed.jpg")
+    with Image.open(picture) as whole:
+        coco.save(whole.resize((whole.width // 2, whole.height // 2)), "half.jpg", quality=60)
+    shutil.copy(samples_dir("coco_stuff") / "val_img/000000000785.jpg", coco.root / "another.jpg")
+    coco.convert(tmp_path / "train", "train", picture.name, "renamed.jpg", "half.jpg", "another.jpg")
+
+    found = _leaks(tmp_path / "train", _set(tmp_path / "m", name="vsr"))
+
+    assert [(rule, image) for rule, image, _ in found] == [
+        ("leak.image", picture.name),
+        ("leak.image", "renamed.jpg"),
+        ("leak.near", "half.jpg"),
+    ]
+    assert [" is coco:17914 of vsr" in found[0][2], " has the bytes of " in found[1][2]] == [True, True]
+
+
+def test_visual_genome_is_found_in_refcoco_by_the_list_of_its_pictures(tmp_path: Path) -> None:
+    exam, genome = Blobs(tmp_path, "exam"), Blobs(tmp_path, "genome")
+    exam.save(scene(0), "train2014/COCO_train2014_000000581857.jpg")
+    exam.convert(tmp_path / "m", "test", "train2014/COCO_train2014_000000581857.jpg")
+    genome.save(scene(1), "VG_100K/2317.jpg")
+    genome.convert(tmp_path / "train", "train", "VG_100K/2317.jpg", question="Why?")
+    records = [{"image_id": 2317, "coco_id": 581857, "flickr_id": None}]
+    made = _set(tmp_path / "m")
+    assert _leaks(tmp_path / "train", made) == []
+
+    (tmp_path / "image_data.json").write_text(json.dumps(records))
+    spaces = load()
+    spaces.link(tmp_path)
+    report, _ = leaks(parts_of([tmp_path / "train"]), [made], spaces)
+
+    assert [(one.rule, one.image) for one in report.findings] == [("leak.image", "VG_100K/2317.jpg")]

@@ -152,9 +152,14 @@ def test_the_verbs_take_a_url(tiny_shards: Path, memory: Url, capsys: pytest.Cap
         assert stopped.value.code == 0
         return capsys.readouterr().out.splitlines()
 
-    for verb in ("mix", "stream", "trace"):
+    for verb in ("mix", "stream"):
         assert lines(verb, memory) == lines(verb, tiny_shards)
         assert all(json.loads(line) for line in lines(verb, memory))
+    (there,), (here,) = (map(json.loads, lines("trace", place)) for place in (memory, tiny_shards))
+    # Of shards at a URL nobody knows where their manifests are, which know where the source is.
+    beside = {"source", "seed", "notes"}
+    assert {name for name in here if there[name] != here[name]} == beside
+    assert there["notes"] == ["the manifest of tiny/detection/other is not known here"]
 
 
 @pytest.mark.parametrize(
