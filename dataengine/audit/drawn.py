@@ -44,6 +44,8 @@ class Outlines:
         """Keep the outlines of an annotation."""
         number = len(self._facts)
         self._facts.append(facts)
+        if facts.masked:
+            self._odd.add(number)  # masks beside outlines are in no table
         for item in facts.outlined:
             box = _NOWHERE if item.box is None or item.crowd or item.ignore else item.box
             self._frames += box

@@ -122,6 +122,9 @@ IN_SOURCE: tuple[Planter, ...] = (
     Planter("keypoint.swap_map", sets.swap_map),
     Planter("count.expected", sets.expected),
     Planter("split.overlap", sets.overlap),
+    Planter("image.duplicate_near", sets.near_twin),
+    Planter("leak.image", sets.leaked),
+    Planter("leak.near", sets.leaked_nearly),
 )
 IN_MANIFEST: tuple[Planter, ...] = (
     Planter("ledger.unbalanced", sets.unbalanced),
@@ -184,7 +187,8 @@ class Tally:
                 self.missed[rule].append(f"{planted}")
         everywhere = {rule for rule, _ in done}
         for one in findings:
-            owner = next((owners[name] for name in (one.key, one.image, one.record) if name in owners), None)
+            named = (one.key, one.image, one.record, f"{one.file} {one.record}")
+            owner = next((owners[name] for name in named if name in owners), None)
             of = (
                 {owner} if owner is not None else everywhere if _of_all(one) or len(done) == 1 else set[str]()
             )
@@ -203,7 +207,9 @@ def _of_all(one: Finding) -> bool:
 
 
 def _is_there(one: Finding, planted: Planted) -> bool:
-    here = planted.place in (one.key, one.image, one.record) if planted.place else _of_all(one)
+    here = (
+        planted.place in (one.key, one.image, one.record, one.other_image) if planted.place else _of_all(one)
+    )
     return here and planted.says in one.detail
 
 

@@ -288,12 +288,13 @@ TASKS = {
 class Sets:
     """A dataset of two splits: its rows before it is converted, and its manifests or shards after that.
 
-    `space` and `splits` are what its label file and its spec say.
+    `space` and `splits` are what its label file and its spec say. `held` is another dataset, to evaluate on alone.
     """
 
     folder: Path
     train: Corpus
     val: Corpus
+    held: Corpus
     space: dict[str, Any]
     splits: dict[str, Row]
     taken: list[Row] = field(default_factory=list)
@@ -306,20 +307,26 @@ class Sets:
 
     def convert(self) -> None:
         """Write the files of the dataset and convert it."""
+        self.held.write("held.jsonl")
         for name, corpus in (("train", self.train), ("val", self.val)):
             corpus.write(f"{name}.jsonl")
             self.splits[name] = {"table": {"path": f"{name}.jsonl", "kind": "jsonl"}, **self.splits[name]}
         reader = {key: value for key, value in source("", None).items() if key != "table"}
-        spec = {
+        spec: dict[str, Any] = {
             "id": "planted", "title": "Scenes with defects", "license": {"annotations": "CC0-1.0", "images": "CC0-1.0"},
             "source": {"format": "records", **reader, "splits": self.splits}, "labels": LABELS_ID, "tasks": TASKS,
             "status": "layout",
         }  # fmt: skip
-        for kind, name, content in (("labels", LABELS_ID, self.space), ("datasets", "planted", spec)):
+        table = {"path": "held.jsonl", "kind": "jsonl"}
+        splits = {"test": {"use": "eval", "table": table}}
+        held = spec | {"id": "held", "source": {**spec["source"], "splits": splits}, "tasks": {"caption": {}}}
+        files = (("labels", LABELS_ID, self.space), ("datasets", "planted", spec), ("datasets", "held", held))
+        for kind, name, content in files:
             path = self.folder / "specs" / kind / f"{name}.yaml"
-            path.parent.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))  # which is YAML, too
-        for resolved in Catalog(self.folder / "specs").find("planted"):
+        catalog = Catalog(self.folder / "specs")
+        for resolved in (*catalog.find("planted"), *catalog.find("held")):
             for split in resolved.splits:
                 convert(resolved, split, self.train.folder, self.out)
 
@@ -395,7 +402,7 @@ class Tars:
         return [
             row["key"],
             *(f"{row['tar']}/{name}" for name in named),
-            *(self.offset(row["tar"], name) for name in named),
+            *(f"{row['tar']} {self.offset(row['tar'], name)}" for name in named),
         ]
 
     def audit(self) -> list[Finding]:
@@ -450,10 +457,10 @@ class Clean:
         """Return some rows as a dataset of two splits that share a folder of pictures."""
         corpus = self.table()
         told = [row for row in corpus.rows if row["objects"] or row["outlines"]]
-        splits = (told[:train], told[train : train + val])
-        one, other = (Corpus(corpus.folder, rows, corpus.labels) for rows in splits)
+        splits = (told[:train], told[train : train + val], told[train + val : train + 2 * val])
+        corpora = [Corpus(corpus.folder, rows, corpus.labels) for rows in splits]
         space = {**msgspec.to_builtins(self.space), "id": LABELS_ID}
-        return Sets(self._fresh(), one, other, space, {"train": {"use": "train"}, "val": {"use": "eval"}})
+        return Sets(self._fresh(), *corpora, space, {"train": {"use": "train"}, "val": {"use": "eval"}})
 
     def sharded(self) -> Sets:
         """Return the same dataset as shards, converted and packed once."""

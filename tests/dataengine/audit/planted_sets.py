@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 import pyarrow.parquet as pq
 
-from tests.dataengine.audit.planted_corpora import SIDE, Documents, Row, Sets, Tars
+from tests.dataengine.audit.planted_corpora import SIDE, Corpus, Documents, Row, Sets, Tars
 from tests.dataengine.audit.planting import (
     SUBJECT,
     Planted,
+    encoded,
     insert,
+    pixels_of,
 )
 
 
@@ -84,6 +86,32 @@ def overlap(sets: Sets, chance: random.Random) -> Planted:
         sets.val.picture(evaluated, (sets.train.folder / shown["path"]).read_bytes())
     sets.taken.append({"id": evaluated["path"]})
     return Planted(evaluated["path"])
+
+
+def _shown_again(
+    sets: Sets, chance: random.Random, first: Corpus, later: Corpus, near: bool
+) -> tuple[str, str]:
+    """Show a picture of one corpus in another one, as the same file or stored anew; return both names."""
+    shown, again = first.take(chance)["images"][0], later.take(chance)["images"][0]
+    if near:
+        picture = pixels_of(first, shown)
+        later.picture(again, encoded(picture, "JPEG", quality=chance.randrange(70, 95)), ".jpg")
+    else:
+        later.picture(again, (first.folder / shown["path"]).read_bytes())
+    sets.taken += [{"id": shown["path"]}, {"id": again["path"]}]
+    return shown["path"], again["path"]
+
+
+def near_twin(sets: Sets, chance: random.Random) -> Planted:
+    return Planted(_shown_again(sets, chance, sets.train, sets.train, near=True)[1])
+
+
+def leaked(sets: Sets, chance: random.Random) -> Planted:
+    return Planted(_shown_again(sets, chance, sets.train, sets.held, near=False)[0])
+
+
+def leaked_nearly(sets: Sets, chance: random.Random) -> Planted:
+    return Planted(_shown_again(sets, chance, sets.train, sets.held, near=True)[0])
 
 
 def unbalanced(sets: Sets, chance: random.Random) -> Planted:
