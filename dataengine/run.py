@@ -15,6 +15,7 @@ import xxhash
 from dataengine import manifest as manifests
 from dataengine.audit import report as audit_report
 from dataengine.audit.run import audit
+from dataengine.audit.summary import Summary as AuditSummary
 from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.errors import Quarantine, UsageError, nearest
@@ -169,7 +170,7 @@ def _audit(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, int]:
             write_atomic(stamp, digest.encode())
         else:
             update(0, "unchanged")
-    return msgspec.json.decode((folder / "report.json").read_bytes(), type=audit_report.Summary).rules
+    return msgspec.json.decode((folder / "report.json").read_bytes(), type=AuditSummary).rules
 
 
 def _shard(pipeline: Pipeline, out: Path, bar: Bar) -> None:

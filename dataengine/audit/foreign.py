@@ -68,6 +68,7 @@ def audit_foreign(
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
     labels = source_labels(reader, source, Root(folder.resolve()))
     state = Audit(str(path), str(folder), labels)
+    state.versions = {"reader": f"{format_name} {reader.VERSION}"}
     pictures: dict[str, Measure | None] = {}
     quarantined: Counter[str] = Counter()
     skipped: Counter[str] = Counter()

@@ -30,6 +30,7 @@ def audit_manifest(directory: Path, workers: int, progress: Progress, known: Pic
     spec = msgspec.convert(manifest.spec, Resolved)
     state = Audit(manifest.name, manifest.root, manifest.labels, spec.budgets(), spec.lang(manifest.split))
     state.checked["unit"] = ledger.units
+    state.versions = {"spec": f"{manifest.spec_path} {manifest.spec_hash}", "reader": manifest.reader}
     _check_account(state, directory, manifest, ledger)
     ids: set[str] = set()
     pictures: dict[str, Measure | None] = {}

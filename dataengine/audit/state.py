@@ -14,6 +14,7 @@ from dataengine import sample as samples
 from dataengine import schema
 from dataengine.annotation import Annotation, Box, LabelSpace
 from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
+from dataengine.audit.statistics import Collected, Statistics
 from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
 from dataengine.files import Root
@@ -45,10 +46,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """What one audited subject holds, how many places of it were looked at, and the budgets that its spec sets."""
+    """What one audited subject holds, how many places of it were looked at, and the budgets that its spec sets.
+
+    `versions` say what it was made and read with: spec, reader, limits.
+    """
 
     subject: str
     records: int
+    units: int = 0
     samples: int = 0
     skipped: dict[str, int] = {}
     quarantined: dict[str, int] = {}
@@ -60,6 +65,10 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     root: str = ""
     checked: dict[str, int] = {}
     budgets: dict[str, float] = {}
+    objects_dropped: dict[str, int] = {}
+    objects_fixed: dict[str, int] = {}
+    versions: dict[str, str] = {}
+    statistics: Collected = Collected()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +105,8 @@ class Audit:
         self.labels: Counter[str] = Counter()
         self.sides: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
+        self.versions: dict[str, str] = {}
+        self.statistics = Statistics()
         self.seen: set[str] = set()
         self.evidence = Evidence()
         self.corpora = [(rule_id, make()) for rule_id, make in CORPUS_RULES]
@@ -151,6 +162,7 @@ class Audit:
                     self.hit("id.duplicate", Hit(f"instance {one_id} stands {count} times"), item)
         self.evidence.add(item, sizes)
         facts = Facts(item, sizes, self.lang, self.files)
+        self.statistics.annotation(facts)
         checked = self.checked
         for place, found in facts.counted:
             if found:
@@ -181,6 +193,7 @@ class Audit:
         self.licenses[sample.license.images] += 1
         self.sides.update(side(image.width, image.height) for image in sample.images)
         facts = SampleFacts(sample)
+        self.statistics.sample(facts)
         if facts.targets:
             self.checked["target"] += len(facts.targets)
         for rule_id, check in SAMPLE_RULES:
@@ -276,5 +289,10 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
         root=state.root,
         checked={**state.checked, "subject": 1},
         budgets=state.budgets,
+        units=ledger.units if ledger else 0,
+        objects_dropped=ledger.objects_dropped if ledger else {},
+        objects_fixed=ledger.objects_fixed if ledger else {},
+        versions=state.versions,
+        statistics=state.statistics.result(),
     )
     return Report(accounts=[account], findings=state.findings, checked=dict(state.checked))

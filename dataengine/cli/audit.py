@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from dataengine.audit.report import says_broken, write
+from dataengine.audit.report import write
 from dataengine.audit.run import audit, broken, rates
+from dataengine.audit.summary import says_broken
 from dataengine.audit.table import rule_of
 from dataengine.cli.output import (
     LOCAL,
