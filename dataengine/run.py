@@ -17,6 +17,7 @@ from dataengine import manifest as manifests
 from dataengine.audit import report as audit_report
 from dataengine.audit.leaks import leaks
 from dataengine.audit.run import audit
+from dataengine.audit.summary import Summary as AuditSummary
 from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.curate import curate, parse
@@ -178,7 +179,7 @@ def _audit(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, int]:
             write_atomic(stamp, digest.encode())
         else:
             update(0, "unchanged")
-    return msgspec.json.decode((folder / "report.json").read_bytes(), type=audit_report.Summary).rules
+    return msgspec.json.decode((folder / "report.json").read_bytes(), type=AuditSummary).rules
 
 
 def _curate(pipeline: Pipeline, out: Path, bar: Bar) -> list[Path]:

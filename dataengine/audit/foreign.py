@@ -71,7 +71,7 @@ def audit_foreign(
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{path}: lies outside {folder}; --root must be a folder that holds it")
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
-    return _audit_source(str(path), reader, source, folder, root, workers, progress)
+    return _audit_source(str(path), format_name, reader, source, folder, root, workers, progress)
 
 
 def audit_guessed(
@@ -87,11 +87,12 @@ def audit_guessed(
         except msgspec.ValidationError as error:
             raise SpecError(f"{path}: format {found.format!r}: {error}; give it with --format") from error
         pictures = path if path.is_dir() else root
-        yield _audit_source(subject, reader, source, folder, pictures, workers, progress)
+        yield _audit_source(subject, found.format, reader, source, folder, pictures, workers, progress)
 
 
 def _audit_source(
     subject: str,
+    format_name: str,
     reader: Reader,
     source: Any,
     folder: Path,
@@ -101,6 +102,7 @@ def _audit_source(
 ) -> Report:
     labels = source_labels(reader, source, Root(folder.resolve()))
     state = Audit(subject, str(folder), labels)
+    state.versions = {"reader": f"{format_name} {reader.VERSION}"}
     pictures: Kept[str, Measure | None] = Kept(str, Measure | None)
     paths = Rows()
     quarantined: Counter[str] = Counter()

@@ -34,6 +34,7 @@ def audit_manifest(
     spec = msgspec.convert(manifest.spec, Resolved)
     state = Audit(manifest.name, manifest.root, manifest.labels, spec.budgets(), spec.lang(manifest.split))
     state.checked["unit"] = ledger.units
+    state.versions = {"spec": f"{manifest.spec_path} {manifest.spec_hash}", "reader": manifest.reader}
     _check_account(state, directory, manifest, ledger)
     gallery.open(
         Source(subject=manifest.name, name=manifest.name, dataset=manifest.dataset, use=manifest.use)

@@ -18,6 +18,7 @@ from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.rule import LISTS, Facts, Hit, Place, SampleFacts, Sizes, Whole
 from dataengine.audit.said import Texts
 from dataengine.audit.spill import Named
+from dataengine.audit.statistics import Collected, Statistics
 from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
 from dataengine.files import Root
@@ -43,10 +44,12 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """What one audited subject holds, how many places of it were looked at, and the budgets that its spec sets.
 
     `further_labels` are the objects whose labels are not in `labels`: that has the first MOST_NAMES alone.
+    `versions` say what it was made and read with: spec, reader, limits.
     """
 
     subject: str
     records: int
+    units: int = 0
     samples: int = 0
     skipped: dict[str, int] = {}
     quarantined: dict[str, int] = {}
@@ -59,6 +62,10 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     root: str = ""
     checked: dict[str, int] = {}
     budgets: dict[str, float] = {}
+    objects_dropped: dict[str, int] = {}
+    objects_fixed: dict[str, int] = {}
+    versions: dict[str, str] = {}
+    statistics: Collected = Collected()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +107,8 @@ class Audit:
         self.sides: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.seen = Named()
+        self.versions: dict[str, str] = {}
+        self.statistics = Statistics()
         self.evidence = Evidence()
         self._corpora = [make() for _, make in CORPUS_RULES]
         self.label_space = labels
@@ -145,6 +154,7 @@ class Audit:
         checked["annotation"] += 1
         self._keys.append((item.key, item.origin.file, item.origin.record))
         facts = Facts(item, sizes, self.lang, self.files)
+        self.statistics.annotation(facts)
         if item.instances:
             self._objects(facts)
         if item.labels:
@@ -235,6 +245,7 @@ class Audit:
         self.license(sample.license.images)
         self.sides.update(side(image.width, image.height) for image in sample.images)
         facts = SampleFacts(sample)
+        self.statistics.sample(facts)
         if facts.targets:
             self.checked["target"] += len(facts.targets)
         for rule_id, check in SAMPLE_RULES:
@@ -355,5 +366,10 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
         root=state.root,
         checked={**state.checked, "subject": 1},
         budgets=state.budgets,
+        units=ledger.units if ledger else 0,
+        objects_dropped=ledger.objects_dropped if ledger else {},
+        objects_fixed=ledger.objects_fixed if ledger else {},
+        versions=state.versions,
+        statistics=state.statistics.result(),
     )
     return Report(accounts=[account], findings=state.findings, checked=dict(state.checked))

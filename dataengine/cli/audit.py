@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from dataengine.audit.report import says_broken, write
+from dataengine.audit.report import write
 from dataengine.audit.run import Broken, Rate, audit, broken, rates
 from dataengine.audit.state import Report
+from dataengine.audit.summary import says_broken
 from dataengine.audit.table import rule_of
 from dataengine.cli.account import print_account
 from dataengine.cli.output import (

@@ -10,8 +10,9 @@ import msgspec
 
 from dataengine import selection
 from dataengine.audit.leaks import leaks
-from dataengine.audit.report import says_broken, write
+from dataengine.audit.report import write
 from dataengine.audit.run import broken
+from dataengine.audit.summary import says_broken
 from dataengine.cli.output import (
     LOCAL,
     json_option,

@@ -18,7 +18,7 @@ import pytest
 
 from dataengine.audit.account import find, findings, prove
 from dataengine.audit.identity import Identity
-from dataengine.audit.report import Summary
+from dataengine.audit.summary import Summary
 from dataengine.catalog import Catalog
 from dataengine.cli import main
 from dataengine.convert import convert

@@ -44,7 +44,10 @@ def test_names_are_escaped_and_the_figure_is_well_formed() -> None:
 
 
 def test_the_longest_bar_is_the_greatest_count() -> None:
-    widths = [float(one) for one in re.findall(r"width:([0-9.]+)%", bars("x", {"a": 5, "b": 20, "c": 0}))]
+    widths = [
+        float(one)
+        for one in re.findall(r'class="fill" width="([0-9.]+)%', bars("x", {"a": 5, "b": 20, "c": 0}))
+    ]
 
-    assert widths == [13.75, 55.0, 0.0]
+    assert widths == [25.0, 100.0, 0.0]
     assert bars("x", {}) == ""
