@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from dataengine.audit.state import Finding
+from dataengine.audit.findings import Finding
 from dataengine.audit.table import RULES
 from dataengine.docs import table
 from tests.dataengine.audit import planted_boxes as boxes
