@@ -458,9 +458,11 @@ class Clean:
         corpus = self.table()
         told = [row for row in corpus.rows if row["objects"] or row["outlines"]]
         splits = (told[:train], told[train : train + val], told[train + val : train + 2 * val])
-        corpora = [Corpus(corpus.folder, rows, corpus.labels) for rows in splits]
+        one, other, held = (Corpus(corpus.folder, rows, corpus.labels) for rows in splits)
         space = {**msgspec.to_builtins(self.space), "id": LABELS_ID}
-        return Sets(self._fresh(), *corpora, space, {"train": {"use": "train"}, "val": {"use": "eval"}})
+        return Sets(
+            self._fresh(), one, other, held, space, {"train": {"use": "train"}, "val": {"use": "eval"}}
+        )
 
     def sharded(self) -> Sets:
         """Return the same dataset as shards, converted and packed once."""
