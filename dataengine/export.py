@@ -211,6 +211,7 @@ def _take_text(sample: Sample, targets: TextTargets, lists: _Lists) -> None:
                 answers=targets.answers,
                 choices=targets.choices,
                 answer_index=targets.answer_index,
+                votes=targets.votes or (),
             )
         )
     else:

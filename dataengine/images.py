@@ -306,6 +306,38 @@ def survey(data: bytes, header: Probe) -> tuple[Stored, Pixels]:
         picture.close()
 
 
+def grey(data: bytes, longest: int) -> Pixels:
+    """Decode a picture to a grey copy, uint8 [height, width], upright, whose longer side is `longest` pixels or less.
+
+    Of a JPEG no more is decoded than that takes: the grey half of it, at a half, a quarter or an eighth of its size. A
+    smaller picture keeps its size. Raises Quarantine as `decode` does.
+    """
+    header = probe(data)
+    small = _grey_jpeg(data, header, longest) if header.format == "jpeg" else None
+    if small is None:
+        small = np.asarray(Image.fromarray(decode(data)).convert("L"))
+    height, width = small.shape
+    if max(height, width) <= longest:
+        return small
+    scale = longest / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.LANCZOS))
+
+
+def _grey_jpeg(data: bytes, header: Probe, longest: int) -> Pixels | None:
+    """Decode the luminance of a JPEG alone; None for what libjpeg-turbo cannot."""
+    by = max(one for one in REDUCTIONS if one == 1 or max(header.width, header.height) >= one * longest)
+    height, width = header.height, header.width
+    if header.orientation in _TRANSPOSED:
+        height, width = width, height
+    bounds = {} if by == 1 else {"min_height": height // by, "min_width": width // by}
+    try:
+        stored = simplejpeg.decode_jpeg(data, colorspace="GRAY", **bounds)
+    except ValueError:
+        return None  # as in `decode`
+    return np.ascontiguousarray(_turned(cast(Pixels, stored), header.orientation)[..., 0])
+
+
 def _averaged(picture: Image.Image, by: int) -> Image.Image:
     """Return a picture in RGB whose pixels are means of `by` x `by`; colours are converted when they are few."""
     if picture.mode.startswith("I;16"):

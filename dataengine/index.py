@@ -19,6 +19,7 @@ from dataengine.errors import ShardError
 from dataengine.ledger import Ledger
 from dataengine.pool import Pool, Span
 from dataengine.ranges import Extents, Ranges
+from dataengine.selection import SELECTED
 from dataengine.store import Store, StoreSettings, Url
 from dataengine.task import Family
 
@@ -66,11 +67,22 @@ class ShardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A sample of a manifest that is in no shard, and why."""
+    """A sample of a manifest that is in no shard, and why: reasons that begin with `selected.` are selections'."""
 
     id: str
     reason: str
     detail: str
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether a selection left the sample out, rather than its tar's writer."""
+        return self.reason.startswith(SELECTED)
+
+    @property
+    def source(self) -> str:
+        """The source that the sample is of, as its id says."""
+        dataset, split = [*self.id.split("/", 2), "", ""][:2]
+        return f"{dataset}/{self.id.rpartition('#')[2]}/{split}"
 
 
 class ShardSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import xxhash
 
 from dataengine import manifest as manifests
 from dataengine import marks, schema
+from dataengine.columns import as_numpy
 from dataengine.index import VERSION
 from dataengine.manifest import Manifest
 from dataengine.resize import Pictures, encoder
 from dataengine.sample import Sample
 
 Layout = Literal["by_task", "mixed"]
+# Of each source the rows that a selection leaves out, ascending, with their samples' ids.
+LeftOut = Mapping[str, Mapping[int, str]]
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A run of rows of one manifest; `pictures` says how large the pictures may be, where the spec does."""
+    """A run of rows of one manifest; `pictures` says how large the pictures may be, where the spec does.
+
+    `left_out` are rows of the run that do not go into the tar.
+    """
 
     directory: str
     fingerprint: str
@@ -29,6 +39,12 @@ class Part(msgspec.Struct, frozen=True):
     start: int
     stop: int
     pictures: Pictures | None = None
+    left_out: tuple[int, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """The number of rows that go into the tar."""
+        return self.stop - self.start - len(self.left_out)
 
 
 class ShardPlan(msgspec.Struct, frozen=True):
@@ -50,19 +66,50 @@ class ShardPlan(msgspec.Struct, frozen=True):
         data = msgspec.json.encode(made_by) + (self.turns or b"")
         if self.encoder:
             data += msgspec.json.encode((self.encoder, [part.pictures for part in self.parts]))
+        if any(part.left_out for part in self.parts):
+            data += msgspec.json.encode({"left_out": [part.left_out for part in self.parts]})
         return xxhash.xxh3_128_hexdigest(data)
 
 
 def plan_shards(
-    sources: Sequence[tuple[Path, Manifest]], layout: Layout, samples_per_shard: int, first: int = 0
+    sources: Sequence[tuple[Path, Manifest]],
+    layout: Layout,
+    samples_per_shard: int,
+    first: int = 0,
+    left_out: LeftOut | None = None,
 ) -> list[ShardPlan]:
-    """Return the shards to write: a pure function of the manifests, the layout and the shard size.
+    """Return the shards to write: a pure function of the manifests, the layout, the shard size and what is left out.
 
-    Numbers of mixed shards begin at `first`: a set that was added to has shards already.
+    Numbers of mixed shards begin at `first`: a set that was added to has shards already. What is left out moves no
+    other sample into another shard, so that a change of mind costs the shards that it speaks of alone; a shard of which
+    nothing is left is not planned, and its number stays free.
     """
+    left_out = left_out or {}
     if layout == "by_task":
-        return [plan for path, manifest in sources for plan in _by_task(path, manifest, samples_per_shard)]
-    return _mixed(sources, samples_per_shard, first)
+        plans = [
+            plan
+            for path, manifest in sources
+            for plan in _by_task(path, manifest, samples_per_shard, left_out)
+        ]
+    else:
+        plans = _mixed(sources, samples_per_shard, first, left_out)
+    return [plan for plan in plans if any(part.count for part in plan.parts)]
+
+
+def find_left_out(sources: Sequence[tuple[Path, Manifest]], ids: Collection[str]) -> LeftOut:
+    """Return the rows of manifests whose samples have one of the ids."""
+    wanted = pa.array(sorted(ids), pa.string())
+    found = {}
+    for path, manifest in sources if ids else ():
+        names = pq.read_table(path / manifests.SAMPLES, columns=["id"]).column("id").combine_chunks()
+        rows = as_numpy(pc.indices_nonzero(pc.is_in(names, wanted)))
+        found[manifest.name] = dict(zip(rows.tolist(), names.take(pa.array(rows)).to_pylist(), strict=True))
+    return found
+
+
+def num_planned(sizes: Iterable[int], samples_per_shard: int) -> int:
+    """Return how many shards of the layout `mixed` sources of these sizes make, were nothing left out."""
+    return -(-sum(sizes) // samples_per_shard)
 
 
 def source_of(name: str) -> str:
@@ -70,22 +117,24 @@ def source_of(name: str) -> str:
     return "/".join(name.split("-")[:3])
 
 
-def _by_task(path: Path, manifest: Manifest, samples_per_shard: int) -> list[ShardPlan]:
+def _by_task(path: Path, manifest: Manifest, samples_per_shard: int, left_out: LeftOut) -> list[ShardPlan]:
     count = manifests.num_samples(path)
     stem = manifest.name.replace("/", "-")
+    gone = [*left_out.get(manifest.name, ())]
     return [
         ShardPlan(
             f"{stem}-{number:06d}",
-            (_part(path, manifest, start, min(start + samples_per_shard, count)),),
+            (_part(path, manifest, start, min(start + samples_per_shard, count), gone),),
             None,
         )
         for number, start in enumerate(range(0, count, samples_per_shard))
     ]
 
 
-def _part(path: Path, manifest: Manifest, start: int, stop: int) -> Part:
+def _part(path: Path, manifest: Manifest, start: int, stop: int, gone: Sequence[int]) -> Part:
     pictures = _pictures(manifest)
-    return Part(str(path.absolute()), manifest.fingerprint, manifest.name, start, stop, pictures)
+    left_out = tuple(gone[bisect_left(gone, start) : bisect_left(gone, stop)])
+    return Part(str(path.absolute()), manifest.fingerprint, manifest.name, start, stop, pictures, left_out)
 
 
 def _pictures(manifest: Manifest) -> Pictures | None:
@@ -95,7 +144,10 @@ def _pictures(manifest: Manifest) -> Pictures | None:
     return msgspec.convert(declared, Pictures) if declared else None
 
 
-def _mixed(sources: Sequence[tuple[Path, Manifest]], samples_per_shard: int, first: int) -> list[ShardPlan]:
+def _mixed(
+    sources: Sequence[tuple[Path, Manifest]], samples_per_shard: int, first: int, left_out: LeftOut
+) -> list[ShardPlan]:
+    gone = [[*left_out.get(manifest.name, ())] for _, manifest in sources]
     counts = [manifests.num_samples(path) for path, _ in sources]
     # Every source spreads evenly over the whole: sample j of n stands at (j + 1/2) / n.
     places = np.concatenate([(np.arange(count) + 0.5) / count for count in counts if count] or [np.zeros(0)])
@@ -107,7 +159,9 @@ def _mixed(sources: Sequence[tuple[Path, Manifest]], samples_per_shard: int, fir
         turns = order[start : start + samples_per_shard]
         taken = np.bincount(turns, minlength=len(counts))
         used = np.flatnonzero(taken)
-        parts = tuple(_part(*sources[int(i)], int(served[i]), int(served[i] + taken[i])) for i in used)
+        parts = tuple(
+            _part(*sources[int(i)], int(served[i]), int(served[i] + taken[i]), gone[int(i)]) for i in used
+        )
         compact = np.searchsorted(used, turns).astype("<u2")
         plans.append(ShardPlan(f"mixed-{number:06d}", parts, compact.tobytes()))
         served += taken

@@ -23,12 +23,21 @@ class ConvertStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     allow_empty: bool = False
 
 
+class CurateStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of the manifests stays out of the shards, as `dataengine curate` says it; `where` rates them first."""
+
+    profile: str | None = None
+    profiles: str | None = None
+    where: tuple[str, ...] = ()
+
+
 class ShardStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the manifests become tars."""
+    """How the manifests become tars; `selections` are tables of samples to leave out."""
 
     layout: Literal["by_task", "mixed"] = "by_task"
     samples_per_shard: int = 1000
     runner: Literal["local", "ray"] = "ray"
+    selections: tuple[str, ...] = ()
 
 
 class MixStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +70,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     roots: dict[str, str] = {}
     prepare: tuple[str, ...] = ()
     audit: bool = True
+    curate: CurateStage | None = None
     shard: ShardStage = ShardStage()
     mix: MixStage = MixStage()
     train: dict[str, Any] | None = None

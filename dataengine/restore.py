@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,14 +12,16 @@ from typing import Any
 import msgspec
 import xxhash
 
+from dataengine import attribution, schema
 from dataengine import sample as samples
-from dataengine import schema
+from dataengine.attribution import Counts
 from dataengine.catalog import Catalog
 from dataengine.errors import ShardError, SpecError
 from dataengine.files import alone, digest_file, write_atomic
 from dataengine.index import INDEX, SHARDS, VERSION, Dropped, ShardFile, ShardSet, ShardSource, load_set
 from dataengine.layout import source_of
 from dataengine.ledger import Ledger
+from dataengine.licenses import of_pictures
 from dataengine.members import Contents, Part, dump, keys_twice, packed_in, read_tars, tars_in
 from dataengine.runners import RunnerName, run
 from dataengine.sample import ImageTargets, InstanceTargets, KeypointTargets, Sample
@@ -29,6 +32,7 @@ from dataengine.write import Written, arrow, index_row, member_names
 
 Progress = Callable[[int, str], None]
 DAMAGED = "shard.damaged"
+Kinds = Counter[tuple[str, tuple[str, ...]]]
 UNKNOWN = (
     "classes that a sample leaves open (`unsure` in the index): its rendering said so, its JSON does not",
     "manifests and fingerprints: 'dataengine shard' with the manifests writes the tars anew, and --rebuild needs them",
@@ -49,10 +53,14 @@ class Indexed(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What a tar tells: itself, and one sample of each of its sources."""
+    """What a tar tells: itself, one sample of each of its sources, and how many samples of each have which licenses.
+
+    These are the annotations' and the pictures', "" for a picture that states none where another one does.
+    """
 
     written: Written
     first: dict[str, Sample]
+    licenses: dict[str, Kinds]
 
 
 def index(
@@ -113,16 +121,29 @@ def restore(
     Every byte is read. A sample that is damaged is in no row and in the set's account of what was dropped. Raises
     ShardError where a tar differs from shards.json.
     """
-    tars, first = [], dict[str, Sample]()
+    tars, first, kinds = [], dict[str, Sample](), dict[str, Kinds]()
     for told in run(partial(_tell, folder), contents, runner=runner, workers=workers):
         tars.append(Tar(told.written.file, told.written.table(), told.written.dropped))
         first = {**told.first, **first}
+        for source, counts in told.licenses.items():
+            kinds.setdefault(source, Counter()).update(counts)
         progress(told.written.file.samples, "")
     if (folder / SHARDS).exists():
         return _index_anew(folder, load_set(folder), tars)
     found = _set(tars, first)
-    publish(folder, found, tars)
+    known = {source: _counts(source, found, counts) for source, counts in kinds.items()}
+    publish(folder, found, tars, attribution.files(attribution.gather(folder, found, {}, known)))
     return found
+
+
+def _counts(source: str, found: ShardSet, kinds: Kinds) -> Counts:
+    spec = found.specs.get(source.rpartition("/")[0])
+    # Of a dataset whose spec nobody knows, a picture without a license has none.
+    stated = spec["dataset"]["license"]["images"] if spec is not None else "unknown"
+    whole = Counter[tuple[str, tuple[str, ...]]]()
+    for (license_id, pictures), number in kinds.items():
+        whole[license_id, tuple(name or stated for name in pictures)] += number
+    return attribution.add(whole)
 
 
 def _index_anew(folder: Path, held: ShardSet, tars: Sequence[Tar]) -> ShardSet:
@@ -145,6 +166,7 @@ def _tell(folder: Path, contents: Contents) -> Told:
     rows: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
     first: dict[str, Sample] = {}
+    kinds: dict[str, Kinds] = {}
     with path.open("rb") as file:
         for parts in contents.samples:
             sample = _sample(file.fileno(), parts)
@@ -157,12 +179,15 @@ def _tell(folder: Path, contents: Contents) -> Told:
                 continue
             source = f"{sample.dataset}/{sample.task}/{sample.split}"
             first.setdefault(source, sample)
+            own = (image.license for image in sample.images)
+            terms = sample.license.annotations, of_pictures(own, sample.license.images, "")
+            kinds.setdefault(source, Counter())[terms] += 1
             row = _row(file.fileno(), sample, parts)
             rows.append({**row, "source": source, "shard": stem, "unsure": None})
     entry = ShardFile(
         name=contents.name, samples=len(rows), bytes=contents.bytes, digest=digest_file(path), plan=""
     )
-    return Told(Written(entry, arrow(rows), dropped), first)
+    return Told(Written(entry, arrow(rows), dropped), first, kinds)
 
 
 def _part(parts: Sequence[Part], name: str) -> Part | None:

@@ -12,11 +12,13 @@ from typing import Any
 import msgspec
 import xxhash
 
+from dataengine import licenses, selection
 from dataengine import manifest as manifests
 from dataengine.audit import report as audit_report
 from dataengine.audit.run import audit
 from dataengine.catalog import Catalog
 from dataengine.convert import convert
+from dataengine.curate import curate, parse
 from dataengine.errors import Quarantine, UsageError, nearest
 from dataengine.files import Root, digest_file, make_folder, write_atomic
 from dataengine.index import SHARDS, Index, load_set
@@ -24,9 +26,10 @@ from dataengine.ledger import Ledger, add
 from dataengine.mix import plan
 from dataengine.pipeline import Pipeline
 from dataengine.preview import pictures_of
+from dataengine.ratings import table as ratings
 from dataengine.report.page import Card, Section, Table, card, render
 from dataengine.report.plots import bars, line_plot
-from dataengine.shard import has_size, shard
+from dataengine.shard import has_size, shard, strays
 from dataengine.shares import Recipe
 from dataengine.stream import recipe, sources
 
@@ -81,7 +84,8 @@ def run_pipeline(
     _prepare(pipeline, out, bar)
     splits = _convert(pipeline, out, folders, bar)
     findings = _audit(pipeline, out, bar)
-    _shard(pipeline, out, bar)
+    selections = [*map(Path, pipeline.shard.selections), *_curate(pipeline, out, bar)]
+    _shard(pipeline, out, selections, bar)
     index = Index(out / "shards")
     planned, served, steps = [], Counter[str](), list[Step]()
     made = _recipe(pipeline)
@@ -172,23 +176,42 @@ def _audit(pipeline: Pipeline, out: Path, bar: Bar) -> dict[str, int]:
     return msgspec.json.decode((folder / "report.json").read_bytes(), type=audit_report.Summary).rules
 
 
-def _shard(pipeline: Pipeline, out: Path, bar: Bar) -> None:
+def _curate(pipeline: Pipeline, out: Path, bar: Bar) -> list[Path]:
+    """Write what the pipeline's profile and filters leave out, and return where."""
+    stage = pipeline.curate
+    if stage is None:
+        return []
+    folders, where = manifests.find(out / "manifests"), [parse(text) for text in stage.where]
+    terms = licenses.load(Path(stage.profiles) if stage.profiles is not None else None)
+    if where:
+        with bar("rate", "pictures and samples") as update:
+            ratings.rate(folders, workers=pipeline.workers, progress=update)
+    with bar("curate", "samples") as update:
+        choices, _ = curate(folders, profile=stage.profile, terms=terms, where=where, progress=update)
+        selection.write(choices, out / "selection.parquet")
+    return [out / "selection.parquet"]
+
+
+def _shard(pipeline: Pipeline, out: Path, selections: list[Path], bar: Bar) -> None:
     stamp = out / "shards" / ".done"
     settings = msgspec.json.encode((pipeline.shard.layout, pipeline.shard.samples_per_shard)).decode()
-    digest = f"{_inputs(out)} {settings}"
+    digest = " ".join([_inputs(out), settings, *map(digest_file, selections)])
     with bar(f"shard ({pipeline.shard.runner})", "samples") as update:
         if _stamped(stamp, digest) and _whole(out / "shards"):
             update(0, "unchanged")
             return
-        shard(
+        made = shard(
             [out / "manifests"],
             out / "shards",
             layout=pipeline.shard.layout,
             samples_per_shard=pipeline.shard.samples_per_shard,
+            selections=selections,
             runner=pipeline.shard.runner,
             workers=pipeline.workers,
             progress=update,
         )
+        if unknown := strays(made, selections):
+            update(0, f"({unknown} samples of the selections are in none of the manifests)")
         write_atomic(stamp, digest.encode())
 
 

@@ -81,11 +81,22 @@ class TargetInstance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class TextTargets(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False, tag="text"
 ):
-    """The answer is the assistant's text alone."""
+    """The answer is the assistant's text alone.
+
+    `votes` is how many people gave each of the answers, where the source says so; `given` has each as often.
+    """
 
     answers: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     answer_index: int | None = None
+    votes: tuple[int, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The accepted answers, each as often as it was given, the best first."""
+        if not self.votes:
+            return self.answers
+        return tuple(text for text, count in zip(self.answers, self.votes, strict=True) for _ in range(count))
 
 
 class InstanceTargets(
@@ -266,6 +277,11 @@ def check(sample: Sample) -> None:
         raise Quarantine("turn.structure", f"roles are {', '.join(roles) or 'none'}")
     if not all(turn.text.strip() for turn in sample.conversation):
         raise Quarantine("text.empty", "a turn has no text")
+    if isinstance(sample.targets, TextTargets) and len(sample.targets.votes or ()) not in (
+        0,
+        len(sample.targets.answers),
+    ):
+        raise Quarantine("qa.format", "the targets have another number of votes than of answers")
     if isinstance(sample.targets, InstanceTargets | KeypointTargets):
         names = {route.name for route in sample.routes}
         lost = sorted({instance.label for instance in sample.targets.instances} - names)

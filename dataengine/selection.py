@@ -17,6 +17,7 @@ from dataengine.errors import SourceError
 from dataengine.files import make_folder, write_atomic
 
 MARKED = "marked"  # the reason of what a person decided
+SELECTED = "selected."  # begins the reasons of what a selection left out of shards
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),

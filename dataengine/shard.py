@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dataengine import attribution, schema, selection
 from dataengine import ledger as ledgers
 from dataengine import manifest as manifests
-from dataengine import schema
 from dataengine.columns import as_numpy
 from dataengine.errors import ShardError
 from dataengine.files import Root, alone, make_folder, write_atomic
@@ -35,10 +35,11 @@ from dataengine.index import (
     ShardSource,
     load_set,
 )
-from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
+from dataengine.layout import Layout, LeftOut, ShardPlan, find_left_out, num_planned, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
 from dataengine.sample import Sample
+from dataengine.selection import SELECTED, Choice
 from dataengine.write import PARTS, ROW_SCHEMA, Written, part_path, write_shard
 
 Progress = Callable[[int, str], None]
@@ -68,6 +69,7 @@ def shard(
     *,
     layout: Layout = "by_task",
     samples_per_shard: int = 1000,
+    selections: Sequence[Path] = (),
     runner: RunnerName = "local",
     workers: int = 1,
     address: str | None = None,
@@ -75,10 +77,14 @@ def shard(
 ) -> ShardSet:
     """Write the shards of some manifests; those that stand already, from the same plan, are kept as they are.
 
-    Raises SourceError or ShardError. A stopped run resumes: finished tars are recognised by their plan's digest.
+    What `selections` leave out is in no shard, and in the account of what was dropped. Raises SourceError or
+    ShardError. A stopped run resumes: finished tars are recognised by their plan's digest.
     """
     sources = _sources(paths)
-    plans = plan_shards(sources, layout, samples_per_shard)
+    choices = selection.left_out(selections)
+    left_out = find_left_out(sources, choices.keys())
+    plans = plan_shards(sources, layout, samples_per_shard, left_out=left_out)
+    _some_left(sources, plans, left_out)
     with alone(make_folder(out)):
         _roll_forward(out)
         old = _old_index(out)
@@ -97,10 +103,10 @@ def shard(
             schema_hash=schema.digest(Sample),
             shards=tuple(tar.file for tar in tars),
             sources=_entries(out, sources, tars),
-            dropped=tuple(one for tar in tars for one in tar.dropped),
+            dropped=(*(one for tar in tars for one in tar.dropped), *_selected(left_out, choices)),
             specs=_specs(sources),
         )
-        publish(out, found, tars)
+        publish(out, found, tars, _attributed(out, found, sources))
         return found
 
 
@@ -109,6 +115,7 @@ def append(
     out: Path,
     *,
     replace: bool = False,
+    selections: Sequence[Path] = (),
     runner: RunnerName = "local",
     workers: int = 1,
     address: str | None = None,
@@ -118,26 +125,31 @@ def append(
 
     The old manifests are not needed. A split that the set holds from the same conversion is left alone; one from
     another conversion is an error, unless `replace` is set (layout `by_task` alone: in mixed shards its samples lie
-    between those of others). Until the new set is whole the old one is. Raises SourceError or ShardError.
+    between those of others). `selections` hold for what is added; one that would leave out what stands is an error.
+    Until the new set is whole the old one is. Raises SourceError or ShardError.
     """
     sources = _sources(paths)
+    choices = selection.left_out(selections)
     if not out.is_dir():
         raise ShardError(f"{out}: no set to add to; run 'dataengine shard' without --append first")
     with alone(out):
         _roll_forward(out)
         old = Index(out)
         fresh, unchanged = _fresh(out, old.set, sources, replace)
+        _none_stands(out, old, fresh, choices)
         if not fresh:
             progress(0, "unchanged")
             return Appended(old.set, (), unchanged)
         layout: Layout = "mixed" if old.set.layout == "mixed" else "by_task"
-        plans = plan_shards(fresh, layout, old.set.samples_per_shard, first=len(old.set.shards))
+        left_out = find_left_out(fresh, choices.keys())
+        plans = plan_shards(fresh, layout, old.set.samples_per_shard, _next(old.set), left_out)
+        _some_left(fresh, plans, left_out)
         roots = {manifest.name: manifest.root for _, manifest in fresh}
         kept = _standing(out, plans, old)
         run_plan = partial(run, runner=runner, workers=workers, address=address, needs=needs(fresh))
         new = _write(out, plans, kept, roots, _names(old), run_plan, progress)
-        found, tars = _joined(out, old, fresh, new)
-        publish(out, found, tars)
+        found, tars = _joined(out, old, fresh, new, _selected(left_out, choices))
+        publish(out, found, tars, _attributed(out, found, fresh))
         return Appended(found, tuple(manifest.name for _, manifest in fresh), unchanged)
 
 
@@ -175,6 +187,56 @@ def _fresh(
         raise ShardError(f"{out}: holds {changed[0]} from {other}; pass --replace to write its shards anew")
     names = {manifest.name for _, manifest in fresh}
     return fresh, tuple(manifest.name for _, manifest in sources if manifest.name not in names)
+
+
+def strays(made: ShardSet, selections: Sequence[Path]) -> int:
+    """Return how many of the samples that selections leave out are none of a set's manifests."""
+    return len(selection.left_out(selections).keys() - {one.id for one in made.dropped if one.is_selected})
+
+
+def _selected(left_out: LeftOut, choices: Mapping[str, Choice]) -> list[Dropped]:
+    """Return the account of what selections leave out: sources by name, samples in their order."""
+    chosen = [choices[name] for source in sorted(left_out) for name in left_out[source].values()]
+    return [Dropped(id=one.id, reason=SELECTED + one.reason, detail=one.note) for one in chosen]
+
+
+def _some_left(
+    sources: Sequence[tuple[Path, Manifest]], plans: Sequence[ShardPlan], left_out: LeftOut
+) -> None:
+    gone = sum(map(len, left_out.values()))
+    if gone and not plans:
+        names = ", ".join(manifest.name for _, manifest in sources[:3])
+        raise ShardError(
+            f"{names}: the selections leave out all {gone} samples, expected some to stay; give other selections,"
+            " or leave these manifests out"
+        )
+
+
+def _none_stands(
+    out: Path, old: Index, fresh: Sequence[tuple[Path, Manifest]], choices: Mapping[str, Choice]
+) -> None:
+    """Refuse to add to a set with selections that leave out what is in its tars."""
+    replaced = {manifest.name for _, manifest in fresh}
+    rows = zip(old.table.column("id").to_pylist(), old.table.column("source").to_pylist(), strict=True)
+    held = [name for name, source in rows if name in choices and source not in replaced] if choices else []
+    if held:
+        raise ShardError(
+            f"{out}: holds {len(held)} samples that the selections leave out, {held[0]} the first; run 'dataengine"
+            " shard' without --append with all manifests"
+        )
+
+
+def _next(held: ShardSet) -> int:
+    """Return the number of the first shard that is added to mixed ones."""
+    groups = {entry.group for entry in held.sources}
+    planned = sum(
+        num_planned(
+            (entry.ledger.samples for entry in held.sources if entry.group == group), held.samples_per_shard
+        )
+        for group in groups
+    )
+    last = max((int(_stem(file).rpartition("-")[2]) for file in held.shards), default=-1)
+    return max(planned, last + 1)
 
 
 def _write(
@@ -261,7 +323,8 @@ def _tars(index: Index) -> list[Tar]:
     rows = index.table.cast(ROW_SCHEMA)
     dropped: dict[str, list[Dropped]] = defaultdict(list)
     for one in index.set.dropped:
-        dropped[one.detail.partition(": ")[0]].append(one)
+        if not one.is_selected:
+            dropped[one.detail.partition(": ")[0]].append(one)
     found, start = [], 0
     for file in index.set.shards:
         found.append(Tar(file, rows.slice(start, file.samples), dropped[_stem(file)]))
@@ -334,7 +397,11 @@ def _specs(sources: Sequence[tuple[Path, Manifest]]) -> dict[str, Any]:
 
 
 def _joined(
-    out: Path, old: Index, fresh: Sequence[tuple[Path, Manifest]], new: Sequence[Tar]
+    out: Path,
+    old: Index,
+    fresh: Sequence[tuple[Path, Manifest]],
+    new: Sequence[Tar],
+    selected: Sequence[Dropped],
 ) -> tuple[ShardSet, list[Tar]]:
     """Return the set that an old one and new tars make together, and its tars in order.
 
@@ -349,24 +416,33 @@ def _joined(
     entries = [entry for entry in old.set.sources if entry.name not in replaced]
     entries += _entries(out, fresh, new, group)
     entries.sort(key=lambda entry: entry.name)
+    kept = [one for one in old.set.dropped if one.is_selected and one.source not in replaced]
+    selected = sorted([*kept, *selected], key=lambda one: one.source)
     found = msgspec.structs.replace(
         old.set,
         shards=tuple(tar.file for tar in tars),
         sources=tuple(entries),
-        dropped=tuple(one for tar in tars for one in tar.dropped),
+        dropped=(*(one for tar in tars for one in tar.dropped), *selected),
         specs={**old.set.specs, **_specs(fresh)},
     )
     return found, tars
 
 
-def publish(out: Path, found: ShardSet, tars: Sequence[Tar]) -> None:
+def _attributed(out: Path, found: ShardSet, sources: Sequence[tuple[Path, Manifest]]) -> dict[str, bytes]:
+    folders = {manifest.name: path for path, manifest in sources}
+    return attribution.files(attribution.gather(out, found, folders))
+
+
+def publish(out: Path, found: ShardSet, tars: Sequence[Tar], beside: Mapping[str, bytes]) -> None:
     """Make a set of tars the one that stands in a folder, in steps that a later call can finish.
 
-    What is to come is written down in `.parts` first. From then on the folder says of itself that it is unfinished,
-    until the last step, the renaming of shards.json.
+    `beside` are the files that say whose work it is. What is to come is written down in `.parts` first. From then on
+    the folder says of itself that it is unfinished, until the last step, the renaming of shards.json.
     """
     parts = out / PARTS
     write_atomic(parts / INDEX, index_bytes(tars))
+    for name, content in beside.items():
+        write_atomic(parts / name, content)
     write_atomic(parts / STALE, msgspec.json.encode(sorted(_stale(out, found))))
     data = msgspec.json.format(msgspec.json.encode(found, order="sorted"), indent=1)
     write_atomic(parts / SHARDS, data + b"\n")
@@ -407,8 +483,9 @@ def _roll_forward(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
     for path in parts.glob("*.tar"):
         path.replace(out / path.name)
-    if (parts / INDEX).exists():
-        (parts / INDEX).replace(out / INDEX)
+    for name in (INDEX, attribution.JSON, attribution.PAGE):
+        if (parts / name).exists():
+            (parts / name).replace(out / name)
     (parts / SHARDS).replace(out / SHARDS)
     shutil.rmtree(parts, ignore_errors=True)
     sweep_rebuilt(out)

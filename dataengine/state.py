@@ -61,7 +61,9 @@ def differences(then: Iterable[SourceMark], now: Iterable[SourceMark]) -> str:
         elif old[name].num_samples != new[name].num_samples:
             found.append(f"{name} had {old[name].num_samples} samples and has {new[name].num_samples}")
         elif old[name].fingerprint != new[name].fingerprint:
-            found.append(f"{name} was converted from other files or by another version")
+            found.append(
+                f"{name} was converted from other files or by another version, or other samples are left out"
+            )
     return ", ".join(found)
 
 

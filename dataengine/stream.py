@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import xxhash
 from xxhash import xxh3_128_hexdigest
 
 from dataengine import sample as samples
@@ -32,7 +33,14 @@ _OWN_LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def sources(index: Index, use: str = "train") -> list[Source]:
-    """Return the sources of a shard set that may be used for `train` or `eval`; empty ones are left out."""
+    """Return the sources of a shard set that may be used for `train` or `eval`; empty ones are left out.
+
+    The fingerprint of one of which a selection leaves out samples says which: others in as many places are no restart.
+    """
+    left_out: dict[str, list[str]] = {}
+    for one in index.set.dropped:
+        if one.is_selected:
+            left_out.setdefault(one.source, []).append(one.id)
     return [
         Source(
             name=entry.name,
@@ -41,11 +49,18 @@ def sources(index: Index, use: str = "train") -> list[Source]:
             family=entry.family,
             num_samples=entry.samples,
             num_tokens=entry.text_length,
-            fingerprint=entry.fingerprint,
+            fingerprint=_of(entry.fingerprint, left_out.get(entry.name, ())),
         )
         for entry in index.set.sources
         if entry.use == use and entry.samples > 0
     ]
+
+
+def _of(fingerprint: str, left_out: Sequence[str]) -> str:
+    """Return the fingerprint of what is left of a source."""
+    if not fingerprint or not left_out:
+        return fingerprint
+    return xxhash.xxh3_128_hexdigest("\n".join([fingerprint, *left_out]).encode())
 
 
 def check_index(index: Index) -> None:

@@ -51,6 +51,11 @@ def special_tokens(text: str) -> list[str]:
     return _SPECIAL.findall(text) if ("<" in text or "[" in text) else []
 
 
+def without_special(text: str) -> str:
+    """Return a text with a space for each special token: what a reader who knows none of them reads."""
+    return _SPECIAL.sub(" ", text) if ("<" in text or "[" in text) else text
+
+
 def placeholders(text: str) -> list[str]:
     """Return every `<image>`, `<region>` and routing token of a text, in order."""
     return _PLACEHOLDER.findall(text)

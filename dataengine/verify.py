@@ -18,7 +18,7 @@ from dataengine import tar
 from dataengine.errors import ShardError, nearest
 from dataengine.files import alone, digest_file, unwritable
 from dataengine.index import INDEX, Index, Place, ShardFile, ShardSet, ShardSource, load_set
-from dataengine.layout import Layout, ShardPlan, plan_shards, source_of
+from dataengine.layout import Layout, ShardPlan, find_left_out, num_planned, plan_shards, source_of
 from dataengine.manifest import Manifest
 from dataengine.runners import RunnerName, run
 from dataengine.sample import Sample
@@ -252,10 +252,12 @@ def _plans(
     layout: Layout = "mixed" if shard_set.layout == "mixed" else "by_task"
     plans: list[ShardPlan] = []
     used: list[tuple[Path, Manifest]] = []
+    selected = {one.id for one in shard_set.dropped if one.is_selected}
     for first, entries in _groups(shard_set, layout, only):
         sources = [_source(out, entry) for entry in entries]
         used += sources
-        plans += plan_shards(sources, layout, shard_set.samples_per_shard, first)
+        left_out = find_left_out(sources, selected)
+        plans += plan_shards(sources, layout, shard_set.samples_per_shard, first, left_out)
     return used, [plan for plan in plans if only is None or plan.name == only]
 
 
@@ -268,7 +270,7 @@ def _groups(shard_set: ShardSet, layout: Layout, only: str | None) -> list[tuple
     for number in sorted({entry.group for entry in shard_set.sources}):
         entries = [entry for entry in shard_set.sources if entry.group == number]
         groups.append((first, entries))
-        first += -(-sum(entry.ledger.samples for entry in entries) // shard_set.samples_per_shard)
+        first += num_planned((entry.ledger.samples for entry in entries), shard_set.samples_per_shard)
     if only is None:
         return groups
     return [group for group in groups if group[0] <= int(only.rpartition("-")[2])][-1:]

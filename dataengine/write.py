@@ -186,12 +186,22 @@ def _append(descriptor: int, blocks: Sequence[bytes]) -> None:
 
 def _in_turn(plan: ShardPlan) -> Iterator[tuple[bytes, list[str] | None, Part]]:
     """Yield the samples of a plan as JSON in their order, each with the classes that it leaves open and its part."""
-    where = [(Path(part.directory), part.start, part.stop) for part in plan.parts]
-    streams = [zip(manifests.read_encoded(*one), manifests.read_unsure(*one), strict=False) for one in where]
+    streams = [_rows(part) for part in plan.parts]
     count = sum(part.stop - part.start for part in plan.parts)
     turns = np.frombuffer(plan.turns, "<u2").tolist() if plan.turns else [0] * count
     for turn in turns:
-        yield *next(streams[turn]), plan.parts[turn]
+        if (row := next(streams[turn])) is not None:
+            yield *row, plan.parts[turn]
+
+
+def _rows(part: Part) -> Iterator[tuple[bytes, list[str] | None] | None]:
+    """Yield each row of a part, None where it is left out."""
+    where = Path(part.directory), part.start, part.stop
+    rows = zip(manifests.read_encoded(*where), manifests.read_unsure(*where), strict=False)
+    if not part.left_out:
+        return rows
+    gone = frozenset(part.left_out)
+    return (None if number in gone else row for number, row in enumerate(rows, part.start))
 
 
 def arrow(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -145,10 +145,11 @@ class View:
         return masks.LabelMap(wanted, self.segments, rle_union(void) if void else None)
 
     def accepted(self, number: int) -> tuple[str, ...]:
-        """Return the right answers to an ask: those of the sample where it has one round, else the true one."""
+        """Return the right answers to an ask: those of the sample, as often as they were given, where it has one round,
+        else the true one."""
         targets = self.sample.targets
         if len(self.prediction.asks) == 1 and isinstance(targets, TextTargets) and targets.answers:
-            return targets.answers
+            return targets.given
         return (without_tokens(self.prediction.asks[number].wanted),)
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import re
 import string
+from collections import Counter
 from collections.abc import Collection
+from itertools import repeat
 from typing import Literal
 
 import msgspec
@@ -58,7 +60,7 @@ def build(annotation: Annotation, unit: Unit, task: Task, rng: random.Random) ->
             slots = {"question": asked, "choices": lettered(targets.choices)}
             answer = string.ascii_uppercase[targets.answer_index]
         case "short" | "open":
-            targets = TextTargets(answers=_answers(unit))
+            targets = _answers(unit)
             slots, answer = {"question": asked}, targets.answers[0]
     if options.form != "open":
         assert task.bank is not None
@@ -106,13 +108,23 @@ def _shuffled(targets: TextTargets, asked: str, rng: random.Random) -> TextTarge
     )
 
 
-def _answers(unit: Question) -> tuple[str, ...]:
-    """Return the accepted answers, the best first; a question that has only choices is answered by its right one."""
-    answers = tuple(dict.fromkeys(text.strip() for text in unit.answers if text.strip()))
-    if answers:
-        return answers
+def _answers(unit: Question) -> TextTargets:
+    """Return the accepted answers, the most frequent first and else in the source's order; a question that has only
+    choices is answered by its right one.
+    """
+    votes = Counter[str]()
+    for answer, count in zip(unit.answers, unit.votes or repeat(1), strict=False):
+        if text := answer.strip():
+            votes[text] += count
+    counted = bool(unit.votes) or any(count > 1 for count in votes.values())
+    if votes:
+        ranked = votes.most_common()
+        return TextTargets(
+            answers=tuple(text for text, _ in ranked),
+            votes=tuple(count for _, count in ranked) if counted else msgspec.UNSET,
+        )
     if unit.choices and unit.answer_index is not None:
-        return _choice(unit).answers
+        return TextTargets(answers=_choice(unit).answers)
     raise Skip("question.no_answer")
 
 

@@ -1,7 +1,8 @@
 """VQA v2: a file of questions and one of annotations with ten answers each, as the reader of that name states it.
 
-A picture goes by its path (`image_id`). The ten answers are the accepted ones, as often each as ten allow and the best
-most often, so that the official evaluation counts them; of more than ten, each stands once. `question_type` is the
+A picture goes by its path (`image_id`). Answers stand as often as people gave them. Where nobody knows, the ten are the
+accepted ones, as often each as ten allow and the best most often, so that the official evaluation counts them; of more
+than ten, each stands once. `question_type` is the
 question's first two words, `answer_type` follows from the best answer: that evaluation groups by them.
 """
 
@@ -51,9 +52,10 @@ def write(annotations: Iterable[Annotation], labels: LabelSpace, folder: Path) -
 
 def _annotation(question: Question) -> dict[str, Any]:
     accepted = question.answers
+    given = [answer for answer, count in zip(accepted, question.votes, strict=False) for _ in range(count)]
     if not accepted and question.answer_index is not None:
         accepted = (question.choices[question.answer_index],)
-    answers = ten([*dict.fromkeys(answer.strip() for answer in accepted if answer.strip())])
+    answers = given or ten([*dict.fromkeys(answer.strip() for answer in accepted if answer.strip())])
     best = answers[0] if answers else ""
     return {
         "question_type": " ".join(question.text.lower().split()[:2]),

@@ -25,6 +25,7 @@ VERBS = {
     "check": "Find every mistake in specs, without data.",
     "convert": "Turn source files into a manifest of samples, with an account.",
     "audit": "Check manifests, shards or foreign annotation files against rules.",
+    "curate": "Rate samples, and write down which ones to leave out of shards.",
     "shard": "Write manifests as WebDataset tars with an index; verify or rebuild them.",
     "mix": "Print the plan of a mixture as a table.",
     "stream": "List the samples that a rank is served, by position; or simulate all ranks.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -25,7 +26,7 @@ from dataengine.layout import Layout
 from dataengine.peers.beside import Peer, write_beside
 from dataengine.restore import index
 from dataengine.runners import RunnerName
-from dataengine.shard import append, shard
+from dataengine.shard import append, shard, strays
 from dataengine.store import Store, Url, locate
 from dataengine.verify import rebuild, verify
 
@@ -45,6 +46,13 @@ from dataengine.verify import rebuild, verify
     "--replace",
     is_flag=True,
     help="With --append: write the shards of a split anew that was converted again.",
+)
+@click.option(
+    "--selection",
+    "selections",
+    multiple=True,
+    type=LOCAL,
+    help="Leave out what this table says, as curate and others write it; may be given several times.",
 )
 @click.option("--verify", "do_verify", is_flag=True, help="Read every tar again and compare digests.")
 @click.option(
@@ -75,6 +83,7 @@ def command(
     samples_per_shard: int,
     do_append: bool,
     replace: bool,
+    selections: tuple[Path, ...],
     do_verify: bool,
     do_rebuild: bool,
     only: str | None,
@@ -91,12 +100,12 @@ def command(
 
     --verify takes URLs, too: tars are copied to this machine one at a time.
 
-    The tars' bytes depend on the manifests alone, never on the runner or the number of workers.
+    The tars' bytes depend on the manifests and the selections alone, never on the runner or the number of workers.
     """
     _require_one_call(
         {"--verify": do_verify, "--rebuild": do_rebuild},
         {"--index": do_index},
-        {"--append": do_append, "--replace": replace},
+        {"--append": do_append, "--replace": replace, "--selection": bool(selections)},
     )
     _require_one_call({"--verify": do_verify, "--rebuild": do_rebuild}, {"--for": bool(peers)})
     if only is not None and not do_rebuild:
@@ -123,11 +132,19 @@ def command(
     if not do_append:
         with progress("shard", "samples") as update:
             made = shard(
-                paths, out, layout=layout, samples_per_shard=samples_per_shard, progress=update, **options
+                paths,
+                out,
+                layout=layout,
+                samples_per_shard=samples_per_shard,
+                selections=selections,
+                progress=update,
+                **options,
             )
         _print(made, as_json)
     else:
-        _append(paths, out, replace, options, as_json)
+        made = _append(paths, out, replace, selections, options, as_json)
+    if unknown := strays(made, selections):
+        click.echo(f"{unknown} samples that the selections leave out are in none of the manifests", err=True)
     _describe([out], peers, runner, workers, as_json)
 
 
@@ -139,16 +156,24 @@ def _require_one_call(*groups: dict[str, bool]) -> None:
         raise UsageError(f"{first} and {others[0]} are two calls of dataengine shard; give one of them")
 
 
-def _append(paths: tuple[Path, ...], out: Path, replace: bool, options: Where, as_json: bool) -> None:
+def _append(
+    paths: tuple[Path, ...],
+    out: Path,
+    replace: bool,
+    selections: tuple[Path, ...],
+    options: Where,
+    as_json: bool,
+) -> ShardSet:
     for name in ("layout", "samples_per_shard"):
         if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise UsageError(f"--{name.replace('_', '-')} is the set's own: leave it out with --append")
     with progress("shard", "samples") as update:
-        done = append(paths, out, replace=replace, progress=update, **options)
+        done = append(paths, out, replace=replace, selections=selections, progress=update, **options)
     _print(done.set, as_json, {"added": list(done.added), "unchanged": list(done.unchanged)})
     if not as_json:
         for name in done.unchanged:
             click.echo(f"{name}: is in the set already, from the same conversion")
+    return done.set
 
 
 class Where(TypedDict):
@@ -274,5 +299,7 @@ def _print(made: ShardSet, as_json: bool, more: dict[str, list[str]] | None = No
         [(source.name, source.use, source.samples, source.family) for source in made.sources],
     )
     click.echo(f"{len(made.shards)} shards, {len(made.dropped)} samples dropped")
-    for one in made.dropped[:20]:
+    for reason, count in Counter(one.reason for one in made.dropped if one.is_selected).most_common():
+        click.echo(f"left out {count}: {reason}")
+    for one in [one for one in made.dropped if not one.is_selected][:20]:
         click.echo(f"dropped {one.id}: {one.reason}: {one.detail}")

@@ -218,7 +218,7 @@ class _Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("step", range(18))
+@pytest.mark.parametrize("step", range(22))
 def test_stopped_between_any_two_steps_the_set_is_whole_or_says_that_it_is_not(
     tiny: Tiny, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

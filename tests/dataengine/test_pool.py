@@ -40,7 +40,8 @@ def test_a_pool_keeps_few_files_open_whatever_is_read(tmp_path: Path, threads: i
     pool.close()
 
     assert all(right)
-    assert 1 < most <= 4
+    # Beside the four, what other threads were reading from at that moment.
+    assert 1 < most <= 4 + threads - 1
     assert _open_files(tmp_path) == 0
 
 

@@ -172,6 +172,7 @@ def test_a_system_turn_may_stand_first() -> None:
             },
             "target.unasked",
         ),
+        ({"targets": TextTargets(answers=("cat", "dog"), votes=(3,))}, "qa.format"),
     ],
 )
 def test_parts_that_contradict_each_other_are_quarantined(changes: dict[str, Any], reason: str) -> None:

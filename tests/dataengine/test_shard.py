@@ -524,6 +524,8 @@ def test_tars_of_an_unfinished_run_by_another_plan_are_removed(tiny: Tiny, tmp_p
     shard([tiny.out], tmp_path / "s")
 
     assert sorted(_files(tmp_path / "s")) == [
+        "ATTRIBUTION.md",
+        "attribution.json",
         "index.parquet",
         "shards.json",
         "tiny-detection-train-000000.tar",

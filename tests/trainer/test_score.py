@@ -185,6 +185,17 @@ def test_texts_are_measured_by_their_task(
     assert measure not in found["forced"]
 
 
+def test_an_answer_counts_as_often_as_people_gave_it(make_sample: MakeSample) -> None:
+    sample, _ = make_sample(1, "vqa")
+    lines = [asked(sample, said, ("red", "pink"), "vqa", votes=(8, 2)) for said in ("red", "pink")]
+
+    found = evaluation_of(lines, {})["tasks"]["toy/vqa"]["free"]
+
+    # Whoever says what two of ten said is right by 2/3 for the eight others, and by 1/3 for those two.
+    assert found["vqa_accuracy"] == pytest.approx((1 + (8 * 2 / 3 + 2 / 3) / 10) / 2)
+    assert found["accuracy"] == 1
+
+
 def test_choices_are_right_by_letter_or_text(make_sample: MakeSample) -> None:
     sample, _ = make_sample(1, "vqa")
     choices = ("a cat", "a dog")

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import meter
-import numpy as np
 from content import digest
 
+from dataengine.errors import DataEngineError
 from dataengine.shard import shard
 from dataengine.stream import Stream, recipe
 from dataengine.verify import verify
@@ -102,11 +102,8 @@ def windowed(shards: str, window: int) -> dict[str, Any]:
                 part = rows[first : first + window]
                 rng.shuffle(part)
                 rows[first : first + window] = part
-        # Places are looked up for many rows at once, as reading by position does; `read_row` asks for each.
-        for first in range(0, len(rows), 512):
-            part = rows[first : first + 512]
-            for row, place in zip(part, stream.index.places(np.array(part)), strict=True):
-                yield 1, sum(map(len, stream._read(row, place)[1]))
+        for row in rows:
+            yield 1, sum(map(len, stream.read_row(row)[1]))
 
     return meter.consume(start)
 
@@ -196,12 +193,12 @@ def corruption(shards: str, tars: list[str]) -> dict[str, Any]:
             try:
                 _, pictures = stream.read_row(row)
                 place = stream.index.place(row)
-                text = stream.pool.read(place.file, place.json_offset, place.json_size)
+                text = stream.pool.read(place.file, *place.spans[0])
                 delivered[stream.index.row(row)["key"]] = digest(pictures[0], text)
-            except Exception as error:
+            except DataEngineError as error:
                 errors.append(str(error))
         findings = verify(Path(shards))
-    except Exception as error:
+    except DataEngineError as error:
         findings = [str(error)]
     return {"count": len(delivered), "delivered": delivered, "errors": errors, "findings": findings}
 

@@ -32,8 +32,28 @@ def test_the_first_answer_is_taught_and_all_are_accepted(make_task: MakeTask, bu
     rendering = build(annotate(question), make_task("vqa"))
 
     assert rendering.conversation[1].text == "cat"
-    assert rendering.targets == TextTargets(answers=("cat", "a cat"))
+    assert rendering.targets == TextTargets(answers=("cat", "a cat"), votes=(2, 1))
     assert "What is it?" in rendering.conversation[0].text
+
+
+def test_votes_say_which_answer_is_taught_and_are_kept(make_task: MakeTask, build: Build) -> None:
+    question = Question(id="1", text="What is it?", answers=("dog", "cat ", "cat"), votes=(3, 2, 5))
+
+    targets = build(annotate(question), make_task("vqa")).targets
+
+    assert targets == TextTargets(answers=("cat", "dog"), votes=(7, 3))
+    assert isinstance(targets, TextTargets)
+    assert targets.given == ("cat",) * 7 + ("dog",) * 3
+
+
+def test_answers_that_differ_have_no_votes(make_task: MakeTask, build: Build) -> None:
+    question = Question(id="1", text="What is it?", answers=("dog", "cat"))
+
+    targets = build(annotate(question), make_task("vqa")).targets
+
+    assert targets == TextTargets(answers=("dog", "cat"))
+    assert isinstance(targets, TextTargets)
+    assert targets.given == ("dog", "cat")
 
 
 def test_an_open_question_stands_alone(make_task: MakeTask, build: Build) -> None:

@@ -425,6 +425,15 @@ def test_the_ten_answers_keep_their_order_and_count_for_the_official_score(tmp_p
         assert sum(min(1, nine.count(answer) / 3) for nine in others) / 10 >= 0.9
 
 
+def test_answers_of_people_are_written_as_often_as_they_were_given(tmp_path: Path) -> None:
+    question = Question(id="0", text="what colour?", answers=("blue", "navy"), votes=(7, 3))
+
+    load_writer("vqa_v2", "test").write([annotation(0, questions=(question,))], LABELS, tmp_path)
+
+    (record,) = msgspec.json.decode((tmp_path / "annotations.json").read_bytes())["annotations"]
+    assert [one["answer"] for one in record["answers"]] == ["blue"] * 7 + ["navy"] * 3
+
+
 @given(facts=tabled())
 @settings(deadline=None, max_examples=20)
 def test_a_webdataset_tar_holds_every_fact_and_every_picture(facts: list[Annotation]) -> None:

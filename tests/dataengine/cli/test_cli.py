@@ -221,7 +221,7 @@ def test_shard_writes_verifies_and_rebuilds(call: Call, tiny: Tiny, tmp_path: Pa
 
     assert (made[0], json.loads(made[1])["samples"], json.loads(made[1])["shards"]) == (0, 6, 2)
     assert {path.name for path in out.iterdir()} == {
-        "mixed-000000.tar", "mixed-000001.tar", "index.parquet", "shards.json"
+        "mixed-000000.tar", "mixed-000001.tar", "index.parquet", "shards.json", "ATTRIBUTION.md", "attribution.json"
     }  # fmt: skip
     assert (whole[0], whole[1].strip()) == (0, "0 findings")
     assert damaged[0] == 1
