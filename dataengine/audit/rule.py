@@ -362,7 +362,7 @@ class Rule:
     the `whole` subject, or, by a `corpus` that is made for each subject, at all its annotations. A rule that looks at
     none of them is a reason that a reader, a builder or the audit itself gives.
 
-    `among` is the list of Facts without which an annotation has nothing to look at, and in whose members hits lie.
+    `among` is what of Facts an annotation has nothing to look at without, and in whose members hits lie.
     `budget` is the share of places that may break it where a spec says nothing; None: any. `known` are public datasets
     that break it.
     """

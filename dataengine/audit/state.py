@@ -111,6 +111,10 @@ class Audit:
         self.statistics = Statistics()
         self.evidence = Evidence()
         self._corpora = [make() for _, make in CORPUS_RULES]
+        self._fed = [
+            (rule_of(rule_id).among, corpus.add)
+            for (rule_id, _), corpus in zip(CORPUS_RULES, self._corpora, strict=True)
+        ]
         self.label_space = labels
         self.classes: Counter[str] = Counter()
         self.further_labels = 0
@@ -172,8 +176,9 @@ class Audit:
                 for rule_id, check in rules:
                     for hit in check(facts):
                         self.hit(rule_id, hit, item)
-        for corpus in self._corpora:
-            corpus.add(facts)
+        for name, feed in self._fed:
+            if there[name]:
+                feed(facts)
         if texts := self._texts.add(facts):
             checked["text"] += texts
         if len(self._keys) >= KEYS_AT_ONCE or self._texts.enough or self._outlines.enough:

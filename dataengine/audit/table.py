@@ -115,6 +115,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="warn",
         says="in many pictures a box covers all of the picture",
+        among="boxes",
         corpus=geometry.WholeImage,
     ),
     Rule(
@@ -122,6 +123,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         action="warn",
         says="many pictures have the very same box",
+        among="boxes",
         corpus=geometry.Constant,
     ),
     # Polygons, masks and corners.
@@ -193,6 +195,7 @@ RULES: tuple[Rule, ...] = (
         action="warn",
         says="corners of quadrilaterals go counter-clockwise, where most readers expect clockwise",
         known=("WildReceipt",),
+        among="quads",
         corpus=outlines.QuadOrder,
     ),
     Rule(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataengine.audit.findings import Finding, Findings
@@ -41,6 +41,7 @@ some = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(first=some, second=some, third=some)
 def test_findings_are_what_was_put_in_whether_on_disk_or_not(
     first: list[Finding], second: list[Finding], third: list[Finding]

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataengine.audit import spill
@@ -17,6 +17,7 @@ few = st.integers(0, 5)
 numbers = st.one_of(few, st.integers(0, 2**64 - 1))
 
 
+@settings(deadline=None)
 @given(pieces=st.lists(st.binary(max_size=9), max_size=30), held=st.integers(1, 40))
 def test_bytes_come_back_from_memory_and_disk(pieces: list[bytes], held: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -28,6 +29,7 @@ def test_bytes_come_back_from_memory_and_disk(pieces: list[bytes], held: int) ->
         assert [kept.read(at, len(piece)) for at, piece in zip(offsets, pieces, strict=True)] == pieces
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.tuples(numbers, few), max_size=80), held=st.integers(1, 9))
 def test_rows_come_back_sorted_and_those_of_one_number_in_one_table(
     rows: list[tuple[int, int]], held: int
@@ -66,6 +68,7 @@ def test_tables_of_many_rows_are_no_larger_than_what_is_held() -> None:
     assert max(sizes) <= 2 * 512
 
 
+@settings(deadline=None)
 @given(names=st.lists(st.text(max_size=2), max_size=40), held=st.integers(1, 9))
 def test_names_that_come_again_are_told_in_their_order(names: list[str], held: int) -> None:
     seen = Named(held)
@@ -89,6 +92,7 @@ def test_two_names_of_one_hash_are_not_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert [name for (name, *_), _ in seen.again()] == ["b"]
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(st.tuples(st.sampled_from("abcdefgh"), st.one_of(st.none(), few)), max_size=40),
     new=st.integers(1, 9),
