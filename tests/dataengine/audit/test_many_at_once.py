@@ -164,7 +164,9 @@ def test_an_audit_finds_what_each_rule_finds_by_itself(
             sizes: Sizes = [size] * len(item.images)
             audit.annotation(item, sizes)
             facts = Facts(item, sizes, lang)
-            expected.update((rule, hit.detail) for rule, check in ANNOTATION_RULES for hit in check(facts))
+            expected.update(
+                (rule, state.one_line(hit.detail)) for rule, check in ANNOTATION_RULES for hit in check(facts)
+            )
             places.update(_looked_at(facts))
 
         found = Counter((one.rule, one.detail) for one in audit.findings if one.rule != "id.duplicate")
