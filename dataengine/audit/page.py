@@ -10,7 +10,7 @@ from dataengine.audit.identity import COLUMNS, Identity, Verdict, by_stage
 from dataengine.audit.rule import Rule
 from dataengine.audit.run import Broken, broken
 from dataengine.audit.state import Account, Report
-from dataengine.audit.summary import EXAMPLES, Change, Seen, Summary, changes, several, versions
+from dataengine.audit.summary import EXAMPLES, Change, Seen, Summary, changes, counted, versions
 from dataengine.audit.table import RULES, rule_of
 from dataengine.audit.views import Drawn, draw_findings
 from dataengine.report.page import Card, Cell, Number, Section, Table, Tone, render
@@ -41,6 +41,7 @@ def page(
         *_changes(changed, before),
         Section(title="Data", id="data", plots=figures(report), note=_data_note(report)),
         *_examples(seen, pictures),
+        Section(title="Rules without a hit", id="unbroken", tables=[_without_hits(report, seen)]),
     ]
     subjects = [account.subject for account in report.accounts]
     named = ", ".join(subjects[:3]) + (f" and {len(subjects) - 3} more" if len(subjects) > 3 else "")
@@ -90,7 +91,7 @@ def _summary(
     ]
     if before is not None:
         numbers.append(_change_number(changed))
-    looked = ", ".join(f"{number(count)} {several(what)}" for what, count in sorted(report.checked.items()))
+    looked = ", ".join(counted(count, what) for what, count in sorted(report.checked.items()))
     return Section(
         title="Summary",
         id="summary",
@@ -137,7 +138,7 @@ def _cut(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], n
 
 def _budgets(over: Sequence[Broken]) -> list[Section]:
     rows = [
-        [one.subject, _rule_cell(one.rule, "bad"), one.hits, f"{number(one.checked)} {several(one.place)}",
+        [one.subject, _rule_cell(one.rule, "bad"), one.hits, counted(one.checked, one.place),
          _rate(one.hits, one.checked), Cell(text=percent(one.budget), value=one.budget)]
         for one in over
     ]  # fmt: skip
@@ -237,7 +238,7 @@ def _rules(report: Report, seen: Seen, over: Sequence[Broken], changed: Sequence
             Cell(text=known.severity, tone=TONES[known.severity]),
             total,
             *([before[rule]] if changed else []),
-            Cell(text=", ".join(f"{number(count)} {several(what)}" for what, count in checked.items()),
+            Cell(text=", ".join(counted(count, what) for what, count in checked.items()),
                  value=sum(checked.values())),
             _rate(total, max(sum(checked.values()), total)),
             len(subjects),
@@ -250,7 +251,6 @@ def _rules(report: Report, seen: Seen, over: Sequence[Broken], changed: Sequence
     )
     if len(report.accounts) > 1 and rows:
         tables.append(_by_subject(report, seen))
-    tables.append(_without_hits(report, seen))
     return Section(title="Rules", id="rules", tables=tables)
 
 
@@ -281,9 +281,7 @@ def _by_subject(report: Report, seen: Seen) -> Table:
     rows: list[list[object]] = []
     for (rule, subject, place), count in sorted(seen.counts.items(), key=lambda one: (-one[1], one[0])):
         looked = max(checked.get(subject, {}).get(place, 0), count)
-        rows.append(
-            [_rule_cell(rule), subject, count, f"{number(looked)} {several(place)}", _rate(count, looked)]
-        )
+        rows.append([_rule_cell(rule), subject, count, counted(looked, place), _rate(count, looked)])
     return _cut("By subject", ["rule", "subject", "hits", "looked at", "rate"], rows)
 
 
@@ -294,7 +292,7 @@ def _without_hits(report: Report, seen: Seen) -> Table:
             place = _place_of(rule)
             checked = sum(account.checked.get(place, 0) for account in report.accounts)
             said = (
-                Cell(text=f"{number(checked)} {several(place)}", value=checked, tone="good")
+                Cell(text=counted(checked, place), value=checked, tone="good")
                 if checked
                 else Cell(text=f"no {place} to look at", value=0)
             )
@@ -312,7 +310,9 @@ def _place_of(rule: Rule) -> str:
         return "subject"
     if rule.annotation is not None:
         return rule.place
-    return "sample" if rule.sample is not None else "subject"
+    if rule.sample is not None:
+        return "sample"
+    return "picture" if rule.id.startswith("image.") else "subject"
 
 
 def _changes(changed: Sequence[Change], before: Summary | None) -> list[Section]:

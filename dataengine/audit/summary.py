@@ -13,6 +13,7 @@ from dataengine.audit.findings import Finding
 from dataengine.audit.identity import Identity
 from dataengine.audit.run import Broken
 from dataengine.audit.table import RULES
+from dataengine.report.text import number
 
 EXAMPLES = 20  # findings of a rule that are listed
 
@@ -96,6 +97,11 @@ def changes(before: Summary, hits: Mapping[str, Mapping[str, int]]) -> list[Chan
 def several(place: str) -> str:
     """Return the word for several places of a kind."""
     return f"{place}es" if place.endswith("x") else f"{place}s"
+
+
+def counted(count: int, place: str) -> str:
+    """Return so many places of a kind in words."""
+    return f"{number(count)} {place if count == 1 else several(place)}"
 
 
 def says_broken(one: Broken) -> str:
