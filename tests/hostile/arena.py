@@ -222,6 +222,10 @@ def _attempt(seed: Seed, task: str, one: Attack, number: int, place: Path) -> Ou
     chance = random.Random(f"{seed.format}/{one.name}/{number}")
     root, out = place / "root", place / "out"
     place.mkdir()
+    # An audit of many findings puts them into temporary files, which may lie here and nowhere else.
+    temporary = place / "temporary"
+    temporary.mkdir()
+    tempfile.tempdir = str(temporary)
     shutil.copytree(seed.folder, root, symlinks=True)
     canaries = Canaries(place / "outside")
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink()]
@@ -239,7 +243,7 @@ def _attempt(seed: Seed, task: str, one: Attack, number: int, place: Path) -> Ou
         canaries.guard()
         before = _peak(reset=True)
         run = Run(seed, root, out, place)
-        with watch().on(root, out):
+        with watch().on(root, out, temporary):
             run.all(task)
         most = _peak() - before
         wrong = [*run.wrong, *watch().seen, *canaries.touched()]
