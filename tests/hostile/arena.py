@@ -257,6 +257,7 @@ def _attempt(seed: Seed, task: str, one: Attack, number: int, place: Path) -> Ou
             wrong.append("what lies outside was written into a report or a manifest")
         return Outcome(one.name, file, tuple(wrong), run.ended, run.items, most)
     finally:
+        tempfile.tempdir = None
         canaries.close()
 
 
