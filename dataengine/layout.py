@@ -16,7 +16,7 @@ import xxhash
 
 from dataengine import manifest as manifests
 from dataengine import marks, schema
-from dataengine.columns import as_numpy
+from dataengine.columns import as_numpy, column
 from dataengine.index import VERSION
 from dataengine.manifest import Manifest
 from dataengine.resize import Pictures, encoder
@@ -98,12 +98,16 @@ def plan_shards(
 
 def find_left_out(sources: Sequence[tuple[Path, Manifest]], ids: Collection[str]) -> LeftOut:
     """Return the rows of manifests whose samples have one of the ids."""
-    wanted = pa.array(sorted(ids), pa.string())
+    if not ids:
+        return {}
+    wanted = column(sorted(ids), pa.string())
     found = {}
-    for path, manifest in sources if ids else ():
+    for path, manifest in sources:
         names = pq.read_table(path / manifests.SAMPLES, columns=["id"]).column("id").combine_chunks()
         rows = as_numpy(pc.indices_nonzero(pc.is_in(names, wanted)))
-        found[manifest.name] = dict(zip(rows.tolist(), names.take(pa.array(rows)).to_pylist(), strict=True))
+        found[manifest.name] = dict(
+            zip(rows.tolist(), names.take(column(rows.tolist(), pa.int64())).to_pylist(), strict=True)
+        )
     return found
 
 

@@ -202,7 +202,7 @@ def _png_header(width: int, height: int) -> bytes:
         (_link_out, "images[0]", "path.outside"),
         (_bomb, "images[0]", "image.too_large"),
         (_cut, "images[0]", "image.corrupt"),
-        (_pipe, "images[0]", "image.corrupt"),
+        (_pipe, "images[0]", "path.invalid"),
         (_folder, "images[0]", "image.corrupt"),
         (_other_size, "images[0]", "box.size_mismatch"),
     ],
