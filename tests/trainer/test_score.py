@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 from collections.abc import Callable
@@ -344,7 +345,8 @@ def test_a_page_shows_all_that_models_and_sources_say_as_text(make_sample: MakeS
     parts.feed(page)
     # The page's own script, which its policy names by digest: no other runs.
     assert parts.tags.count("script") == 1 and not parts.handlers
-    assert "default-src 'none'" in page and "script-src 'sha256-" in page
+    policy = html.unescape(page)
+    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
     # Three pictures: the truth, the model's own answer and the one to the given answer; nothing comes from elsewhere.
     assert parts.tags.count("img") == 3
     assert all(link.startswith(("data:image/jpeg;base64,", "#s")) for link in parts.links)
