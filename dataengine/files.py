@@ -189,7 +189,11 @@ def _mode(path: str) -> int:
 
 def _opened(path: str, flags: int = 0) -> int:
     """Return a descriptor of a file. Raises OSError, also for a pipe or a device, which are not waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+    except BlockingIOError:
+        # A file server holds a lease on it, which only files have: it is given back to whoever waits.
+        descriptor = os.open(path, os.O_RDONLY | flags)
     mode = os.fstat(descriptor).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         os.close(descriptor)

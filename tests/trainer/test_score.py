@@ -349,5 +349,5 @@ def test_a_page_shows_all_that_models_and_sources_say_as_text(make_sample: MakeS
     assert "default-src 'none'" in policy and "script-src 'sha256-" in policy
     # Three pictures: the truth, the model's own answer and the one to the given answer; nothing comes from elsewhere.
     assert parts.tags.count("img") == 3
-    assert all(link.startswith(("data:image/jpeg;base64,", "#s")) for link in parts.links)
+    assert all(link.startswith(("data:", "#")) for link in parts.links)
     assert "&lt;script&gt;alert(1)" in page

@@ -1,7 +1,8 @@
-"""Traps for workers: pictures whose bytes do not come, so that a test finds a worker in the middle of a shard."""
+"""Traps for workers: pictures that are not opened, so that a test finds a worker in the middle of a shard."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -19,42 +20,48 @@ from dataengine.shard import shard
 if TYPE_CHECKING:
     from tests.conftest import Tiny
 
-LIMIT_S = 90.0  # for whoever should fall into a trap
+LIMIT_S = 30.0  # for whoever should fall into a trap
 
 
 class Trap:
-    """A picture that is a pipe. Whoever reads it is caught, and can be killed or let go."""
+    """A picture with a lease on it (fcntl(2)): the kernel lets whoever opens it wait, to be killed or let go.
+
+    A lease that is asked for ends by itself after /proc/sys/fs/lease-break-time, 45 seconds where nobody changed it.
+    """
 
     def __init__(self, picture: Path, over: threading.Event) -> None:
         self.picture = picture
-        self.whole = picture.with_name(f"whole-{picture.name}")
         self.over = over
-        picture.rename(self.whole)
-        os.mkfifo(picture)
+        self.held = os.open(picture, os.O_RDONLY)
+        self._until(self._leased)
+
+    def _leased(self) -> bool:
+        try:
+            fcntl.fcntl(self.held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except BlockingIOError:
+            return False  # somebody has it open at this moment
+        return True
 
     def catch(self) -> None:
-        """Wait until a process waits for the bytes; `victim` is its number."""
-        # Opening a pipe to write fails while nobody reads it. It stays open: its end would be the end of the picture.
-        self.pipe: int = self._until(self._open)
+        """Wait until a process waits for the picture; `victim` is its number."""
+        self._until(lambda: fcntl.fcntl(self.held, fcntl.F_GETLEASE) != fcntl.F_WRLCK)
         self.victim: int = self._until(self._reader)
 
     def kill(self) -> None:
-        """Kill who was caught, before it can read anything."""
-        os.kill(self.victim, signal.SIGSTOP)
-        self._until(partial(_is, self.victim, "tTZX"))
-        os.close(self.pipe)
+        """Kill who was caught, before it can read anything; the next one is caught, too."""
         os.kill(self.victim, signal.SIGKILL)
         self._until(partial(_is, self.victim, "ZX"))
+        fcntl.fcntl(self.held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        self._until(self._leased)
 
     def disarm(self) -> None:
-        """Put the picture there, for all who come from now on."""
-        shutil.copyfile(self.whole, self.picture.with_suffix(".new"))
+        """Put a picture there that can be read, for all who come from now on."""
+        shutil.copyfile(f"/proc/self/fd/{self.held}", self.picture.with_suffix(".new"))
         self.picture.with_suffix(".new").replace(self.picture)
 
     def free(self) -> None:
         """Give who was caught the picture."""
-        os.write(self.pipe, self.whole.read_bytes())
-        os.close(self.pipe)
+        os.close(self.held)
 
     def _until(self, look: Callable[[], Any]) -> Any:
         end = time.monotonic() + LIMIT_S
@@ -63,21 +70,22 @@ class Trap:
                 raise RuntimeError("the test is over, or nobody came")
         return found
 
-    def _open(self) -> int | None:
-        try:
-            return os.open(self.picture, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            return None
-
     def _reader(self) -> int | None:
-        for folder in Path("/proc").glob("[0-9]*"):
+        for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
             try:
-                files = {os.readlink(file) for file in (folder / "fd").iterdir()}  # noqa: PTH115
+                if "break_lease" in (task / "wchan").read_text() and self._asks(task):
+                    return int(task.parts[2])
             except OSError:
                 continue  # ended meanwhile, or somebody else's
-            if str(self.picture) in files and int(folder.name) != os.getpid():
-                return int(folder.name)
         return None
+
+    def _asks(self, task: Path) -> bool:
+        """Say whether the call that a task waits in, openat, is about the picture."""
+        place = int((task / "syscall").read_text().split()[2], 16)
+        with (task / "mem").open("rb") as memory:
+            memory.seek(place)
+            name = os.fsencode(self.picture) + b"\0"
+            return memory.read(len(name)) == name
 
 
 def _is(process: int, states: str) -> bool:
@@ -95,6 +103,8 @@ def trapped(tiny: Tiny) -> Iterator[Callable[..., list[Trap]]]:
     The shards, 50 samples each, that must come out lie in `expected` beside the manifests.
     """
     over = threading.Event()
+    # What tells the holder of a lease that somebody waits would end this process.
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)
 
     def make(*numbers: int) -> list[Trap]:
         tiny.repeat(300)
@@ -110,3 +120,4 @@ def trapped(tiny: Tiny) -> Iterator[Callable[..., list[Trap]]]:
 
     yield make
     over.set()
+    signal.signal(signal.SIGIO, before)
