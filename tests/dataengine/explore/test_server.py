@@ -347,7 +347,8 @@ def test_the_command_serves_until_it_is_told_to_stop(tiny: Tiny, tmp_path: Path)
         connection.request("GET", f"{address.path}api/about")
         assert json.loads(connection.getresponse().read())["samples"] == 6
         # A connection that stays open does not keep it from ending.
-        running.send_signal(signal.SIGINT)
+        # Not SIGINT: where a shell started the tests in the background, they and what they start ignore it.
+        running.send_signal(signal.SIGTERM)
         _, said = running.communicate(timeout=20)
         connection.close()
     finally:
