@@ -101,7 +101,7 @@ def _audit_source(
     progress: Progress,
 ) -> Report:
     labels = source_labels(reader, source, Root(folder.resolve()))
-    state = Audit(subject, str(folder), labels)
+    state = Audit(subject, str(folder), labels, kind="annotations")
     state.versions = {"reader": f"{format_name} {reader.VERSION}"}
     pictures: Kept[str, Measure | None] = Kept(str, Measure | None)
     paths = Rows()

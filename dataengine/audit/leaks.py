@@ -45,6 +45,7 @@ def leaks(
         accounts.append(
             Account(
                 subject=part.subject,
+                kind="part",
                 records=0,
                 samples=number["sample"],
                 images=number["picture"],

@@ -32,7 +32,14 @@ def audit_manifest(
     manifest = manifests.load(directory)
     ledger = ledgers.load(directory / manifests.LEDGER)
     spec = msgspec.convert(manifest.spec, Resolved)
-    state = Audit(manifest.name, manifest.root, manifest.labels, spec.budgets(), spec.lang(manifest.split))
+    state = Audit(
+        manifest.name,
+        manifest.root,
+        manifest.labels,
+        spec.budgets(),
+        spec.lang(manifest.split),
+        kind="manifest",
+    )
     state.checked["unit"] = ledger.units
     state.versions = {"spec": f"{manifest.spec_path} {manifest.spec_hash}", "reader": manifest.reader}
     _check_account(state, directory, manifest, ledger)

@@ -7,17 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dataengine.audit.figures import figures
 from dataengine.audit.identity import COLUMNS, Identity, Verdict, by_stage
+from dataengine.audit.reach import looked_at, looked_for_in, looks_at
 from dataengine.audit.rule import Rule
 from dataengine.audit.run import Broken, broken
 from dataengine.audit.state import Account, Report
-from dataengine.audit.summary import EXAMPLES, Change, Seen, Summary, changes, counted, versions
+from dataengine.audit.summary import EXAMPLES, Change, Seen, Summary, changes, counted, several, versions
 from dataengine.audit.table import RULES, rule_of
-from dataengine.audit.views import Drawn, draw_findings
+from dataengine.audit.views import Drawn, draw_findings, lacking
 from dataengine.report.page import Card, Cell, Number, Section, Table, Tone, render
 from dataengine.report.plots import bars
 from dataengine.report.text import number, percent
 
 MOST_ROWS = 1000  # of a table; report.json has all
+MOST_SPECS, MOST_LICENSES, DIGITS = 3, 3, 12
+SUBJECT_COLUMNS = ("subject", "what it is", "spec", "reader", "license of pictures")
 TONES: dict[str, Tone] = {"error": "bad", "warn": "warn", "info": "note"}
 VERDICTS: dict[Verdict, Tone] = {"proven": "good", "not proven": "note", "differs": "bad"}
 
@@ -32,7 +35,7 @@ def page(
     """Return the audit as HTML."""
     over = broken(report)
     changed = changes(before, seen.hits()) if before is not None else []
-    pictures = draw_findings(seen.first, report.accounts)
+    pictures = draw_findings(seen.first, report.accounts, report.shapes)
     sections = [
         _summary(report, seen, over, changed, before, doubt),
         *_budgets(over),
@@ -91,7 +94,7 @@ def _summary(
     ]
     if before is not None:
         numbers.append(_change_number(changed))
-    looked = ", ".join(counted(count, what) for what, count in sorted(report.checked.items()))
+    looked = _counts(dict(sorted(report.checked.items())))
     return Section(
         title="Summary",
         id="summary",
@@ -99,9 +102,7 @@ def _summary(
         numbers=numbers,
         note=f"Looked at {looked or 'nothing'}. {doubt}".strip(),
         tables=[
-            _cut(
-                "What was audited", ["subject", "spec", "reader", "license of pictures"], _subjects(accounts)
-            ),
+            _cut("What was audited", SUBJECT_COLUMNS, [*map(_subject, accounts)]),
             Table(title="Audited with", columns=["what", "version"], rows=list(versions().items())),
         ],
     )
@@ -111,23 +112,35 @@ def _change_number(changed: Sequence[Change]) -> Number:
     more = sum(max(one.now - one.before, 0) for one in changed)
     less = sum(max(one.before - one.now, 0) for one in changed)
     tone: Tone = "warn" if more else "good"
-    return Number(
-        label="Since last time", value=f"+{number(more)} −{number(less)}", note="findings", tone=tone
-    )
+    value = f"+{number(more)} −{number(less)}" if more or less else "the same"
+    return Number(label="Since last time", value=value, note="findings", tone=tone)
 
 
-def _subjects(accounts: Sequence[Account]) -> list[list[object]]:
+def _subject(one: Account) -> list[object]:
+    specs = [_spec(said) for what, said in one.versions.items() if what.startswith("spec")]
     return [
-        [one.subject, one.versions.get("spec", "–"), one.versions.get("reader", "–"), _short(one.licenses)]
-        for one in accounts
+        one.subject,
+        one.kind or "–",
+        _some(specs, MOST_SPECS) or "–",
+        one.versions.get("reader", "–"),
+        _some(_most(one.licenses), MOST_LICENSES) or "–",
     ]
 
 
-def _short(counts: Mapping[str, int]) -> str:
+def _spec(said: str) -> str:
+    """Return a spec and its digest as a table has room for them; the whole of both is in report.json."""
+    name, _, digest = said.rpartition(" ")
+    return f"{name.rsplit('/', 1)[-1] if name.endswith('.yaml') else name} {digest[:DIGITS]}"
+
+
+def _most(counts: Mapping[str, int]) -> list[str]:
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ", ".join(f"{name}: {number(count)}" for name, count in ordered[:6]) + (
-        " …" if len(ordered) > 6 else ""
-    )
+    return [f"{name}: {number(count)}" for name, count in ordered]
+
+
+def _some(parts: Sequence[str], most: int) -> str:
+    more = len(parts) - most
+    return ", ".join(parts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _cut(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = "") -> Table:
@@ -238,8 +251,7 @@ def _rules(report: Report, seen: Seen, over: Sequence[Broken], changed: Sequence
             Cell(text=known.severity, tone=TONES[known.severity]),
             total,
             *([before[rule]] if changed else []),
-            Cell(text=", ".join(counted(count, what) for what, count in checked.items()),
-                 value=sum(checked.values())),
+            Cell(text=_counts(checked), value=sum(checked.values())),
             _rate(total, max(sum(checked.values()), total)),
             len(subjects),
             _budget(known, report, broken=rule in budgets),
@@ -289,30 +301,30 @@ def _without_hits(report: Report, seen: Seen) -> Table:
     rows: list[list[object]] = []
     for rule in RULES:
         if rule.id not in seen.first:
-            place = _place_of(rule)
-            checked = sum(account.checked.get(place, 0) for account in report.accounts)
-            said = (
-                Cell(text=counted(checked, place), value=checked, tone="good")
-                if checked
-                else Cell(text=f"no {place} to look at", value=0)
+            checked = looked_at(rule, report.accounts)
+            said = Cell(
+                text=_counts(checked) or _nothing(rule, report.accounts),
+                value=sum(checked.values()),
+                tone="good" if checked else "",
             )
             rows.append([rule.id, rule.severity, said, rule.says])
+    rows.sort(key=lambda row: not isinstance(row[2], Cell) or not row[2].value)
     return Table(
         title="Rules without a hit", columns=["rule", "severity", "looked at", "what a hit means"], rows=rows
     )
 
 
-def _place_of(rule: Rule) -> str:
-    """Return where a rule looks: a reason that a reader or builder gives lies in a record or in what became of it."""
-    if rule.picture is not None:
-        return "picture"
-    if rule.whole is not None or rule.corpus is not None:
-        return "subject"
-    if rule.annotation is not None:
-        return rule.place
-    if rule.sample is not None:
-        return "sample"
-    return "picture" if rule.id.startswith("image.") else "subject"
+def _nothing(rule: Rule, accounts: Sequence[Account]) -> str:
+    """Return why a rule looked at nothing."""
+    kinds = looked_for_in(rule)
+    if kinds and not kinds & {one.kind for one in accounts}:
+        return f"only looked for in {', '.join(sorted(several(kind) for kind in kinds))}"
+    places = [*map(several, looks_at(rule))]
+    return f"no {' or '.join(places)} here" if places else "not looked for"
+
+
+def _counts(places: Mapping[str, int]) -> str:
+    return ", ".join(counted(count, place) for place, count in places.items())
 
 
 def _changes(changed: Sequence[Change], before: Summary | None) -> list[Section]:
@@ -346,6 +358,10 @@ def _data_note(report: Report) -> str:
     return "What the samples of all subjects are like, taken together."
 
 
+def _lacks(one: Drawn) -> list[tuple[str, str]]:
+    return [("not shown", one.lacks)] if one.lacks else []
+
+
 def _examples(seen: Seen, pictures: Mapping[str, Sequence[Drawn]]) -> Iterator[Section]:
     if not seen.first:
         return
@@ -360,11 +376,12 @@ def _examples(seen: Seen, pictures: Mapping[str, Sequence[Drawn]]) -> Iterator[S
                 id=one.finding.key or one.finding.image,
                 pictures=one.pictures,
                 captions=one.captions,
-                turns=[("", one.finding.detail)],
+                turns=[("", one.finding.detail), *_lacks(one)],
                 origin=f"{one.finding.subject} · {one.finding.file} {one.finding.record}".strip(" ·"),
                 alt=one.finding.detail,
             )
             for one in pictures.get(rule, ())
+            if one.pictures
         ]
         count = (
             f"all {hits}"
@@ -372,6 +389,8 @@ def _examples(seen: Seen, pictures: Mapping[str, Sequence[Drawn]]) -> Iterator[S
             else f"the first {len(some)} of {number(hits)}, all in issues.parquet"
         )
         also = f" Public data that breaks it: {', '.join(known.known)}." if known.known else ""
+        if without := lacking(pictures.get(rule, ())):
+            also += f" Without a picture here: {without}."
         yield Section(
             title=rule,
             id=f"rule-{rule}",

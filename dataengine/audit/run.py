@@ -17,6 +17,7 @@ from dataengine.audit.guess import guess
 from dataengine.audit.manifests import audit_manifest
 from dataengine.audit.pictures import Looked, Pictures
 from dataengine.audit.saved import audit_saved, saved_in
+from dataengine.audit.shapes import Shapes
 from dataengine.audit.shards import audit_shards
 from dataengine.audit.spill import Kept
 from dataengine.audit.splits import compared
@@ -51,11 +52,13 @@ def audit(
     accounts: list[Account] = []
     findings = Findings()
     checked: Counter[str] = Counter()
+    shapes = Shapes()
 
     def take(report: Report) -> None:
         accounts.extend(report.accounts)
         findings.extend(report.findings)
         checked.update(report.checked)
+        shapes.extend(report.shapes)
 
     for path in paths:
         if isinstance(path, Url):
@@ -72,7 +75,7 @@ def audit(
                 take(report)
     for finding in compared(gallery):
         findings.append(finding)
-    return Report(accounts=accounts, findings=findings, checked=dict(checked))
+    return Report(accounts=accounts, findings=findings, checked=dict(checked), shapes=shapes.of)
 
 
 def _recognised(

@@ -266,6 +266,7 @@ def audit_saved(folder: Path, saved: Saved, workers: int, progress: Progress) ->
             f"{folder}/{split.name}",
             str(folder),
             LabelSpace(id="features", labels=tuple(labels)) if labels else None,
+            kind="dataset",
         )
         states[state.subject] = state
         items = _items(split, classes, root, named if saved.has_metadata else None)

@@ -39,8 +39,11 @@ def audit_shards(
     """
     if isinstance(directory, Url) and (store is None or store.cache_dir is None):
         raise UsageError(f"{directory}: an audit reads whole shards; give --cache-dir and --cache-bytes")
-    state = Audit(str(directory))
+    state = Audit(str(directory), kind="shard set")
     index = Index(directory, store)
+    state.versions = {
+        f"spec of {one.name}": f"{one.dataset}/{one.task} {one.spec_hash}" for one in index.set.sources
+    }
     for line in verify(directory) if isinstance(directory, Path) else ():
         state.add("shard.damaged", Hit(line), place="subject")
     for source in index.set.sources:
@@ -83,7 +86,7 @@ def audit_shards(
                     gallery.together(folder, [image.path for image in sample.images])
                 for place, (image, data) in enumerate(zip(sample.images, pictures, strict=False)):
                     looked = check_picture(data, image.path, measure_of(sample, place))
-                    state.picture(image.path, _in_tar(looked.found))
+                    state.picture(image.path, _in_tar(looked.found), key=row["id"])
                     shown.add(f"{sample.dataset}/{image.path}", looked.coarse, number, place)
                     gallery.add(folder, image.path, looked.digest or 0, Print(looked.low, looked.high))
             progress(1, "")
@@ -117,24 +120,25 @@ class _Shown:
 def _find_duplicates(
     state: Audit, index: Index, pool: Pool | Ranges | Cache, shown: _Shown, gallery: Gallery
 ) -> None:
-    def read(where: int) -> tuple[str, str, bytes]:
+    def read(where: int) -> tuple[Sample, str, bytes]:
         number, place = where >> _PLACE_BITS, where & ((1 << _PLACE_BITS) - 1)
         row = index.row(number)
         sample = samples.decode(pool.read(f"{row['shard']}.tar", row["json_offset"], row["json_size"]))
         data = pool.read(f"{row['shard']}.tar", row["image_offsets"][place], row["image_sizes"][place])
-        return sample.dataset, sample.images[place].path, data
+        return sample, sample.images[place].path, data
 
     for where, earlier in duplicates(shown.coarse(), lambda where: pixels_digest(read(where)[2])):
-        dataset, path, _ = read(where)
-        other = read(earlier)[1]
+        sample, path, _ = read(where)
+        first, other, _ = read(earlier)
         state.add(
             "image.duplicate_exact",
-            Hit(f"{path}: has the pixels of {other}"),
+            Hit(f"{path}: has the pixels of {other}" + (f" of {first.dataset}" if other == path else "")),
             place="picture",
+            key=sample.id,
             image=path,
             other_image=other,
         )
-        gallery.copy(f"{index.directory}\0{dataset}", path)
+        gallery.copy(f"{index.directory}\0{sample.dataset}", path)
 
 
 def _gathers(index: Index, sample: Sample) -> bool:

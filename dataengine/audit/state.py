@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import jsonschema
 import msgspec
@@ -17,6 +18,7 @@ from dataengine.audit.drawn import Outlines
 from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.rule import LISTS, Facts, Hit, Place, SampleFacts, Sizes, Whole
 from dataengine.audit.said import Texts
+from dataengine.audit.shapes import Name, Object, Shape, Shapes
 from dataengine.audit.spill import Named
 from dataengine.audit.statistics import Collected, Statistics
 from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
@@ -40,15 +42,21 @@ _GROUPS = tuple(
 )
 
 
+# What an audit can be of; a part is samples that are held against evaluation sets.
+Kind = Literal["", "manifest", "shard set", "tars", "dataset", "annotations", "part"]
+
+
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """What one audited subject holds, how many places of it were looked at, and the budgets that its spec sets.
 
-    `further_labels` are the objects whose labels are not in `labels`: that has the first MOST_NAMES alone.
-    `versions` say what it was made and read with: spec, reader, limits.
+    `classes` are those of whole pictures. `further_labels` are the objects, or pictures, whose labels are in neither:
+    these have the first MOST_NAMES alone.
+    `versions` say what it was made and read with: spec, reader, limits. `kind` is what the subject is.
     """
 
     subject: str
     records: int
+    kind: Kind = ""
     units: int = 0
     samples: int = 0
     skipped: dict[str, int] = {}
@@ -57,6 +65,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     images: int = 0
     licenses: dict[str, int] = {}
     labels: dict[str, int] = {}
+    classes: dict[str, int] = {}
     further_labels: int = 0
     sides: dict[str, int] = {}
     root: str = ""
@@ -69,18 +78,22 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The findings of an audit, and how many places of each kind it looked at."""
+    """The findings of an audit, and how many places of each kind it looked at.
+
+    `shapes` are the objects of the first findings of each rule.
+    """
 
     accounts: list[Account]
     findings: Findings
     checked: dict[str, int]
+    shapes: dict[Name, Shape] = {}
 
 
 class Audit:
     """Collects findings and counts while an audit runs.
 
     `labels` is the label space of the subject, where it has one; `budgets` are what its spec sets,
-    and `lang` is the language that it states.
+    `lang` is the language that it states, and `kind` what the subject is.
     """
 
     def __init__(
@@ -90,13 +103,16 @@ class Audit:
         labels: LabelSpace | None = None,
         budgets: dict[str, float] | None = None,
         lang: str | None = None,
+        kind: Kind = "",
     ) -> None:
+        self.kind = kind
         self.subject = subject
         self.root = root
         self.lang = lang
         self.files = Root(Path(root)) if root and Path(root).is_dir() else None
         self.budgets = budgets or {}
         self._findings = Findings()
+        self.shapes = Shapes()
         self._keys: list[tuple[str, str, str]] = []
         self._categories: list[str] = []
         self._texts = Texts(lang)
@@ -130,27 +146,30 @@ class Audit:
         record: str = "",
         image: str = "",
         other_image: str = "",
+        objects: Iterable[Object] = (),
     ) -> None:
         """Note one hit, in a place that is the rule's own where nothing else is said.
 
-        `other_image` is a second picture of the same subject to see beside the first.
+        `other_image` is a second picture of the same subject to see beside the first; `objects` are those of which the
+        hit may name one.
         """
-        self._findings.append(
-            Finding(
-                rule=rule_id,
-                severity=rule_of(rule_id).severity,
-                subject=self.subject,
-                place=place or rule_of(rule_id).place,
-                key=key,
-                file=file,
-                record=record,
-                detail=one_line(hit.detail),
-                image=image,
-                box=hit.box,
-                other_image=other_image,
-                other_subject=self.subject if other_image else "",
-            )
+        finding = Finding(
+            rule=rule_id,
+            severity=rule_of(rule_id).severity,
+            subject=self.subject,
+            place=place or rule_of(rule_id).place,
+            key=key,
+            file=file,
+            record=record,
+            detail=one_line(hit.detail),
+            image=image,
+            box=hit.box,
+            other_image=other_image,
+            other_subject=self.subject if other_image else "",
         )
+        self._findings.append(finding)
+        if objects:
+            self.shapes.add(finding, hit, objects, self.label_space)
 
     def annotation(self, item: Annotation, sizes: Sizes) -> None:
         """Look at one annotation; its texts are looked at with those of some that follow."""
@@ -236,7 +255,15 @@ class Audit:
         """Note a hit of an annotation."""
         image = item.images[hit.image].path if 0 <= hit.image < len(item.images) else ""
         origin = item.origin
-        self.add(rule_id, hit, key=item.key, file=origin.file, record=origin.record, image=image)
+        self.add(
+            rule_id,
+            hit,
+            key=item.key,
+            file=origin.file,
+            record=origin.record,
+            image=image,
+            objects=item.instances,
+        )
 
     def sample(self, data: bytes) -> Sample | None:
         """Look at one encoded sample; a broken one is explained in full by its JSON Schema."""
@@ -264,14 +291,15 @@ class Audit:
                     file=sample.origin.file,
                     record=sample.origin.record,
                     image=image,
+                    objects=facts.targets,
                 )
         return sample
 
-    def picture(self, path: str, found: list[tuple[str, Hit]]) -> None:
-        """Note what a picture's bytes showed."""
+    def picture(self, path: str, found: list[tuple[str, Hit]], key: str = "") -> None:
+        """Note what a picture's bytes showed; `key` is the sample that shows it, where it is only there."""
         self.checked["picture"] += 1
         for rule_id, hit in found:
-            self.add(rule_id, hit, place="picture", image=path)
+            self.add(rule_id, hit, place="picture", image=path, key=key)
 
     def whole(self) -> None:
         """Note what all annotations show together: the evidence over boxes and keypoints, and rules on the subject."""
@@ -358,6 +386,7 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
     """Return what was found; the account is that of a conversion, where there was one."""
     account = Account(
         subject=state.subject,
+        kind=state.kind,
         records=ledger.records if ledger else 0,
         samples=ledger.samples if ledger else 0,
         skipped=ledger.skipped if ledger else {},
@@ -366,6 +395,7 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
         images=ledger.images if ledger else 0,
         licenses={name: count for name, count in state.licenses.items() if count},
         labels=dict(state.labels.most_common()),
+        classes=dict(state.classes.most_common()),
         further_labels=state.further_labels,
         sides=dict(state.sides),
         root=state.root,
@@ -377,4 +407,6 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
         versions=state.versions,
         statistics=state.statistics.result(),
     )
-    return Report(accounts=[account], findings=state.findings, checked=dict(state.checked))
+    return Report(
+        accounts=[account], findings=state.findings, checked=dict(state.checked), shapes=state.shapes.of
+    )

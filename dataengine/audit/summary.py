@@ -96,7 +96,7 @@ def changes(before: Summary, hits: Mapping[str, Mapping[str, int]]) -> list[Chan
 
 def several(place: str) -> str:
     """Return the word for several places of a kind."""
-    return f"{place}es" if place.endswith("x") else f"{place}s"
+    return place if place.endswith("s") else f"{place}es" if place.endswith("x") else f"{place}s"
 
 
 def counted(count: int, place: str) -> str:
@@ -106,4 +106,5 @@ def counted(count: int, place: str) -> str:
 
 def says_broken(one: Broken) -> str:
     """Return a broken budget as a line."""
-    return f"{one.subject}: {one.rule} hit {one.hits} of {one.checked} {several(one.place)}, budget {one.budget:g}"
+    places = one.place if one.checked == 1 else several(one.place)
+    return f"{one.subject}: {one.rule} hit {one.hits} of {one.checked} {places}, budget {one.budget:g}"

@@ -24,7 +24,7 @@ from dataengine.records.tables import reject
 def audit_tars(path: Path, workers: int, progress: Progress) -> Report:
     """Audit a tar, or all tars in or below a folder, that have no index of ours. Raises ShardError without any."""
     folder, names = (path.parent, [path.name]) if path.is_file() else (path, members.tars_in(path))
-    state = Audit(str(path))
+    state = Audit(str(path), kind="tars")
     for line in members.packed_in(folder) if path.is_dir() else ():
         state.add("shard.damaged", Hit(line), place="subject")
     shown = Shown()

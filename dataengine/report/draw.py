@@ -11,7 +11,7 @@ import xxhash
 from PIL import Image, ImageDraw, ImageFont
 
 from dataengine import marks
-from dataengine.annotation import Box, Label, LabelSpace, Rle
+from dataengine.annotation import Box, Keypoint, Label, LabelSpace, Rle
 from dataengine.geometry import mask_from_rle
 from dataengine.images import Pixels
 from dataengine.sample import InstanceTargets, KeypointTargets, Region, Sample, TargetInstance
@@ -73,8 +73,7 @@ def draw_objects(
             picture = tint(picture, item.mask, color_of(item.label))
     for item, text in zip(items, texts, strict=True):
         mark_box(picture, item.box, scale, color_of(item.label), text, dashed=False)
-        if item.keypoints is not None:
-            _keypoints(picture, item, scale, skeleton)
+        mark_keypoints(picture, item.keypoints or (), scale, skeleton)
     return picture
 
 
@@ -106,7 +105,8 @@ def _targets(
         mark_box(picture, item.box, scale, color_of(item.label), text, dashed=item.ignore)
         if item.keypoints is not None and isinstance(targets, KeypointTargets):
             label = labels.find(item.label) if labels is not None else None
-            _keypoints(picture, item, scale, _skeleton(label, targets.names) if label is not None else [])
+            skeleton = _skeleton(label, targets.names) if label is not None else []
+            mark_keypoints(picture, item.keypoints, scale, skeleton)
     return picture
 
 
@@ -163,12 +163,11 @@ def _ink(color: Color) -> Color:
     return (0, 0, 0) if bright else (255, 255, 255)
 
 
-def _keypoints(
-    picture: Image.Image, item: TargetInstance, scale: float, skeleton: Sequence[tuple[int, int]]
+def mark_keypoints(
+    picture: Image.Image, points: Sequence[Keypoint], scale: float, skeleton: Sequence[tuple[int, int]]
 ) -> None:
-    assert item.keypoints is not None
+    """Draw keypoints given in source pixels on a picture that was scaled; the skeleton joins them by position."""
     pen = ImageDraw.Draw(picture)
-    points = item.keypoints
     for a, b in skeleton:
         if max(a, b) < len(points) and points[a][2] and points[b][2]:
             pen.line([points[a][0] * scale, points[a][1] * scale, points[b][0] * scale, points[b][1] * scale],

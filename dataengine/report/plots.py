@@ -145,6 +145,10 @@ def bars(title: str, counts: Mapping[str, float], unit: str = "", note: str = ""
     if not counts:
         return ""
     top = max(max(counts.values()), 1e-9)
+    # Of the width, in hundredths; the letters are those of the page, in a figure of its usual width.
+    wide = min(max(map(len, counts)) * 2.4 + 7, 48)
+    narrow = min(max(len(number(value)) for value in counts.values()) * 2.4 + 6, 32)
+    columns = f'<colgroup><col width="{wide:.0f}%"/><col/><col width="{narrow:.0f}%"/></colgroup>'
     rows = "".join(
         f'<tr><th scope="row">{_text(name)}</th><td class="track"><svg aria-hidden="true" height="12" width="100%">'
         f'<rect class="fill" width="{max(value, 0) / top * 100:.2f}%" height="12"/></svg></td>'
@@ -152,7 +156,7 @@ def bars(title: str, counts: Mapping[str, float], unit: str = "", note: str = ""
         for name, value in counts.items()
     )
     said = "; ".join(part for part in (f"in {unit}" if unit else "", note) if part)
-    return _figure(title, f'<table class="bars"><tbody>{rows}</tbody></table>', said)
+    return _figure(title, f'<table class="bars">{columns}<tbody>{rows}</tbody></table>', said)
 
 
 def _ticks(top: float) -> list[float]:
