@@ -25,6 +25,7 @@ _LISTING = "glob:"
 # Stands for the digest of a file that was begun and not read to its end (`refresh_unfinished` takes it); equal to none.
 _UNFINISHED = "unfinished"
 _NO_FILE = "is a pipe or a device, expected a file"
+_WILD = re.compile(r"(?<!\[)[*?]")  # not one that stands for itself
 _PLAIN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,200}", re.ASCII | re.IGNORECASE)
 
 
@@ -38,6 +39,8 @@ class Root:
         self._real = os.path.realpath(directory)
         self._prefix = self._real.rstrip(os.sep) + os.sep
         self.digests: dict[str, str] = {}
+        # What was listed and cannot be read: (reason, detail) by name, for whoever reads a source to tell.
+        self.left_out: dict[str, tuple[str, str]] = {}
         self._folder = ("", "")  # the folder that was asked for last, and where it really is
         self._opened = ("", "")  # the folder, relative and real, of the file that was opened last
 
@@ -149,22 +152,64 @@ class Root:
         self.digests[relative] = digest.hexdigest()
 
     def glob(self, pattern: str) -> list[str]:
-        """Return the files that match a pattern, as sorted paths relative to the root, links that lead out left out.
+        """Return the files that match a pattern, as sorted paths relative to the root.
 
-        Raises SourceError for a pattern that is empty or absolute.
+        Links that lead out, links to nothing, pipes and devices go to `left_out` instead; so do links to folders whose
+        files a `**` would miss. Raises SourceError for a pattern that is empty or absolute, and where nothing is left.
         """
         if not pattern or Path(pattern).is_absolute():
             raise SourceError(f"{pattern!r}: no pattern of files inside --root; write a relative one")
-        found = []
+        found, left_out = list[str](), list[str]()
         for path in self.directory.glob(pattern):
             relative = path.relative_to(self.directory).as_posix()
             if path.is_file() and os.path.realpath(path).startswith(self._prefix):
                 found.append(relative)
+            elif (path.is_symlink() or not path.is_dir()) and self._leave_out(relative):
+                left_out.append(relative)
+        left_out += self._linked_folders(pattern)
+        if left_out and not found and _WILD.search(pattern):
+            _, why = self.left_out[min(left_out)]
+            raise SourceError(
+                f"{self.directory}: no file of {len(left_out)} that match {pattern!r} can be read: {why}"
+            )
         found.sort()
         self.digests[f"{_LISTING}{pattern}"] = xxhash.xxh3_128_hexdigest(
             "\n".join(found).encode(errors="surrogateescape")
         )
         return found
+
+    def _linked_folders(self, pattern: str) -> list[str]:
+        """Leave out the folders that `**` of a pattern does not follow, and return them: it would never end."""
+        start, any_depth, _ = pattern.partition("**")
+        left_out = list[str]()
+        if not any_depth:
+            return left_out
+        for top in self.directory.glob(start) if Path(start).parts else [self.directory]:
+            for folder, inner, _ in os.walk(top):
+                for path in (Path(folder, name) for name in inner):
+                    relative = path.relative_to(self.directory).as_posix()
+                    if path.is_symlink() and self._leave_out(relative, beside=top):
+                        left_out.append(relative)
+        return left_out
+
+    def _leave_out(self, relative: str, beside: Path | None = None) -> bool:
+        """Remember why a listed name gives no file, and say so.
+
+        What leads to a place inside the folder `beside` is left out of nothing: its files are listed there.
+        """
+        path = self.directory / relative
+        try:
+            self.inside(relative)
+            if not path.exists():
+                raise Quarantine("path.invalid", f"{relative!r} is a link to nothing")
+            if beside is not None and not path.resolve().is_relative_to(beside.resolve()):
+                raise Quarantine(
+                    "path.invalid", f"{relative!r} is a link to a folder, expected the folder itself"
+                )
+        except Quarantine as error:
+            self.left_out[relative] = (error.reason, error.detail)
+            return True
+        return False
 
     def refresh_unfinished(self) -> None:
         """Take the digests of files whose reading stopped before their end. Raises SourceError."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from dataengine.annotation import Annotation, LabelSpace, Origin, Rejected
 from dataengine.errors import Quarantine
 from dataengine.files import Root
-from dataengine.modules import load_function, load_reader, source_labels
+from dataengine.modules import Reader, load_function, load_reader, source_labels
 from dataengine.spec import Resolved
 
 MAX_DETAIL = 1000  # characters
@@ -49,7 +50,7 @@ def items_of(
     adapter's Quarantine rejects its item alone.
     """
     reader = load_reader(spec.dataset.source.format, spec.path)
-    items: Iterator[Annotation | Rejected] = map(named, islice(reader.read(spec.source(split), root), limit))
+    items: Iterator[Annotation | Rejected] = islice(everything(reader, spec.source(split), root), limit)
     if spec.dataset.adapt is not None:
         adapt: Adapter = load_function(spec.dataset.adapt, f"{spec.path}: adapt")
         items = (_adapted(adapt, item) if isinstance(item, Annotation) else item for item in items)
@@ -57,6 +58,17 @@ def items_of(
     if codes:
         items = (_spelled(item, codes) if isinstance(item, Annotation) else item for item in items)
     return items
+
+
+def everything(reader: Reader, source: Any, root: Root) -> Iterator[Annotation | Rejected]:
+    """Yield all that a reader makes of a source, and then a rejection of each listed file that cannot be read."""
+    yield from map(named, reader.read(source, root))
+    yield from map(named, _left_out(root))
+
+
+def _left_out(root: Root) -> Iterator[Rejected]:
+    for name, (reason, detail) in sorted(root.left_out.items()):
+        yield Rejected(key=name, reason=reason, detail=detail, origin=Origin(file=name, record="file"))
 
 
 def _spelled(item: Annotation, codes: dict[str, str]) -> Annotation:

@@ -2,8 +2,9 @@
 
     python -m trainer.ablation queries SHARDS --out out/ablations --steps 600
 
-An arm is a run of its own under `out/<study>/<arm>`: it goes on where it was stopped. What is measured is added to
-`out/results.jsonl`, and `out/ablations.md` holds the newest table of each study.
+An arm is a run of its own under `out/<study>/<arm>`: it goes on where it was stopped. One that changes nothing in the
+model that was asked for is the same run in every study, `out/given`. What is measured is added to `out/results.jsonl`,
+and `out/ablations.md` holds the newest table of each study.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from dataengine.cli.output import progress
 from dataengine.errors import DataEngineError, UsageError, nearest
 from dataengine.files import make_folder, write_atomic
 from dataengine.store import locate
-from dataengine.tokens import EDIT, GEN
+from dataengine.tokens import ADDED_TOKENS, EDIT, GEN
 from trainer.config import make_config
 from trainer.evaluate import evaluate_run
+from trainer.model.config import ModelConfig, make_model
 from trainer.model.decoders import DECODERS, find_decoder
 from trainer.model.options import overlay
 from trainer.train import train
@@ -95,8 +97,10 @@ def run_arm(
     model = {"preset": model} if isinstance(model, str) else {"preset": "tiny", **model}
     model.setdefault("decoders", list(DECODERS))
     changed = overlay(model, STUDIES[study].arms[arm](model["decoders"]))
-    config = make_config({**fields, "model": changed}, f"{study}, {arm}")
     folder = out / study / arm.replace(" ", "_")
+    if _built(changed) == _built(model):
+        changed, folder = model, out / "given"
+    config = make_config({**fields, "model": changed}, f"{study}, {arm}")
     train(config, folder, progress=bar)
     found = evaluate_run(folder, locate(config.shards), folder, replace=True, free=False, progress=bar, **how)
     return Result(
@@ -113,6 +117,11 @@ def run_arm(
         }
         | {f"{task} text_loss": report["forced"]["text_loss"] for task, report in found["tasks"].items()},
     )
+
+
+def _built(options: Mapping[str, Any]) -> ModelConfig:
+    """Return the model that options describe, but for the tokenizer's numbers, which all arms share."""
+    return make_model(options, {token: number for number, token in enumerate(ADDED_TOKENS)})
 
 
 def read_results(path: Path) -> list[Result]:

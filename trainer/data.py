@@ -133,13 +133,12 @@ def open_shards(
 class PartData:
     """What one rank computes of a part of a step: the sum of its batches' losses, times `weight`, is the part's.
 
-    There is no batch where every sample of the part was skipped. Where the part is `cut`, its one batch is not all of
-    it. The last `num_idle` batches only keep this rank in step with the others: their losses count nothing.
+    There is no batch where every sample of the part was skipped. The last `num_idle` batches only keep this rank in
+    step with the others: their losses count nothing.
     """
 
     batches: tuple[Batch, ...]
     weight: float = 1.0
-    cut: bool = False
     num_idle: int = 0
 
     @property
@@ -345,7 +344,6 @@ class _Part:
         self.shortened: Counter[str] = Counter()
         self.micro: list[MicroBatch] | None = None
         self.first_region: list[int] = []
-        self.cut = False
         self.loaded: list[list[Future[Encoded | Hole]]] = []
         if loading.lays_out:
             self.measured = [
@@ -357,7 +355,6 @@ class _Part:
         idle = not own
         own = own or range(part.start, part.start + 1)
         rows = [[place] for place in range(len(own))]
-        self.cut = loading.world > 1
         # Its number seeds its noise, which must be another on each rank.
         self.micro = [MicroBatch(number=loading.rank, rows=rows, packed=False, idle=idle)]
         self.loaded = [[self._start(loading.load, position) for position in own]]
@@ -385,7 +382,6 @@ class _Part:
         micro = lay_out(
             samples, loading.packing, loading.micro_batches or MicroBatches(), loading.settings.max_length
         )
-        self.cut = len(micro) > 1 or loading.world > 1 or any(one.packed for one in micro)
         self.micro = share(micro, samples, loading.settings, loading.rank, loading.world)
         self.first_region = [0, *np.cumsum([len(found.sample.regions) for found in samples]).tolist()]
         self.loaded = [
@@ -410,9 +406,7 @@ class _Part:
             # Other ranks compute as often, whatever this one lost.
             some = counted or others or self._borrowed()
             others += some[-1:] * (len(made) - len(counted) - len(others))
-        return PartData(
-            batches=(*counted, *others), weight=self.part.weight, cut=self.cut, num_idle=len(others)
-        )
+        return PartData(batches=(*counted, *others), weight=self.part.weight, num_idle=len(others))
 
     def _borrowed(self) -> list[Batch]:
         """Return a batch of the part's first sample that is good, for a rank that lost all of its own, or nothing where
@@ -442,12 +436,17 @@ class _Part:
             self.loading.tokenizer.pad_token_id,
             [len(row) for row in kept if row] if micro.packed else None,
         )
-        if not self.loading.lays_out:
-            return replace(batch, number=micro.number)
-        regions = [
-            torch.arange(len(found.region_tile_R)) + self.first_region[k] for row in kept for k, found in row
-        ]
-        return replace(batch, number=micro.number, region_numbers_R=torch.cat(regions))
+        return replace(batch, number=micro.number, region_numbers_R=self._region_numbers(batch, kept))
+
+    def _region_numbers(self, batch: Batch, kept: list[list[tuple[int, Encoded]]]) -> torch.Tensor | None:
+        """Return the number of each region of a batch among those of the part; None where nobody knows it, since each
+        rank reads its own positions alone."""
+        if self.loading.lays_out:
+            numbers = [
+                torch.arange(len(one.region_tile_R)) + self.first_region[k] for row in kept for k, one in row
+            ]
+            return torch.cat(numbers)
+        return torch.arange(len(batch.regions_RSS)) if self.loading.world == 1 else None
 
     def _start(self, function: Callable[..., T], *args: Any) -> Future[T]:
         if self.executor is not None:

@@ -75,19 +75,20 @@ def _accumulate(
     have a gradient has ranks sum theirs.
 
     Sums are divided by the counts of the whole part, and points of regions drawn by their numbers in it: the part's
-    loss is the same, however it is cut. A decoder's noise is each micro-batch's own.
+    loss is the same, however it is cut. A decoder's noise is each micro-batch's own, by its number: also where the part
+    has but one, which on several ranks is cut from it like any other.
     """
     device = next(model.parameters()).device
     name = f"noise:{number}" if number else "noise"
+    if not part.batches:
+        return
     of_part = _whole(config, model, part, step, name, device)
     for place, on_cpu in enumerate(part.batches):
         learns = _learns(model, on_cpu)
         weight = part.weight if place < len(part.counted) else 0.0
         batch = on_cpu.to(device)
-        own_name = name
-        if of_part is not None:
-            own_name = f"{name}:{batch.number}"
-            batch = replace(batch, whole=_of_batch(of_part, batch))
+        batch = replace(batch, whole=_of_batch(of_part, batch))
+        own_name = f"{name}/{batch.number}" if batch.number else name
         # For dropout, which draws from the global state: a run goes on bit for bit without any state saved.
         torch.manual_seed(key(config.seed, f"dropout {own_name}", step) >> 1)
         bf16 = config.precision == "bf16"
@@ -107,10 +108,8 @@ def _learns(model: nn.Module, batch: Batch) -> bool:
 
 def _whole(
     config: TrainConfig, model: nn.Module, part: PartData, step: int, noise: str, device: torch.device
-) -> Whole | None:
-    """Return what batches must know of the part that they are cut from; None where its one batch is all of it."""
-    if not part.cut or not part.batches:
-        return None
+) -> Whole:
+    """Return what batches must know of the part that they are cut from."""
     counts_bn = torch.stack([counts(batch) for batch in part.batches])
     counted_b1 = torch.arange(len(part.batches))[:, None] < len(part.counted)
     numbers = [batch.region_numbers_R for batch in part.batches if batch.region_numbers_R is not None]

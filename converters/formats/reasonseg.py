@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from converters.json_files import load, parse
+from converters.json_files import decode, load, parse
 from converters.shapes import Outline, Size, finite, outline_mask, size_of
 from dataengine.annotation import Annotation, Expression, Image, Instance, Origin, Rejected, Rle
 from dataengine.errors import Quarantine, SourceError
@@ -55,13 +55,17 @@ class RawExplanation(msgspec.Struct):
     outputs: str
 
 
+_explanation = msgspec.json.Decoder(RawExplanation)
+
+
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a JSON file, in the order of the names. Raises SourceError."""
     folder = PurePosixPath(source.annotations)
     files = root.glob(f"{folder}/*.json")
     if not files:
         raise SourceError(f"{root.directory / folder}: no JSON file; the spec needs it as source.annotations")
-    explained = _explanations(source, root)
+    explained, rejected = _explanations(source, root)
+    yield from rejected
     for file in files:
         key, origin = PurePosixPath(file).stem, Origin(file=file, record="document")
         try:
@@ -70,13 +74,23 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             yield Rejected(key=key, reason=error.reason, detail=error.detail, origin=origin)
 
 
-def _explanations(source: Source, root: Root) -> dict[str, str]:
-    """Return the explanations by name of the picture. Raises SourceError."""
+def _explanations(source: Source, root: Root) -> tuple[dict[str, str], list[Rejected]]:
+    """Return the explanations by name of the picture, and a rejection of each that is none. Raises SourceError."""
+    found: dict[str, str] = {}
+    rejected: list[Rejected] = []
     if source.explanations is None:
-        return {}
+        return found, rejected
     expected = "a JSON list of records with image, query and outputs"
-    items = load(source.explanations, root, "explanations", list[RawExplanation], expected)
-    return {item.image: item.outputs for item in items}
+    items = load(source.explanations, root, "explanations", list[msgspec.Raw], expected)
+    for number, data in enumerate(items):
+        try:
+            item = decode(data, _explanation)
+            found[item.image] = item.outputs
+        except Quarantine as error:
+            origin = Origin(file=source.explanations, record=f"[{number}]")
+            key = f"{source.explanations}[{number}]"
+            rejected.append(Rejected(key=key, reason=error.reason, detail=error.detail, origin=origin))
+    return found, rejected
 
 
 def _annotate(source: Source, root: Root, key: str, origin: Origin, explained: dict[str, str]) -> Annotation:

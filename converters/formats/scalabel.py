@@ -114,9 +114,11 @@ def labels(source: Source, root: Root) -> LabelSpace:
     if source.labels:
         return LabelSpace(id="source", labels=tuple(Label(name=name) for name in source.labels))
     names = set[str]()
-    for _, _, data in _frames(source, root):
+    for found in _frames(source, root):
+        if isinstance(found, Rejected):
+            continue
         try:
-            frame = decode(data, _frame)
+            frame = decode(found[2], _frame)
         except Quarantine:
             continue
         names |= {name for item in frame.labels or () if (name := _category(source, item))}
@@ -126,7 +128,11 @@ def labels(source: Source, root: Root) -> LabelSpace:
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a frame, in file order, and a rejection a defective label."""
     seen = set[str]()
-    for file, place, data in _frames(source, root):
+    for found in _frames(source, root):
+        if isinstance(found, Rejected):
+            yield found
+            continue
+        file, place, data = found
         origin, key = Origin(file=file, record=place), f"{file}.{place}"
         try:
             frame = decode(data, _frame)
@@ -139,8 +145,11 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
             yield Rejected(key=key, reason=error.reason, detail=error.detail, origin=origin)
 
 
-def _frames(source: Source, root: Root) -> Iterator[tuple[str, str, msgspec.Raw]]:
-    """Yield (file, place, record) of each frame. Raises SourceError."""
+def _frames(source: Source, root: Root) -> Iterator[tuple[str, str, msgspec.Raw] | Rejected]:
+    """Yield (file, place, record) of each frame, and a rejection of a file among others that is none.
+
+    Raises SourceError.
+    """
     files = root.glob(source.annotations) if "*" in source.annotations else [source.annotations]
     if not files:
         raise SourceError(
@@ -149,7 +158,14 @@ def _frames(source: Source, root: Root) -> Iterator[tuple[str, str, msgspec.Raw]
     for file in files:
         expected = "a Scalabel file: a list of frames, or a mapping with frames"
         kind: type[RawFile | list[msgspec.Raw]] = RawFile | list[msgspec.Raw]  # type: ignore[assignment]
-        raw = load(file, root, "annotations", kind, expected)
+        try:
+            raw = load(file, root, "annotations", kind, expected)
+        except SourceError as error:
+            if len(files) == 1:
+                raise
+            origin = Origin(file=file, record="file")
+            yield Rejected(key=file, reason="schema", detail=str(error), origin=origin)
+            continue
         frames = raw.frames if isinstance(raw, RawFile) else raw
         yield from ((file, f"[{number}]", data) for number, data in enumerate(frames))
 

@@ -95,9 +95,11 @@ def labels(source: Source, root: Root) -> LabelSpace:
 
 def _names(source: Source, root: Root) -> set[str]:
     found = set[str]()
-    for _, _, data in _pictures(source, root):
+    for one in _pictures(source, root):
+        if isinstance(one, Rejected):
+            continue
         try:
-            regions = _regions(decode(data, _picture))
+            regions = _regions(decode(one[2], _picture))
         except Quarantine:
             continue
         found |= {name for _, region in regions if (name := _known(source, region))}
@@ -155,7 +157,11 @@ def _meaning(regions: Any) -> dict[str, str]:
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a picture, in file order, and a rejection a defective region."""
     seen = set[str]()
-    for file, name, data in _pictures(source, root):
+    for found in _pictures(source, root):
+        if isinstance(found, Rejected):
+            yield found
+            continue
+        file, name, data = found
         origin, key = Origin(file=file, record=name), name
         try:
             picture = decode(data, _picture)
@@ -176,19 +182,35 @@ def _path(source: Source, file: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _pictures(source: Source, root: Root) -> Iterator[tuple[str, str, msgspec.Raw]]:
-    """Yield (file, key, record) of each picture. Raises SourceError."""
+def _pictures(source: Source, root: Root) -> Iterator[tuple[str, str, msgspec.Raw] | Rejected]:
+    """Yield (file, key, record) of each picture, and a rejection of a file among others that is none.
+
+    Raises SourceError.
+    """
     files = root.glob(source.annotations) if "*" in source.annotations else [source.annotations]
     if not files:
         raise SourceError(
             f"{root.directory}: no file matches {source.annotations!r}; the spec needs it as source.annotations"
         )
     for file in files:
-        expected = "a VIA file: a mapping of pictures, or a project"
-        found = load(file, root, "annotations", dict[str, msgspec.Raw], expected)
-        if "_via_img_metadata" in found:
-            found = load(file, root, "annotations", RawProject, expected).images
-        yield from ((file, name, data) for name, data in found.items())
+        try:
+            found = _content(file, root)
+        except SourceError as error:
+            if len(files) == 1:
+                raise
+            origin = Origin(file=file, record="file")
+            yield Rejected(key=file, reason="schema", detail=str(error), origin=origin)
+        else:
+            yield from ((file, name, data) for name, data in found.items())
+
+
+def _content(file: str, root: Root) -> dict[str, msgspec.Raw]:
+    """Return the pictures of a file by key, as they stand. Raises SourceError."""
+    expected = "a VIA file: a mapping of pictures, or a project"
+    found = load(file, root, "annotations", dict[str, msgspec.Raw], expected)
+    if "_via_img_metadata" in found:
+        return load(file, root, "annotations", RawProject, expected).images
+    return found
 
 
 def _regions(picture: RawPicture) -> list[tuple[str, msgspec.Raw]]:

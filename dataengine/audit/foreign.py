@@ -22,7 +22,7 @@ from dataengine.conventions import PictureSizes
 from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.files import Root
 from dataengine.modules import Reader, load_reader, source_labels
-from dataengine.source import named
+from dataengine.source import everything
 from dataengine.units import SKIP_REASONS
 
 
@@ -109,7 +109,7 @@ def _audit_source(
     skipped: Counter[str] = Counter()
     stated = 0
     sizes = PictureSizes(root)
-    for item in map(named, reader.read(source, Root(folder.resolve()))):
+    for item in everything(reader, source, Root(folder.resolve())):
         state.counts["records"] += 1
         if isinstance(item, Rejected):
             (skipped if item.reason in SKIP_REASONS else quarantined)[item.reason] += 1

@@ -49,7 +49,8 @@ LAYOUTS = _by_dataset()
 PROVABLE = [name for name, specs in LAYOUTS.items() if specs[0].dataset.source.format not in UNPROVEN]
 
 
-def _made(spec: Resolved, split: str, root: Path) -> Made:
+def made_in(spec: Resolved, split: str, root: Path) -> Made:
+    """Make the miniature of a split in a folder."""
     root.mkdir()
     maker = importlib.import_module(f"tests.conformance.miniatures.{spec.dataset.source.format}")
     made: Made = maker.make(spec, spec.source(split), root)
@@ -75,7 +76,7 @@ def test_a_miniature_in_the_declared_layout_converts(name: str, tmp_path: Path) 
     splits = dict.fromkeys(split for spec in LAYOUTS[name] for split in spec.splits)
     first, counts = LAYOUTS[name][0], dict[str, int]()
     for split in splits:
-        made = _made(first, split, tmp_path / split)
+        made = made_in(first, split, tmp_path / split)
         counts[split] = made.items
         root = open_root(first, split, tmp_path / split)
         items = list(items_of(first, split, root))

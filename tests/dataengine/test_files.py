@@ -164,8 +164,40 @@ def test_a_listing_is_sorted_and_one_file_more_is_a_change(root: Root) -> None:
     root.refresh(before)
 
     assert found == ["deep/a.txt", "deep/b.txt"]
-    assert root.glob("../*.txt") == []
     assert root.digests["glob:**/*.txt"] != before["glob:**/*.txt"]
+
+
+def test_what_a_listing_leaves_out_is_remembered_with_its_reason(root: Root) -> None:
+    folder, outside = root.directory / "deep", root.directory.parent
+    (folder / "out.txt").symlink_to(outside / "secret.txt")
+    (folder / "gone.txt").symlink_to(folder / "nothing.txt")
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "linked").symlink_to(outside)
+    (folder / "again").symlink_to(folder)
+    (root.directory / "other").mkdir()
+    (folder / "aside").symlink_to(root.directory / "other")
+
+    assert root.glob("deep/**/*.txt") == root.glob("./**/*.txt") == ["deep/b.txt"]
+    assert {name: reason for name, (reason, _) in root.left_out.items()} == {
+        "deep/out.txt": "path.outside",
+        "deep/gone.txt": "path.invalid",
+        "deep/pipe.txt": "path.invalid",
+        "deep/linked": "path.outside",
+        "deep/aside": "path.invalid",
+    }
+
+
+def test_a_listing_of_which_nothing_can_be_read_is_refused(root: Root) -> None:
+    (root.directory / "deep" / "out.csv").symlink_to(root.directory.parent / "secret.txt")
+
+    with pytest.raises(
+        SourceError, match=r"no file of 1 that match 'deep/\*.csv' can be read: 'deep/out.csv' leads out"
+    ):
+        root.glob("deep/*.csv")
+    with pytest.raises(SourceError, match="leaves the root"):
+        root.glob("../*.txt")
+    assert root.glob("deep/out.csv") == []
+    assert root.glob("deep/*.tsv") == []
 
 
 @pytest.mark.parametrize("pattern", ["", "/etc/*"])

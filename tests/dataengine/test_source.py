@@ -11,12 +11,14 @@ from PIL import Image
 
 from dataengine import manifest as manifests
 from dataengine.annotation import Annotation
+from dataengine.audit.run import audit
 from dataengine.catalog import Catalog
 from dataengine.check import check_spec
 from dataengine.convert import convert
 from dataengine.errors import Quarantine
 from dataengine.modules import load_builder
 from dataengine.sample import InstanceTargets
+from dataengine.spec import Resolved
 
 
 def without_cats(item: Annotation) -> Annotation:
@@ -115,10 +117,11 @@ def test_a_user_module_may_be_a_reader(tiny: Any, tmp_path: Path, monkeypatch: p
     assert next(iter(manifests.read_samples(folder))).origin.reader == "my_pkg.my_reader mine"
 
 
-def test_a_file_whose_name_is_no_utf8_costs_its_own_record_alone(tmp_path: Path) -> None:
+def _voc(tmp_path: Path, *names: bytes) -> Resolved:
+    """Make a folder of VOC's files of some names, and return the spec that reads it."""
     (tmp_path / "root/xml").mkdir(parents=True)
     (tmp_path / "root/pics").mkdir()
-    for name in (b"good", b"b\xff\xfed", "größe".encode()):
+    for name in names:
         place = bytes(tmp_path / "root") + b"/"
         text = b"<annotation><object><name>cat</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"  # noqa: E501
         Path((place + b"xml/" + name + b".xml").decode(errors="surrogateescape")).write_bytes(text)
@@ -129,8 +132,26 @@ def test_a_file_whose_name_is_no_utf8_costs_its_own_record_alone(tmp_path: Path)
         "id: odd\ntitle: t\nlicense: {annotations: x, images: x}\nstatus: layout\ntasks: {detection: {}}\n"
         "source: {format: voc_xml, annotations: xml, images: pics, splits: {train: {}}}\n"
     )
-
     (found,) = Catalog().find(str(spec))
-    ledger = convert(found, "train", tmp_path / "root", tmp_path / "out")
+    return found
+
+
+def test_a_file_whose_name_is_no_utf8_costs_its_own_record_alone(tmp_path: Path) -> None:
+    spec = _voc(tmp_path, b"good", b"b\xff\xfed", "größe".encode())
+
+    ledger = convert(spec, "train", tmp_path / "root", tmp_path / "out")
 
     assert (ledger.samples, ledger.quarantined) == (2, {"path.invalid": 1})
+
+
+def test_a_file_that_is_listed_and_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    spec = _voc(tmp_path, b"good", b"away")
+    away = tmp_path / "root/xml/away.xml"
+    away.rename(tmp_path / "away.xml")
+    away.symlink_to(tmp_path / "away.xml")
+
+    ledger = convert(spec, "train", tmp_path / "root", tmp_path / "out")
+    (report,) = audit([tmp_path / "root"], format_name="voc_xml", options={"annotations": "xml"}).accounts
+
+    assert (ledger.records, ledger.samples, ledger.quarantined) == (2, 1, {"path.outside": 1})
+    assert (report.records, report.quarantined) == (2, {"path.outside": 1})

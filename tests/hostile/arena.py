@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from dataengine.annotation import Rejected
+from dataengine.annotation import Annotation, Rejected
 from dataengine.audit.report import write
 from dataengine.audit.run import audit
 from dataengine.convert import convert
@@ -75,14 +75,27 @@ _IN_OPEN, _IN_ACCESS, _IN_MODIFY, _IN_CREATE, _IN_DELETE = 0x20, 0x1, 0x2, 0x100
 
 
 class Outcome(NamedTuple):
-    """What one attack came to: `wrong` is all that must not be, `ended` how the reader ended, `items` what it made."""
+    """What one attack came to: `wrong` is all that must not be, `ended` how the first step that refused did.
+
+    `read` and `told` are the records that were read and those that were rejected, None where the whole was refused.
+    """
 
     attack: str
     file: str
     wrong: tuple[str, ...]
     ended: str
-    items: int
+    read: int | None
+    told: int
     most_bytes: int
+
+    def vanished(self, clean: int) -> str:
+        """Say that there are fewer records than there were, and nobody told why; "" where that is not so.
+
+        Where none is left a conversion fails: a table may have lost its rows, and only its heading is there.
+        """
+        if self.told or not self.read or self.read >= clean:
+            return ""
+        return f"{clean - self.read} of {clean} records vanished"
 
 
 class Watch:
@@ -205,7 +218,7 @@ def attack_format(name: str, numbers: dict[str, tuple[int, ...]]) -> list[Outcom
         seeds = made(name, folder / "made", 3)
         seed = seeds[0]
         task = tasks_of(seed)[0]
-        clean = len(read_all(seed, seed.folder))
+        clean = sum(isinstance(one, Annotation) for one in read_all(seed, seed.folder))
         watch()
         found = list[Outcome]()
         for one in ATTACKS:
@@ -214,7 +227,8 @@ def attack_format(name: str, numbers: dict[str, tuple[int, ...]]) -> list[Outcom
                 outcome = _attempt(seed, task, one, number, place)
                 shutil.rmtree(place, ignore_errors=True)
                 if outcome is not None:
-                    found.append(outcome._replace(items=outcome.items - clean))
+                    vanished = filter(None, [outcome.vanished(clean) if not one.renames else ""])
+                    found.append(outcome._replace(wrong=(*outcome.wrong, *vanished)))
         return found
 
 
@@ -255,7 +269,7 @@ def _attempt(seed: Seed, task: str, one: Attack, number: int, place: Path) -> Ou
             wrong.append("code ran: the flag is there")
         if any(SECRET.encode() in path.read_bytes() for path in out.rglob("*") if path.is_file()):
             wrong.append("what lies outside was written into a report or a manifest")
-        return Outcome(one.name, file, tuple(wrong), run.ended, run.items, most)
+        return Outcome(one.name, file, tuple(wrong), run.ended, run.read, run.told, most)
     finally:
         tempfile.tempdir = None
         canaries.close()
@@ -267,7 +281,9 @@ class Run:
     def __init__(self, seed: Seed, root: Path, out: Path, place: Path) -> None:
         self.seed, self.root, self.out, self.place = seed, root, out, place
         self.wrong: list[str] = []
-        self.ended, self.items = "", 0
+        self.ended = ""
+        self.read: int | None = None
+        self.told = 0
 
     def all(self, task: str) -> None:
         """Recognise, read, audit with a report, and convert; errors of ours are an end as good as any."""
@@ -298,10 +314,10 @@ class Run:
 
     def _read(self) -> None:
         found = read_all(self.seed, self.root)
-        self.items = len(found)
-        for one in found:
-            if isinstance(one, Rejected):
-                self._line("rejected", one.detail)
+        rejected = [one for one in found if isinstance(one, Rejected)]
+        self.read, self.told = len(found) - len(rejected), len(rejected)
+        for one in rejected:
+            self._line("rejected", one.detail)
 
     def _audit(self) -> None:
         stated = msgspec.to_builtins(self.seed.source)

@@ -24,15 +24,16 @@ from trainer.config import TrainConfig
 from trainer.train import Result, train
 
 # A model that is tiny even beside the tiny one.
-TINIER = {
+TINIER: dict[str, Any] = {
     "preset": "tiny",
     "detection": {"encoder_layers": 1, "decoder_layers": 2, "num_objects": 8, "denoising": 2},
 }
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A run: changes of `toy_run`, positions that are `broken`, whether samples are of all kinds (see `kinds`), the
-    sample whose picture is `poison`, a position at which rank 1 gets a SIGTERM, and one that nobody ever gets."""
+    """A run: changes of `toy_run`, whose `shards` may name a set of those there are; positions that are `broken`,
+    whether samples are of all kinds (see `kinds`), the sample whose picture is `poison`, a position at which rank 1
+    gets a SIGTERM, and one that nobody ever gets."""
 
     name: str
     changes: dict[str, Any]
@@ -81,7 +82,7 @@ class TroubledReader(ToyReader):
 
 
 def run(job: Job, out: Path, shards: Path) -> Result:
-    """Do one run, in as many processes as there are."""
+    """Do one run, in as many processes as there are; `shards` is the folder of the sets that a run may name."""
     config = msgspec.convert(msgspec.to_builtins(toy_run()) | {"model": TINIER} | job.changes, TrainConfig)
     collate = vars(data)["collate"]
     reader: Any = TroubledReader(
@@ -91,8 +92,8 @@ def run(job: Job, out: Path, shards: Path) -> Result:
         terminated_at=job.terminated_at,
         stalled_at=job.stalled_at,
     )
-    if config.shards == "two":
-        config, reader = msgspec.structs.replace(config, shards=str(shards)), None
+    if config.shards != toy_run().shards:
+        config, reader = msgspec.structs.replace(config, shards=str(shards / config.shards)), None
 
     def poisoned(samples: Any, *others: Any) -> Any:
         batch = collate(samples, *others)

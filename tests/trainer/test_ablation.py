@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from dataengine import yaml12
 from dataengine.errors import UsageError
-from trainer.ablation import STUDIES, Result, main, page, read_results
+from trainer.ablation import STUDIES, Result, main, page, read_results, run_arm
 from trainer.checkpoint import load_model
 
 CONFIG = """
@@ -58,11 +59,19 @@ def test_a_study_is_trained_measured_and_told(scene_shards: Path, tmp_path: Path
     assert [(one.study, one.arm, one.steps, one.samples) for one in results] == [
         ("queries", "N=1", 1, 4), ("queries", "N=4", 1, 4),
     ]  # fmt: skip
-    models = [load_model(out / "queries" / arm)[0] for arm in ("N=1", "N=4")]
+    models = [load_model(out / run)[0] for run in ("queries/N=1", "given")]
     assert [model.superlink.num_queries for model in models] == [{"detection": 1}, {"detection": 4}]
     assert [model.config.decoders["detection"]["num_objects"] for model in models] == [8, 8]
     assert (out / "ablations.md").read_text() == page(results)
     assert "| measure | N=1 | N=4 |" in found.output
+
+    # The arm of another study that changes nothing either is the same run, which has all of its steps.
+    begun = (out / "given/served.jsonl").read_bytes()
+    fields = yaml12.load(config) | {"shards": str(scene_shards), "steps": 1, "global_batch": 8, "seed": 0}
+    same = run_arm("tables", "separate", fields, out, use="train", limit=4)
+    assert same.numbers == results[1].numbers
+    assert (out / "given/served.jsonl").read_bytes() == begun
+    assert not (out / "tables").exists()
 
 
 @pytest.mark.parametrize(

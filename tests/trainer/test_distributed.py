@@ -21,9 +21,10 @@ import pytest
 import torch
 
 from dataengine.errors import ModelError
-from tests.trainer.several import Job, run
+from tests.trainer.several import TINIER, Job, run
 from trainer.checkpoint import find_all, load_model
 from trainer.distributed import bereaved
+from trainer.model.decoders import DECODERS
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +34,27 @@ SAMPLES = Job(name="samples", changes={"steps": 5, **CUT, "checkpoint_every": 2}
 KINDS = Job(name="kinds", changes={"steps": 3, **CUT}, kinds=True, broken=(6,))
 # The third step is of text, which nothing learns from.
 FROZEN = Job(name="frozen", changes={"steps": 4, **CUT, "stage": "3", "checkpoint_every": 3})
+# A part of text, and one for each of the four decoders.
 PARTS = Job(
     name="parts",
+    changes={
+        "shards": "scenes",
+        "steps": 1,
+        **CUT,
+        "global_batch": 5,
+        "model": TINIER | {"decoders": list(DECODERS), "pose": {"encoder_layers": 1, "decoder_layers": 3}},
+        "mixture": {"policy": "uniform", "mode": "accumulate", "loss_weights": {"detection": 0.25}},
+    },
+)
+# Of text and of boxes; nothing learns from the first.
+FROZEN_PARTS = Job(
+    name="frozen-parts",
     changes={
         "shards": "two",
         "steps": 2,
         **CUT,
-        "mixture": {"policy": "uniform", "mode": "accumulate", "loss_weights": {"detection": 0.25}},
+        "stage": "3",
+        "mixture": {"policy": "uniform", "mode": "accumulate"},
     },
 )
 ADAPTED = Job(
@@ -53,7 +68,6 @@ ADAPTED = Job(
         "adapt": {"function": "tests.trainer.test_train:losses_as_weights", "every": 2, "delay": 2},
     },
 )
-FROZEN_PARTS = Job(name="frozen-parts", changes={**PARTS.changes, "stage": "3"})
 ALIKE = (SAMPLES, KINDS, FROZEN, PARTS, FROZEN_PARTS, ADAPTED)
 DDP = tuple(
     msgspec.structs.replace(job, name=f"ddp-{job.name}", changes={**job.changes, "parallel": "ddp"})
@@ -90,11 +104,20 @@ def torchrun(folder: Path, jobs: tuple[Job, ...]) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory, two_task_shards: Path) -> Path:
+def shards(tmp_path_factory: pytest.TempPathFactory, two_task_shards: Path, scene_shards: Path) -> Path:
+    """The sets that runs may name, in one folder."""
+    folder = tmp_path_factory.mktemp("shards")
+    shutil.copytree(two_task_shards, folder / "two")
+    shutil.copytree(scene_shards, folder / "scenes")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
     """The runs of a process that is alone."""
     folder = tmp_path_factory.mktemp("one")
     for job in ALIKE:
-        run(job, folder / job.name, two_task_shards)
+        run(job, folder / job.name, shards)
     return folder
 
 
@@ -130,10 +153,10 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def two(one: Path, killed: Path, tmp_path_factory: pytest.TempPathFactory, two_task_shards: Path) -> Path:
+def two(one: Path, killed: Path, tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Path:
     """The runs of two processes."""
     folder = tmp_path_factory.mktemp("two")
-    shutil.copytree(two_task_shards, folder / "shards")
+    shutil.copytree(shards, folder / "shards")
     shutil.copytree(killed, folder / "samples")
     shutil.copytree(one / "samples", folder / "grown")
     shutil.rmtree(folder / "grown/checkpoints/step-00000005")
@@ -172,12 +195,12 @@ def test_two_processes_learn_what_one_does(one: Path, two: Path, job: Job) -> No
 
 
 def test_what_two_killed_processes_left_goes_on_in_one(
-    one: Path, killed: Path, two_task_shards: Path, tmp_path: Path
+    one: Path, killed: Path, shards: Path, tmp_path: Path
 ) -> None:
     assert [line["ranks"] for line in lines(killed)] == [2] * 4
     shutil.copytree(killed, tmp_path / "run")
 
-    result = run(SAMPLES, tmp_path / "run", two_task_shards)
+    result = run(SAMPLES, tmp_path / "run", shards)
 
     assert (result.step, result.skipped) == (5, {})
     assert_alike(one / "samples", tmp_path / "run")

@@ -260,7 +260,7 @@ def test_a_step_of_pictures_is_the_same_however_it_is_cut(family: str, token: st
             for number, (start, stop) in enumerate(cuts)
         ]
         model.zero_grad()
-        part = PartData(batches=tuple(cut), cut=len(cut) > 1)
+        part = PartData(batches=tuple(cut))
         outputs = [found.output for found in _accumulate(config, model, part, 0, 0, len(cut))]
         table = model.superlink.tables[family].grad
         assert table is not None

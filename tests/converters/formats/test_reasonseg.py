@@ -93,14 +93,19 @@ def test_questions_and_phrases_can_be_told_apart(tmp_path: Path, texts: str, cou
 
 def test_an_explanation_answers_all_texts_of_its_picture(tmp_path: Path) -> None:
     root = _folder(tmp_path, a=_file(TARGET), b=_file(TARGET))
-    items = [{"image": "a.jpg", "query": QUESTION, "outputs": "A chair is to sit on."}]
+    items = [{"image": "b.jpg"}, {"image": "a.jpg", "query": QUESTION, "outputs": "A chair is to sit on."}]
     (tmp_path / "explained.json").write_text(json.dumps(items))
 
-    (a, b), _ = _split(root, explanations="explained.json")
+    (a, b), (rejected,) = _split(root, explanations="explained.json")
 
     assert [item.answer for item in a.expressions] == ["A chair is to sit on."]
     assert [item.answer for item in b.expressions] == [None]
     assert "explained.json" in root.digests
+    assert (rejected.reason, rejected.origin.file, rejected.origin.record) == (
+        "schema",
+        "explained.json",
+        "[0]",
+    )
 
 
 def test_a_file_in_windows_1252_is_read(tmp_path: Path) -> None:

@@ -242,6 +242,17 @@ def test_a_file_of_another_kind_is_an_error(tmp_path: Path, text: str) -> None:
         _split(Root(tmp_path))
 
 
+def test_a_file_of_another_kind_among_others_costs_itself_alone(tmp_path: Path) -> None:
+    root = _folder(tmp_path, _frame(CAR))
+    (tmp_path / "a.json").write_text("[{")
+
+    (found,), (rejected,) = _split(root, annotations="*.json")
+
+    assert found.key == "a.jpg"
+    assert (rejected.key, rejected.reason, rejected.origin.file) == ("a.json", "schema", "a.json")
+    assert labels(Source(annotations="*.json"), root).names == ("car",)
+
+
 def test_a_pattern_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"source\.annotations"):
         _split(Root(tmp_path), annotations="t/*.json")

@@ -200,6 +200,17 @@ def test_a_file_of_another_kind_is_an_error(tmp_path: Path, text: str) -> None:
         _split(Root(tmp_path))
 
 
+@pytest.mark.parametrize("text", ["", "[1]", '{"_via_img_metadata": []}'])
+def test_a_file_of_another_kind_among_others_costs_itself_alone(tmp_path: Path, text: str) -> None:
+    root = _folder(tmp_path, _region(RECT))
+    (tmp_path / "a.json").write_text(text)
+
+    (found,), (rejected,) = _split(root, annotations="*.json")
+
+    assert found.key == "a.png"
+    assert (rejected.key, rejected.reason, rejected.origin.file) == ("a.json", "schema", "a.json")
+
+
 def test_a_pattern_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"source\.annotations"):
         _split(Root(tmp_path), annotations="*/via.json")
