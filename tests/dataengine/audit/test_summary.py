@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dataengine.audit import summary
 from dataengine.audit.run import Broken
 from dataengine.audit.summary import Change, Seen, Summary, changes, counted, says_broken, several, versions
+from dataengine.audit.table import RULES
 
 names = st.sampled_from(["a", "b", "c"])
 hits = st.dictionaries(names, st.dictionaries(names, st.integers(1, 99), min_size=1), max_size=3)
@@ -66,7 +67,7 @@ def test_hits_are_by_rule_the_most_first_whatever_they_lie_in() -> None:
 
 
 def test_versions_change_with_what_a_rule_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, *others = summary.RULES
+    first, *others = RULES
     same = versions()
     changed = type(first)(id=first.id, severity=first.severity, action=first.action, says="something else")
     monkeypatch.setattr(summary, "RULES", (changed, *others))
