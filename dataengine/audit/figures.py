@@ -18,9 +18,11 @@ _PERCENT = 0.01
 def figures(report: Report) -> list[str]:
     """Return the plots of all subjects together, as SVG; those of what no subject has are left out."""
     labels: Counter[str] = Counter()
+    classes: Counter[str] = Counter()
     licenses: Counter[str] = Counter()
     for account in report.accounts:
         labels.update(account.labels)
+        classes.update(account.classes)
         licenses.update(account.licenses)
     seen = merge(account.statistics for account in report.accounts)
     checked = report.checked
@@ -31,7 +33,9 @@ def figures(report: Report) -> list[str]:
     }
     plots = [
         _bars("Objects by label", labels, "objects"),
-        _tail(labels),
+        _tail(labels, "How often labels occur", "objects of a label", "labels"),
+        _bars("Records by class", classes, "records"),
+        _tail(classes, "How often classes occur", "records of a class", "classes"),
         _sizes(seen),
         _histogram(seen, "aspect", "Shapes of pictures", "width / height", "pictures"),
         bars("What marks objects", marks, "objects"),
@@ -60,14 +64,14 @@ def _bars(title: str, counts: Counter[str], unit: str) -> str:
     return bars(title, shown, unit, note)
 
 
-def _tail(labels: Counter[str]) -> str:
-    """Return how many labels have how many objects, where there are enough labels to ask."""
-    if len(labels) <= MOST_BARS:
+def _tail(counts: Counter[str], title: str, x_label: str, y_label: str) -> str:
+    """Return how many names have how many of what is counted, where there are more names than bars."""
+    if len(counts) <= MOST_BARS:
         return ""
     bins = [0] * (len(COUNTS.edges) + 1)
-    for count in labels.values():
+    for count in counts.values():
         bins[bisect_right(COUNTS.edges, count)] += 1
-    return histogram("How often labels occur", bins, COUNTS.names(), "objects of a label", "labels")
+    return histogram(title, bins, COUNTS.names(), x_label, y_label)
 
 
 def _histogram(seen: Collected, name: str, title: str, x_label: str, y_label: str, unit: float = 1) -> str:

@@ -10,6 +10,7 @@ from dataengine.audit.identity import COLUMNS, Identity, Verdict, by_stage
 from dataengine.audit.reach import looked_at, looked_for_in, looks_at
 from dataengine.audit.rule import Rule
 from dataengine.audit.run import Broken, broken
+from dataengine.audit.shapes import PICTURED
 from dataengine.audit.state import Account, Report
 from dataengine.audit.summary import EXAMPLES, Change, Seen, Summary, changes, counted, several, versions
 from dataengine.audit.table import RULES, rule_of
@@ -358,6 +359,10 @@ def _data_note(report: Report) -> str:
     return "What the samples of all subjects are like, taken together."
 
 
+def _all(count: int) -> str:
+    return f"all {number(count)} are" if count > 1 else "it is"
+
+
 def _lacks(one: Drawn) -> list[tuple[str, str]]:
     return [("not shown", one.lacks)] if one.lacks else []
 
@@ -366,7 +371,11 @@ def _examples(seen: Seen, pictures: Mapping[str, Sequence[Drawn]]) -> Iterator[S
     if not seen.first:
         return
     yield Section(
-        title="Examples", id="examples", note="All findings are in issues.parquet, with their places."
+        title="Examples",
+        id="examples",
+        note=f"The first {EXAMPLES} findings of each rule, {PICTURED} of them with pictures as far as there is room;"
+        f" {_all(seen.counts.total())} in issues.parquet, with places. Boxes are in the colour of their rule, outlines"
+        " and masks yellow or light blue; a cross is a keypoint that has a place, but is not labelled.",
     )
     for rule, subjects in seen.hits().items():
         hits, some = sum(subjects.values()), seen.first[rule]

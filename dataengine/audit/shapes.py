@@ -107,7 +107,8 @@ def _meant(hit: Hit, objects: Iterable[Object]) -> Object | None:
     """Return the object that a hit names, or else one that has its box."""
     there = [one for one in objects if getattr(one, "image", hit.image) == hit.image]
     boxed = [one for one in there if hit.box is not None and one.box == hit.box]
-    named = [one for one in there if _is_named(hit.detail, one.id)]
+    # A name may begin with another one.
+    named = sorted((one for one in there if _is_named(hit.detail, one.id)), key=lambda one: -len(one.id))
     return next(iter([one for one in named if one in boxed] or named or boxed), None)
 
 

@@ -119,7 +119,7 @@ def _paste(
 
 
 def _alike(one: Color, other: Color) -> bool:
-    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) < 160
+    return sum(abs(a - b) for a, b in zip(one, other, strict=True)) < 120
 
 
 def _mark_shape(picture: Image.Image, window: Window, shape: Shape, color: Color) -> None:

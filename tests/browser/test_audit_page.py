@@ -11,21 +11,11 @@ from PIL import Image
 
 from dataengine.audit.report import write
 from dataengine.audit.run import audit
+from tests.browser.checks import CONTRAST, HOSTILE, RAN
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Open
 
-RAN = "window.ran = (window.ran || 0) + 1; alert(1)"
-HOSTILE = [
-    f"<script>{RAN}</script>",
-    f'"><img src=x onerror="{RAN}">',
-    f"javascript:{RAN}",
-    f"</style></script><svg onload='{RAN}'>",
-    "turned \u202e around",
-    "cut\0short",
-    f"<iframe srcdoc='<script>parent.ran=1</script>'></iframe><a href='javascript:{RAN}'>x</a>",
-    "{{ 7 * 7 }} {% raw %}",
-]
 HUGE = "x" * 1_000_000
 
 
@@ -220,31 +210,6 @@ def test_the_button_turns_the_theme_whatever_the_system_prefers(page_url: str, o
     assert page.value(back) == dark
     page.click("#theme")
     assert page.value(back) == light
-
-
-CONTRAST = """(() => {
-  const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d",
-    {willReadFrequently: true});
-  const parse = color => { context.clearRect(0, 0, 1, 1); context.fillStyle = color; context.fillRect(0, 0, 1, 1);
-    return [...context.getImageData(0, 0, 1, 1).data]; };
-  const light = rgb => rgb.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-  const behind = one => { for (; one; one = one.parentElement) {
-    const found = parse(getComputedStyle(one).backgroundColor);
-    if (found[3] === 255) return found; } return [255, 255, 255, 255]; };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const worst = {};
-  while (walker.nextNode()) {
-    const one = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !one.checkVisibility() || one.closest("script, title")) continue;
-    const style = getComputedStyle(one);
-    const a = light(parse(one.closest("svg") ? style.fill : style.color)), b = light(behind(one));
-    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-    const name = `${one.tagName}.${one.className.baseVal ?? one.className}`;
-    worst[name] = Math.min(worst[name] ?? 99, ratio);
-  }
-  return worst;
-})()"""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
+from dataengine.audit.identity import SAYS, Count, equal, unproven
 from dataengine.audit.report import write
 from dataengine.audit.run import audit
 
@@ -113,6 +114,79 @@ def test_a_second_report_shows_what_the_last_one_found(damaged: Tiny, tmp_path: 
         "box.degenerate": 2,
         "image.missing": 1,
     }
+
+
+def rows_of(html: str, start: str) -> list[list[str]]:
+    """Return the texts of the first table after a mark."""
+    body = html[html.index(start) :].partition("</tbody>")[0]
+    found = [
+        re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+    ]
+    return [[re.sub("<.*?>", "", cell) for cell in row] for row in found if row]
+
+
+def test_lines_of_an_account_stand_by_stage_with_their_verdict(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.convert()
+    lines = [
+        equal("samples", "tiny", Count(6, "units"), Count(6, "samples")),
+        equal("shards", "tiny", Count(6, "samples"), Count(5, "rows"), detail="tiny/train/1"),
+        unproven("shards", "other", Count(2, "samples"), Count(2, "rows"), "no index"),
+    ]
+
+    write(audit([tiny.out]), tmp_path / "r", lines)
+
+    html = (tmp_path / "r/index.html").read_text()
+    assert rows_of(html, SAYS["samples"]) == [["tiny", "6 units", "6 samples", "0", "proven", ""]]
+    assert rows_of(html, SAYS["shards"].partition(" +")[0]) == [
+        ["tiny", "6 samples", "5 rows", "1", "differs", "tiny/train/1"],
+        ["other", "2 samples", "2 rows", "0", "not proven", "no index"],
+    ]
+    tones = re.findall(r'<span class="tag (\w+)">(proven|differs|not proven)<', html)
+    assert tones == [("good", "proven"), ("bad", "differs"), ("note", "not proven")]
+    summary = json.loads((tmp_path / "r/report.json").read_text())
+    assert [line["verdict"] for line in summary["identities"]] == ["proven", "differs", "not proven"]
+
+
+def test_rules_without_a_hit_say_what_they_looked_at_or_why_not(tiny: Tiny, tmp_path: Path) -> None:
+    write(
+        audit([tiny.root / "train.json"], format_name="coco_instances", options={"images": "images"}),
+        tmp_path / "r",
+    )
+
+    html = (tmp_path / "r/index.html").read_text()
+    said = {row[0]: row[2] for row in rows_of(html, 'id="unbroken"')}
+    assert said["box.degenerate"] == "12 boxes"
+    assert said["quad.order"] == "no quads here"
+    assert said["shard.damaged"] == "only looked for in shard sets, tars"
+    assert said["category.gap_or_shift"] == "1 subject"
+    assert said["image.blank"] == "no pictures here"
+    whether = [said[rule][0].isdecimal() for rule in said]
+    assert whether == sorted(whether, reverse=True)  # what was looked at comes first
+
+
+def test_findings_without_a_picture_are_counted_and_all_are_said_to_be_in_the_table(
+    damaged: Tiny, tmp_path: Path
+) -> None:
+    found = audit(
+        [damaged.root / "train.json"],
+        format_name="coco_instances",
+        root=damaged.root,
+        options={"images": "images"},
+    )
+
+    write(found, tmp_path / "r")
+
+    html = (tmp_path / "r/index.html").read_text()
+    assert html.count("Without a picture here: 1 (No such file or directory).") == 1
+    assert f"all {len(found.findings)} are in issues.parquet, with places" in html
+
+
+def test_pictures_come_before_the_table_of_findings(damaged: Tiny, tmp_path: Path) -> None:
+    write(audit([damaged.out]), tmp_path / "r")
+
+    html = (tmp_path / "r/index.html").read_text()
+    section = html[html.index('id="rule-box.outside"') :].partition("</section>")[0]
+    assert 0 < section.index("<img ") < section.index("<table>")
 
 
 def test_a_report_without_findings_is_a_page_too(tiny: Tiny, tmp_path: Path) -> None:
