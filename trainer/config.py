@@ -86,15 +86,18 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `model` is a preset ("tiny", "small", "base"), or a mapping `{preset: tiny, decoders: [detection, pose],
     pose: {...}, superlink: {...}}`, or the fields of `trainer.model.config.ModelConfig` (see `make_model`).
-    `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks. `init_from` is a
-    run or a checkpoint of one, whose weights and tokenizer this run starts with, and nothing else. `mixture` holds the
-    fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is "unmixed" or
-    "accumulate". `adapt` changes it on the way: `{function: my.module:choose, every: 100}`, see `dataengine.adapt`.
+    `tokenizer` is a folder or hub id; without one a small tokenizer is trained on our prompt banks and the run's first
+    samples. `init_from` is a run or a checkpoint of one, whose weights and tokenizer this run starts with, and nothing
+    else. `mixture` holds the fields of a recipe (policy, weights, ...); seed and batch come from here, and the mode is
+    "unmixed" or "accumulate". `adapt` changes it on the way: `{function: my.module:choose, every: 100}`, see
+    `dataengine.adapt`.
     `render: each_epoch` words samples anew in each pass over their source; `render_options` are the
     fields of `dataengine.render.RenderOptions`.
 
     A part learns at `learning_rates[part]`, else at `lr`, else at the stage's rate; null freezes it. The rate rises
     over `warmup_ratio` of the steps and falls to zero as a cosine. `decoder_short` and `decoder_longest` are pixels.
+    A gradient longer than `grad_clip` is shortened to it: the whole of a step's, or with `clip_by: part` each part's by
+    itself, so that a decoder's long one does not shrink the text's.
     `flip_ratio` and `crop_ratio` are the shares of training samples that are mirrored and cropped, where that leaves
     them true (`trainer.augment`). Pictures of at least `reduce_from` pixels are decoded at a part of their size where
     their views need no more; null decodes all of them whole.
@@ -127,6 +130,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     warmup_ratio: float = 0.03
     weight_decay: float = 0.0
     grad_clip: float = 1.0
+    clip_by: Literal["whole", "part"] = "whole"
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "auto"
     max_length: int = 2048

@@ -5,6 +5,7 @@ Shape suffix: L text positions.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from trainer.settings import EncodeSettings
 
 # Of Unicode's private use: no text has it.
 _ANOTHER = "\uf8ff"
+_ADDED = re.compile("|".join(map(re.escape, tokens.ADDED_TOKENS)))
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ def _render_plain(turns: Sequence[Turn], end: str) -> tuple[str, list[tuple[int,
         else:
             text += f"USER: {turn.text} " if turn.role == "user" else f"{turn.text} "
     return text if turns[-1].role == "assistant" else f"{text}ASSISTANT:", spans
+
+
+def plain_texts(turns: Sequence[Turn]) -> list[str]:
+    """Return what a conversation says without a chat template, cut at our tokens: what a tokenizer can learn from."""
+    return [text for text in _ADDED.split(_render_plain(turns, "")[0]) if text]
 
 
 def encode_text(

@@ -1,4 +1,5 @@
-"""The tokenizer: a pretrained one, or a small byte-level BPE trained on our own prompts, with our 26 tokens added."""
+"""The tokenizer: a pretrained one, or a small byte-level BPE trained on our prompts and what a run's samples say, with
+our 26 tokens added."""
 
 from __future__ import annotations
 

@@ -59,10 +59,14 @@ from trainer.log import (
     write_line,
 )
 from trainer.model.visionllm import VisionLLM
+from trainer.text import plain_texts
 from trainer.tokenizer import bank_texts, load_tokenizer, train_tokenizer
 from trainer.update import update
 
 CHECKPOINTS, INHERITED = "checkpoints", "init_from.json"
+
+# So many of the first samples are what a run's own tokenizer is trained on, beside the prompt banks.
+_HEARD = 1000
 
 Progress = Callable[[int, str], None]
 
@@ -151,7 +155,7 @@ def _begin(
     reader = reader or open_shards(locate(config.shards), recipe_of(config), render_of(config), config.store)
     saver = Saver(out_dir / CHECKPOINTS, ranks, config.keep, config.keep_every_hours)
     found = checkpoints.newest(saver.directory)
-    tokenizer = _tokenizer(config, found)
+    tokenizer = _tokenizer(config, found, reader)
     model = VisionLLM(model_config(config, tokenizer.get_vocab()))
     if found is None and config.init_from is not None:
         inherited = inherit(model, Path(config.init_from))
@@ -295,16 +299,25 @@ class _Journal:
         self.reported = run.step
 
 
-def _tokenizer(config: TrainConfig, found: Checkpoint | None) -> PreTrainedTokenizerFast:
+def _tokenizer(config: TrainConfig, found: Checkpoint | None, reader: Reader) -> PreTrainedTokenizerFast:
     """Return the checkpoint's tokenizer, so that no edit of a prompt bank changes an id in the middle of a run, or that
-    of the run whose weights this one starts with."""
+    of the run whose weights this one starts with.
+
+    A small one of the run's own knows the words of its first samples as whole tokens: in pieces, a model of random
+    weights neither copies a name from the question nor reads it where a query looks.
+    """
     if found is not None:
         return load_tokenizer(found.directory / checkpoints.TOKENIZER)
     if config.init_from is not None:
         return load_tokenizer(
             checkpoints.find_checkpoint(Path(config.init_from)).directory / checkpoints.TOKENIZER
         )
-    return load_tokenizer(config.tokenizer) if config.tokenizer else train_tokenizer(bank_texts())
+    if config.tokenizer:
+        return load_tokenizer(config.tokenizer)
+    positions = range(min(_HEARD, config.steps * config.global_batch))
+    samples = (heard for heard in map(reader.describe, positions) if not isinstance(heard, Hole))
+    said = [text for sample in samples for text in plain_texts(sample.conversation)]
+    return train_tokenizer([*bank_texts(), *said])
 
 
 def _optimizer(config: TrainConfig, model: VisionLLM, rates: dict[str, float]) -> torch.optim.AdamW:

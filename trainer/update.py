@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -61,11 +62,20 @@ def update(
     finite = all(found.finite for found in computed)
     if not (finite if ranks is None else ranks.all(finite)):
         return computed, math.nan
-    trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, config.grad_clip)))
+    grad_norm = _clip(config, optimizer)
     if math.isfinite(grad_norm):
         optimizer.step()
     return computed, grad_norm
+
+
+def _clip(config: TrainConfig, optimizer: torch.optim.Optimizer) -> float:
+    """Clip the gradient, whole or each part's (a group of the optimiser) by itself; return the norm that all of it
+    had."""
+    groups = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
+    if config.clip_by == "whole":
+        groups = [list(itertools.chain(*groups))]
+    clipped = (torch.nn.utils.clip_grad_norm_(some, config.grad_clip) for some in groups if some)
+    return math.hypot(*(float(whole(norm)) for norm in clipped))
 
 
 def _accumulate(

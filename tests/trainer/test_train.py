@@ -18,6 +18,7 @@ import torch
 
 from dataengine import images
 from dataengine.adapt import Adapt
+from dataengine.annotation import Turn
 from dataengine.errors import BudgetBroken, ModelError
 from dataengine.index import Index
 from dataengine.served import account, run_plan
@@ -299,6 +300,53 @@ def test_a_gradient_that_is_not_finite_changes_no_weight(
     moved = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
     assert any(name.startswith("language.") for name in moved)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_a_decoders_gradient_does_not_shrink_the_texts_where_parts_are_clipped_by_themselves(
+    straight: Path, make_sample: Callable[[int, str], Any], make_run: MakeRun
+) -> None:
+    model, tokenizer, config = load_model(straight)
+    sample, pictures = make_sample(1, "detection")
+    settings = encode_settings(config, model.config)
+    encoded = encode(sample, [images.decode(data) for data in pictures], tokenizer, settings, None)
+    data = [PartData(batches=(collate.collate([encoded], tokenizer.pad_token_id),))]
+    parts = model.train().parts()
+    optimizer = torch.optim.SGD([{"name": name, "params": params} for name, params in parts.items()], lr=0.0)
+    lengths, totals = {}, []
+
+    for clip_by in ("whole", "part"):
+        _, total = update(make_run(clip_by=clip_by), model, optimizer, data, step=0)
+        totals.append(total)
+        lengths[clip_by] = {
+            name: math.hypot(*(float(p.grad.norm()) for p in params if p.grad is not None))
+            for name, params in parts.items()
+        }
+
+    assert totals[1] == pytest.approx(totals[0], rel=1e-4)
+    assert math.hypot(*lengths["whole"].values()) == pytest.approx(1, rel=1e-3)
+    assert lengths["whole"]["language"] < 0.5 * lengths["part"]["language"]
+    assert lengths["part"]["language"] == pytest.approx(1, rel=1e-3)
+    assert lengths["part"]["decoders.detection"] == pytest.approx(1, rel=1e-3)
+
+
+def test_the_tokenizer_of_a_run_knows_the_words_of_its_samples(
+    tmp_path: Path, make_sample: Callable[[int, str], Any], make_run: MakeRun, make_reader: MakeReader
+) -> None:
+    # A word that no prompt bank has.
+    samples = []
+    for number in range(60):
+        sample, _ = make_sample(number, "vqa")
+        said = (
+            Turn("user", f"Is the plumbuckle here {number}?"),
+            Turn("assistant", "A plumbuckle, plumbuckle."),
+        )
+        samples.append((msgspec.structs.replace(sample, conversation=said, images=()), []))
+
+    train(make_run(steps=1, global_batch=60), tmp_path, reader=make_reader(samples=samples))
+
+    _, tokenizer, _ = load_model(tmp_path)
+    assert tokenizer.tokenize(" plumbuckle") == ["Ġplumbuckle"]
+    assert tokenizer.tokenize("USER: ASSISTANT:") == ["USER", ":", "ĠASSISTANT", ":"]
 
 
 def test_a_run_that_is_not_the_same_is_refused(

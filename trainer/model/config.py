@@ -121,7 +121,10 @@ class LanguageConfig:
     rows of later ones start as the mean of theirs.
 
     `look_back` gives heads of random weights a start: head k of the first layer attends about
-    `look_back[k]` tokens back. `gradient_checkpointing` recomputes activations in the backward pass.
+    `look_back[k]` tokens back. With `copy_across`, they look exactly there, and two heads of the second layer start by
+    copying a list of the question into the answer, where so many tokens (a routing token and its queries) stand behind
+    each item (`trainer.model.starts`). `head_size` without a number is width by heads, `rope_theta` the base of the
+    rotary embeddings' wave lengths. `gradient_checkpointing` recomputes activations in the backward pass.
     `attention` is transformers' `attn_implementation` (sdpa, flash_attention_2, ...); without it, transformers
     chooses. With `lora`, adapters stand beside the linear layers; they are a part of their own ("lora").
     """
@@ -135,7 +138,10 @@ class LanguageConfig:
     num_layers: int = 32
     num_heads: int = 32
     max_length: int = 4096
+    head_size: int | None = None
+    rope_theta: float = 10000.0
     look_back: tuple[int, ...] = ()
+    copy_across: int | None = None
     gradient_checkpointing: bool = False
     attention: str | None = None
     lora: LoraConfig | None = None
@@ -486,11 +492,16 @@ PRESETS: dict[str, dict[str, Any]] = {
             "hidden_size": 128,
             "intermediate_size": 256,
             "num_layers": 3,
-            "num_heads": 4,
+            "num_heads": 8,
+            "head_size": 32,
+            "rope_theta": 1e6,
             "max_length": 2048,
             # Queries stand 2 to 5 tokens after the end of the name that they ask for. Pretrained models read it
-            # there; random ones gave every class nearly the same vector for hundreds of steps.
-            "look_back": [2, 3, 4],
+            # there; random ones gave every class nearly the same vector for hundreds of steps. Nor do random ones
+            # copy a list from the question in thousands of steps: [DET] and its four queries stand between a name and
+            # the comma, from where it is 6 tokens back.
+            "look_back": [0, 1, 2, 3, 4, 6, 7],
+            "copy_across": 5,
         },
         "decoder_short": [128],
         "decoder_longest": 128,

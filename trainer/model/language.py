@@ -6,7 +6,6 @@ Shape suffixes: B sequences, L text positions, C width, V vocabulary.
 from __future__ import annotations
 
 import inspect
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,16 +13,12 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from dataengine.errors import ModelError
 from trainer.batch import IGNORED, Packed
 from trainer.losses import TextLoss, text_loss
 from trainer.model.config import LanguageConfig
 from trainer.model.lora import add_lora
 from trainer.model.pretrained import built_config
-
-# A head's logit for the token it looks at, above those of far ones, and the rotated pairs that carry it: only
-# the fastest turning ones tell neighbours apart.
-_PEAK, _PAIRS = 12.0, 6
+from trainer.model.starts import copy_lists, look_back
 
 
 @dataclass(frozen=True)
@@ -179,6 +174,8 @@ def _build(config: LanguageConfig) -> PreTrainedModel:
                 num_hidden_layers=config.num_layers,
                 num_attention_heads=config.num_heads,
                 num_key_value_heads=config.num_heads,
+                head_dim=config.head_size or config.hidden_size // config.num_heads,
+                rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
                 max_position_embeddings=config.max_length,
                 # The usual .02 is 1/sqrt(width) of a wide model. A narrow one starts with attention that is the same
                 # everywhere, and learns late which class name stands before a query.
@@ -190,7 +187,9 @@ def _build(config: LanguageConfig) -> PreTrainedModel:
                 attn_implementation=config.attention,
             )
         )
-        _look_back(model, config.look_back)
+        look_back(model, config.look_back, exact=config.copy_across is not None)
+        if config.copy_across is not None:
+            copy_lists(model, config.look_back, config.copy_across)
         return model
     # Weights are kept in full precision, whatever the folder's: autocast computes in less where it may.
     model = AutoModelForCausalLM.from_pretrained(
@@ -198,30 +197,3 @@ def _build(config: LanguageConfig) -> PreTrainedModel:
     )
     resize_vocabulary(model, config.vocab_size, config.known_tokens)
     return model
-
-
-def _look_back(model: LlamaForCausalLM, offsets: tuple[int, ...]) -> None:
-    """Let head k of the first layer start by attending about `offsets[k]` tokens back; it may unlearn that.
-
-    Rotary embeddings turn pair i of queries and keys by position times a frequency. Biases whose angles
-    differ by `offset` times the frequency point the same way at that distance, whatever the tokens are.
-    """
-    heads: int = model.config.num_attention_heads
-    if len(offsets) > heads:
-        raise ModelError(
-            f"language: look_back has {len(offsets)} offsets, expected at most one for each of {heads} heads; "
-            "remove some"
-        )
-    side = model.config.hidden_size // heads
-    frequencies = model.model.rotary_emb.inv_freq[:_PAIRS]
-    pairs = len(frequencies)
-    length = math.sqrt(_PEAK * math.sqrt(side) / pairs)
-    attention = model.model.layers[0].self_attn
-    with torch.no_grad():
-        for head, offset in enumerate(offsets):
-            query, key = (
-                part.bias[head * side : (head + 1) * side] for part in (attention.q_proj, attention.k_proj)
-            )
-            key[:pairs] = length
-            query[:pairs] = length * torch.cos(frequencies * offset)
-            query[side // 2 : side // 2 + pairs] = -length * torch.sin(frequencies * offset)
