@@ -24,6 +24,9 @@ from trainer.settings import EncodeSettings
 
 Stage = Literal["1a", "1b", "2", "3", "joint"]
 
+# Samples of a step. The largest of the paper's stages has 2048, contrastive training of pictures and text 2^15.
+MAX_BATCH = 1 << 16
+
 _STAGES = resources.files("trainer") / "stages"
 
 
@@ -214,6 +217,11 @@ def check_config(config: TrainConfig, place: str) -> None:
             raise SpecError(
                 f"{place}: {name} is {getattr(config, name)!r}, expected at least 1; give a larger number"
             )
+    if config.global_batch > MAX_BATCH:
+        raise SpecError(
+            f"{place}: global_batch is {config.global_batch}, expected at most {MAX_BATCH}: all samples of a step are in"
+            " memory at once, and of the steps that are read ahead; lower it, and take more steps"
+        )
     for name in ("flip_ratio", "crop_ratio", "warmup_ratio", "max_bad_ratio"):
         if not 0 <= getattr(config, name) <= 1:
             raise SpecError(f"{place}: {name} is {getattr(config, name)!r}, expected 0 to 1; it is a share")
