@@ -88,8 +88,22 @@ class PictureSizes:
 
 
 def numbers(values: Sequence[float]) -> Numbers:
-    """Return numbers as an array that is not to be written to; NumPy's own ways take twice the time and more."""
-    return np.frombuffer(struct.pack(f"{len(values)}d", *values))
+    """Return numbers as an array that is not to be written to; NumPy's own ways take twice the time and more.
+
+    A whole number beyond all floats, as a source may state it, is endless.
+    """
+    try:
+        packed = struct.pack(f"{len(values)}d", *values)
+    except OverflowError:
+        packed = struct.pack(f"{len(values)}d", *map(_as_float, values))
+    return np.frombuffer(packed)
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 class Evidence:

@@ -124,13 +124,13 @@ class Part(NamedTuple):
 class Facts:
     """An annotation with the (width, height) of its pictures, None where unknown, and what several rules ask of it.
 
-    `boxes` are the objects whose box is of finite numbers; `odd_boxes` those whose box is not plainly sound (nearly all
-    are, and one look at the numbers is enough for them); `endless` have a box of other numbers. `outlined`, `masked`,
-    `quads` and `posed` are the objects that have polygons, a run-length code, four corners or keypoints, `drawn` those
-    that have one of the first two. `pointing`, `odd_names`, `licensed` and `paired` are the annotation's pictures where
-    something points to one of them or to an object, where a name is not plainly sound, where a license is stated, and
-    where several may belong together. `lang` is the language that the split declares, `root` where its files lie; both
-    None where nothing says so.
+    `boxes` are the objects whose box is of finite numbers; `odd_boxes` those whose box is not plainly sound (nearly
+    all are, and one look at the numbers is enough for them); `endless` have a box of other numbers. `outlined`,
+    `masked`, `quads`, `posed` and `worded` are the objects that have polygons, a run-length code, four corners,
+    keypoints or a text, `drawn` those that have one of the first two. `pointing`, `odd_names`, `licensed` and
+    `paired` are the annotation's pictures where something points to one of them or to an object, where a name is
+    not plainly sound, where a license is stated, and where several may belong together. `lang` is the language that
+    the split declares, `root` where its files lie; both None where nothing says so.
     """
 
     def __init__(
@@ -152,6 +152,7 @@ class Facts:
         self.masked: list[Instance] = []
         self.quads: list[Instance] = []
         self.posed: list[Instance] = []
+        self.worded: list[Instance] = []
         self.instances = annotation.instances
         images = annotation.images
         points = bool(self.expressions or self.edits or annotation.relations)
@@ -197,6 +198,8 @@ class Facts:
                 self.quads.append(item)
             if item.keypoints is not None:
                 self.posed.append(item)
+            if item.text is not None:
+                self.worded.append(item)
         return astray
 
     def _box(self, item: Instance, box: Box) -> None:
@@ -237,7 +240,7 @@ class Facts:
             texts += [Text("answer", question.id, answer) for answer in question.answers]
             texts += [Text("choice", question.id, choice) for choice in question.choices]
         texts += [Text("edit", one.id, one.instruction) for one in of.edits]
-        texts += [Text("word", one.id, one.text) for one in of.instances if one.text is not None]
+        texts += [Text("word", one.id, one.text) for one in self.worded if one.text is not None]
         for dialog in of.dialogs:
             # A turn that only shows a picture is not empty.
             texts += [Text("turn", dialog.id, turn.text.replace(IMAGE, "x")) for turn in dialog.turns]

@@ -57,8 +57,8 @@ class Texts:
             self._turns += [turn.text for turn in dialog.turns]
         after = len(self._sentences), len(self._turns), len(self._answers)
         added = sum(after) - before
-        if of.instances:
-            words = [one.text for one in of.instances if one.text is not None]
+        if facts.worded:
+            words = [one.text for one in facts.worded if one.text is not None]
             added += len(words)
             plain = plain and all([is_plain("word", text) for text in words])  # noqa: C419 - the faster
         if added:
