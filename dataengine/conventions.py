@@ -109,19 +109,27 @@ def _as_float(value: float) -> float:
 class Evidence:
     """Counts over the boxes and keypoints of a split, from which a wrong unit, order or origin shows.
 
-    `most` is how many boxes and how many keypoints are looked at.
+    `most` is how many boxes and how many keypoints are looked at. All boxes that are, and those of crowds, are shown to
+    `look`, with the (width, height) of their pictures, NaN where that is not known: [n, 6].
     """
 
-    def __init__(self, counts: Mapping[str, int] | None = None, most: int = 1 << 62) -> None:
+    def __init__(
+        self,
+        counts: Mapping[str, int] | None = None,
+        most: int = 1 << 62,
+        look: Callable[[Numbers], None] = lambda rows: None,
+    ) -> None:
         self._counts: Counter[str] = Counter(counts or {})
+        self._look = look
         self._left = {BOXES: most, KEYPOINTS: most}
         self._boxes: list[float] = []
+        self._crowds: list[float] = []
         self._points: list[float] = []
 
     @property
     def counts(self) -> dict[str, int]:
         """What was counted: counts of several parts of a split may be added."""
-        self._count()
+        self.count()
         return {key: count for key, count in sorted(self._counts.items()) if count}
 
     def add(self, annotation: Annotation, sizes: Sequence[tuple[int, int] | None]) -> None:
@@ -129,10 +137,12 @@ class Evidence:
         boxes, left = self._boxes, self._left[BOXES]
         first = (sizes[0] if sizes else None) or _UNKNOWN
         for item in annotation.instances:
-            if item.crowd:
-                continue
             size = (sizes[item.image] if 0 <= item.image < len(sizes) else None) if item.image else first
             width, height = size or _UNKNOWN
+            if item.crowd:
+                if item.box is not None:
+                    self._crowds += (*item.box, width, height)
+                continue
             if item.box is not None and left > 0:
                 left -= 1
                 boxes += item.box
@@ -144,16 +154,21 @@ class Evidence:
                 for x, y in placed:
                     self._points.extend((x, y, width, height, *around))
         self._left[BOXES] = left
-        if len(self._boxes) > 6 * _BLOCK or len(self._points) > 8 * _BLOCK:
-            self._count()
+        if len(self._boxes) + len(self._crowds) > 6 * _BLOCK or len(self._points) > 8 * _BLOCK:
+            self.count()
 
-    def _count(self) -> None:
+    def count(self) -> None:
+        """Count what has been put off."""
         with np.errstate(all="ignore"):
             if self._boxes:
-                self._counts.update(_box_counts(numbers(self._boxes).reshape(-1, 6)))
+                rows = numbers(self._boxes).reshape(-1, 6)
+                self._counts.update(_box_counts(rows))
+                self._look(rows)
+            if self._crowds:
+                self._look(numbers(self._crowds).reshape(-1, 6))
             if self._points:
                 self._counts.update(_point_counts(numbers(self._points).reshape(-1, 8)))
-        self._boxes, self._points = [], []
+        self._boxes, self._crowds, self._points = [], [], []
 
     def verdicts(self) -> list[tuple[str, str]]:
         """Return what speaks against the convention: the rule, and a line that says what and how often."""

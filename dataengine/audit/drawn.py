@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -21,9 +22,13 @@ class Outlines:
     """Keeps annotations until there are enough outlines, and tells those of which one may not be plainly sound.
 
     Of each object that has outlines: its annotation, box and picture's size. Of each outline: its object and points.
+    How many polygons each object has, and how many points each polygon, is shown to `look`.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, look: Callable[[Sequence[int], Sequence[int]], None] = lambda polygons, points: None
+    ) -> None:
+        self._look = look
         self._clear()
 
     def _clear(self) -> None:
@@ -31,6 +36,8 @@ class Outlines:
         self._odd: set[int] = set()
         self._points: list[float] = []
         self._counts: list[int] = []
+        self._odd_counts: list[int] = []  # of polygons that are in no table
+        self._num_polygons: list[int] = []
         self._objects: list[int] = []
         self._annotations: list[int] = []
         self._frames: list[float] = []
@@ -50,9 +57,11 @@ class Outlines:
             box = _NOWHERE if item.box is None or item.crowd or item.ignore else item.box
             self._frames += box
             self._frames += facts.size_of(item) or _ANY_SIZE
+            self._num_polygons.append(len(item.polygons))
             for polygon in item.polygons:
                 if len(polygon) < 6 or len(polygon) % 2:
                     self._odd.add(number)  # no reader should give it, and no table has room for it
+                    self._odd_counts.append(len(polygon) // 2)
                     continue
                 self._points += polygon
                 self._counts.append(len(polygon) // 2)
@@ -66,6 +75,8 @@ class Outlines:
             with np.errstate(invalid="ignore", over="ignore"):
                 objects = self._doubtful_objects()
             odd.update(np.array(self._annotations)[objects].tolist())
+        if self._num_polygons:
+            self._look(self._num_polygons, self._counts + self._odd_counts)
         self._clear()
         return [facts[number] for number in sorted(odd)]
 

@@ -59,6 +59,8 @@ _SMALL, _DIGIT, _END, _MARK, _GAP, _DASH, _ODD = 1, 2, 4, 8, 16, 32, 64
 # A word that is longer is none: the text is of a script without spaces, or no text.
 _LONGEST_WORD = 30
 _MOST_CHARACTERS, _MOST_WORDS_A_LOOP = 8000, 24
+# What is passed over is taken for this letter.
+PASSED_OVER = "x"
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Places = np.ndarray[Any, np.dtype[np.intp]]
 
@@ -82,23 +84,43 @@ _FIRST_OF_SENTENCE = np.isin(np.arange(256), [*map(ord, f'{_LETTERS}"')])
 _FIRST_OF_FREE = np.isin(np.arange(256), [*map(ord, f"{_LETTERS}0123456789")])
 
 
+class Joined:
+    """Texts as the bytes of one, NUL before and after each. What is `passed_over` is taken for a letter."""
+
+    def __init__(self, texts: Sequence[str], passed_over: str = "") -> None:
+        self.texts = texts
+        self.passed_over = passed_over
+        joined = "\0".join(["", *texts, ""])
+        self.data = (joined.replace(passed_over, PASSED_OVER) if passed_over else joined).encode(
+            errors="surrogatepass"
+        )
+        self.found: Bytes = np.frombuffer(self.data, np.uint8)
+        self.borders: Places = np.flatnonzero(self.found == 0)
+        # False where a text holds what parts them: nobody knows then which is where.
+        self.parted = len(self.borders) == len(texts) + 1
+        self.first = self.borders[:-1] + 1
+        self.num_bytes = self.borders[1:] - self.first
+
+
 def doubtful(texts: Sequence[str], *, sentences: bool, passed_over: str = "") -> Places:
     """Return the places of the texts that may not be plainly sound, in Latin letters: sentences, or turns and answers.
 
     All of them are looked at together, a byte in a few nanoseconds. What is `passed_over` is taken for a letter.
     """
+    return doubts(Joined(texts, passed_over), sentences=sentences)
+
+
+def doubts(joined: Joined, *, sentences: bool) -> Places:
+    """Return the places of the texts that may not be plainly sound, as `doubtful` does."""
+    texts, data, found, borders = joined.texts, joined.data, joined.found, joined.borders
     if not texts:
         return np.zeros(0, np.intp)
-    joined = "\0".join(["", *texts, ""])
-    data = (joined.replace(passed_over, "x") if passed_over else joined).encode(errors="surrogatepass")
-    found = np.frombuffer(data, np.uint8)
-    borders = np.flatnonzero(found == 0)
-    if len(borders) != len(texts) + 1:
-        return np.arange(len(texts))  # a text holds what parts them
-    first, last = borders[:-1] + 1, borders[1:] - 1
+    if not joined.parted:
+        return np.arange(len(texts))
+    first, size = joined.first, joined.num_bytes
+    last = borders[1:] - 1
     bits = np.frombuffer(data.translate(_SENTENCES if sentences else _FREES), np.uint8)
     all_bits = np.bitwise_or.reduceat(bits, borders[:-1])
-    size = last - first + 1
     odd = (all_bits & _ODD) != 0
     odd |= (size > _MOST_CHARACTERS) | (size < 1 + sentences)
     odd |= ~(_FIRST_OF_SENTENCE if sentences else _FIRST_OF_FREE)[found[first]]

@@ -99,8 +99,9 @@ class Audit:
         self._findings = Findings()
         self._keys: list[tuple[str, str, str]] = []
         self._categories: list[str] = []
-        self._texts = Texts(lang)
-        self._outlines = Outlines()
+        self.statistics = Statistics()
+        self._texts = Texts(lang, self.statistics.texts)
+        self._outlines = Outlines(self.statistics.outlines)
         self.checked: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -108,8 +109,7 @@ class Audit:
         self.counts: Counter[str] = Counter()
         self.seen = Named()
         self.versions: dict[str, str] = {}
-        self.statistics = Statistics()
-        self.evidence = Evidence()
+        self.evidence = Evidence(look=self.statistics.boxes)
         self._corpora = [make() for _, make in CORPUS_RULES]
         self._fed = [
             (rule_of(rule_id).among, corpus.add)
@@ -222,6 +222,13 @@ class Audit:
         """What was found so far."""
         self._flush()
         return self._findings
+
+    @property
+    def described(self) -> Collected:
+        """What the data was like so far."""
+        self._flush()
+        self.evidence.count()
+        return self.statistics.result()
 
     def license(self, name: str) -> None:
         """Count a license."""
@@ -375,6 +382,6 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
         objects_dropped=ledger.objects_dropped if ledger else {},
         objects_fixed=ledger.objects_fixed if ledger else {},
         versions=state.versions,
-        statistics=state.statistics.result(),
+        statistics=state.described,
     )
     return Report(accounts=[account], findings=state.findings, checked=dict(state.checked))

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from dataengine.annotation import Caption, Edit, Expression, Question, Turn
+from dataengine.annotation import Turn
+from dataengine.audit.plain import PASSED_OVER, Joined
 from dataengine.audit.rule import Facts, SampleFacts
+from dataengine.audit.said import Said
 from dataengine.conventions import Numbers, numbers
 from dataengine.sample import KeypointTargets
 from dataengine.tokens import IMAGE
@@ -50,13 +52,14 @@ SIDES = Bins((16.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0, 7
               4096.0, 6144.0, 8192.0, 16384.0))  # fmt: skip
 # What is counted one by one may have so many names; the rest counts as REST.
 MOST_NAMES, REST = 1000, "others"
-# So many numbers, or texts, are sorted into bins at once; what is made of more does not fit a processor's cache.
-NUMBERS_AT_ONCE, TEXTS_AT_ONCE = 2048, 1024
+# So many numbers, turns, or times some texts' lengths wait to be sorted into bins at once.
+NUMBERS_AT_ONCE, TURNS_AT_ONCE, LENGTHS_AT_ONCE = 2048, 256, 8
 # A text's script is that of most of the letters among so many of its first characters.
 MOST_LETTERS = 256
 VISIBILITIES = ("not labelled", "hidden", "visible", "none of 0, 1, 2")
+# What is passed over in a text is a sign.
+_SHOWN = "*"
 _NOT_STATED = "not stated"
-_UNKNOWN = (0, 0)
 Counts = npt.NDArray[np.int64]
 # Where the blocks of a script begin in Unicode; "" are signs, and what is none of these.
 _BLOCKS = (
@@ -73,11 +76,13 @@ _BLOCKS = (
     (0xFF21, "Latin"), (0xFF3B, ""), (0xFF41, "Latin"), (0xFF5B, ""), (0xFF66, "Kana"), (0xFFA0, "other"),
     (0x10000, "other"), (0x1F000, ""), (0x20000, "Han"), (0x32000, "other"), (0xE0000, ""),
 )  # fmt: skip
-_SCRIPTS = tuple(dict.fromkeys(script for _, script in _BLOCKS))
-_LATIN = _SCRIPTS.index("Latin")
+# "" is that of texts without letters.
+SCRIPTS = tuple(dict.fromkeys(script for _, script in _BLOCKS))
+_LATIN = SCRIPTS.index("Latin")
+_LETTER = re.compile("[A-Za-z]")
 # The number of each character's script.
 _SCRIPT_OF = np.repeat(
-    np.array([_SCRIPTS.index(script) for _, script in _BLOCKS], np.uint8),
+    np.array([SCRIPTS.index(script) for _, script in _BLOCKS], np.uint8),
     np.diff([start for start, _ in _BLOCKS], append=0x110000),
 )
 
@@ -137,42 +142,47 @@ def _rank(name: str) -> tuple[int, str]:
     return xxhash.xxh3_64_intdigest(name.encode(errors="surrogatepass")), name
 
 
-def looked_at(texts: Sequence[str], passed_over: str = "") -> tuple[Counts, dict[str, int]]:
-    """Return how many characters each text has, and how many texts are of each script.
+def looked_at(joined: Joined) -> tuple[Counts, Counts]:
+    """Return how many characters each text has [texts], and how many texts are of each script [SCRIPTS].
 
-    A text's script is that of most letters among its first, "none" where there is none. What is `passed_over` is one
+    A text's script is that of most letters among its first, "none" where there is none. What was passed over is one
     character, and no letter.
     """
-    joined = "\0".join(texts) + "\0"
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    starts = np.cumsum(lengths + 1) - lengths - 1
-    if joined.isascii():
-        # A text of ASCII that begins with a letter has no others, and nearly all do.
-        first = np.frombuffer(joined.encode(), np.uint8)[starts]
-        doubtful = [texts[place] for place in np.flatnonzero(_SCRIPT_OF[first] != _LATIN).tolist()]
-    else:
-        doubtful = [text for text in texts if not (text.isascii() and text[:1].isalpha())]
-    if passed_over and passed_over in joined:
-        places = [found.start() for found in re.finditer(re.escape(passed_over), joined)]
-        np.subtract.at(lengths, np.searchsorted(starts, places, side="right") - 1, len(passed_over) - 1)
-        doubtful = [text.replace(passed_over, "*") for text in doubtful]
-    found = _voted([text[:MOST_LETTERS] for text in doubtful])
-    found[_LATIN] += len(texts) - len(doubtful)
-    return lengths, {
-        name or "none": count for name, count in zip(_SCRIPTS, found.tolist(), strict=True) if count
-    }
+    lengths, plain = _begun(joined) if joined.parted else (None, np.zeros(len(joined.texts), bool))
+    others = [joined.texts[place] for place in np.flatnonzero(~plain).tolist()]
+    if joined.passed_over:
+        others = [text.replace(joined.passed_over, _SHOWN) for text in others]
+    if lengths is None:
+        lengths = np.fromiter(map(len, others), np.int64, len(others))
+    found = _voted([text[:MOST_LETTERS] for text in others if not text.isascii()])
+    found[0] += sum([text.isascii() and not _LETTER.search(text, 0, MOST_LETTERS) for text in others])
+    found[_LATIN] += len(joined.texts) - found.sum()
+    return lengths, found
+
+
+def _begun(joined: Joined) -> tuple[Counts, npt.NDArray[np.bool_]]:
+    """Return how many characters each text has, and whether it is of ASCII and begins with a letter: nearly all do."""
+    first = joined.found[joined.first]
+    lengths, plain = joined.num_bytes, _SCRIPT_OF[first] == _LATIN
+    if joined.passed_over:
+        plain &= first != ord(PASSED_OVER)
+    if not joined.data.isascii():
+        # Bytes that go on with a character begin with the bits 10.
+        more = np.diff(np.cumsum((joined.found & 0xC0) == 0x80)[joined.borders])
+        lengths, plain = lengths - more, plain & (more == 0)
+    return lengths, plain
 
 
 def _voted(texts: Sequence[str]) -> Counts:
-    """Return how many texts are of each script [scripts]; of several with as many letters it is the first of them."""
+    """Return how many texts are of each script [SCRIPTS]; of several with as many letters it is the first of them."""
     if not texts:
-        return np.zeros(len(_SCRIPTS), np.int64)
+        return np.zeros(len(SCRIPTS), np.int64)
     sizes = np.fromiter(map(len, texts), np.intp, len(texts))
     points = np.frombuffer("".join(texts).encode("utf-32-le", errors="surrogatepass"), np.uint32)
-    places = np.repeat(np.arange(len(texts)) * len(_SCRIPTS), sizes) + _SCRIPT_OF[points]
-    votes = np.bincount(places, minlength=len(texts) * len(_SCRIPTS)).reshape(len(texts), -1)
+    places = np.repeat(np.arange(len(texts)) * len(SCRIPTS), sizes) + _SCRIPT_OF[points]
+    votes = np.bincount(places, minlength=len(texts) * len(SCRIPTS)).reshape(len(texts), -1)
     votes[:, 0] = 0  # signs
-    return np.bincount(votes.argmax(axis=1), minlength=len(_SCRIPTS))
+    return np.bincount(votes.argmax(axis=1), minlength=len(SCRIPTS))
 
 
 def sorted_in(bins: Bins, values: Numbers | Counts) -> Counts:
@@ -187,14 +197,27 @@ class Statistics:
     def __init__(self) -> None:
         self._read = _Marks()
         self._served = _Marks()
-        self._texts = _Texts()
+        self._texts = _Written()
         self._turns = _Turns()
         self._tasks: Counter[str] = Counter()
 
     def annotation(self, facts: Facts) -> None:
-        """Look at one annotation."""
+        """Look at one annotation, but for what is looked at with others: its boxes, outlines and texts."""
         self._read.add(facts)
-        self._texts.add(facts)
+
+    def boxes(self, rows: Numbers) -> None:
+        """Look at boxes of annotations, with the (width, height) of their pictures, NaN where unknown [n, 6]."""
+        self._read.add_boxes(rows)
+
+    def outlines(self, polygons: Sequence[int], points: Sequence[int]) -> None:
+        """Look at how many polygons some objects of annotations have, and how many points these have."""
+        self._read.add_outlines(polygons, points)
+
+    def texts(self, said: Said) -> None:
+        """Look at texts of annotations."""
+        for kind, joined in said.texts.items():
+            self._texts.add(kind, joined)
+        self._texts.stated({lang or _NOT_STATED: count for lang, count in said.langs.items()})
 
     def sample(self, facts: SampleFacts) -> None:
         """Look at one sample."""
@@ -205,11 +228,8 @@ class Statistics:
 
     def result(self) -> Collected:
         """Return what was gathered so far."""
-        read, turns, tasks = (
-            self._read.result(),
-            self._turns.result(),
-            Collected(counts={"task": self._tasks}),
-        )
+        read, turns = self._read.result(), self._turns.result()
+        tasks = Collected(counts={"task": self._tasks})
         if not self._read.num:
             return merge([self._served.result(), turns, tasks])
         # What samples say is written in the source's words.
@@ -228,40 +248,20 @@ class _Marks:
         self._clear()
 
     def _clear(self) -> None:
-        self._held = 0
         self._sizes: list[float] = []  # width, height
-        self._boxes: list[float] = []  # x0, y0, x1, y1
-        self._frames: list[float] = []  # width, height, and how many of the boxes lie there
+        self._rows: list[float] = []  # x0, y0, x1, y1, width, height
         self._num_boxes: list[int] = []
-        self._num_polygons: list[int] = []
-        self._num_numbers: list[int] = []  # of each polygon
         self._visible: list[int] = []
         self._num_keypoints: list[int] = []
 
     def add(self, facts: Facts) -> None:
-        sizes, boxes = facts.sizes, facts.boxes
-        for size in sizes:
+        for size in facts.sizes:
             if size is not None:
                 self._sizes += size
-        self._num_boxes.append(len(boxes))
-        self._held += 1 + len(boxes)
-        if boxes:
-            for _, box in boxes:
-                self._boxes += box
-            if len(sizes) == 1 and not facts.pointing:
-                self._frames += sizes[0] or _UNKNOWN
-                self._frames.append(len(boxes))
-            else:
-                for item, _ in boxes:
-                    self._frames += facts.size_of(item) or _UNKNOWN
-                    self._frames.append(1)
-        if facts.outlined:
-            self._num_polygons += [len(item.polygons) for item in facts.outlined]
-            self._num_numbers += [len(one) for item in facts.outlined for one in item.polygons]
-            self._held += len(facts.outlined)
+        self._num_boxes.append(len(facts.boxes))
         for item in facts.posed:
             self._pose([v for _, _, v in item.keypoints or ()])
-        if self._held >= NUMBERS_AT_ONCE:
+        if len(self._num_boxes) >= NUMBERS_AT_ONCE:
             self._fold()
 
     def add_sample(self, facts: SampleFacts) -> None:
@@ -269,35 +269,47 @@ class _Marks:
         for image in sample.images:
             self._sizes += (image.width, image.height)
         self._num_boxes.append(len(targets))
-        self._held += 1 + len(targets)
         if targets:
             shown = sample.images[sample.object_image]
+            size = (shown.width, shown.height)
             for one in targets:
-                self._boxes += one.box
-            self._frames += (shown.width, shown.height, len(targets))
+                self._rows += one.box
+                self._rows += size
+            if len(self._rows) >= 6 * NUMBERS_AT_ONCE:
+                self._fold()
         if isinstance(sample.targets, KeypointTargets):
             for one in targets:
                 self._pose([v for _, _, v in one.keypoints or ()])
-        if self._held >= NUMBERS_AT_ONCE:
+        if len(self._num_boxes) >= NUMBERS_AT_ONCE:
             self._fold()
 
     def _pose(self, visible: list[int]) -> None:
         self._visible += visible
-        self._held += len(visible)
         self._num_keypoints.append(len(visible))
+        if len(self._visible) >= 4 * NUMBERS_AT_ONCE:
+            self._fold()
+
+    def add_boxes(self, rows: Numbers) -> None:
+        # Boxes of a source may be anything: a side below 0 is none, and one beyond all numbers is in the last bin.
+        rows = rows[np.logical_and.reduce(np.isfinite(rows[:, :4]), axis=1)]
+        with np.errstate(all="ignore"):
+            sides = np.maximum(rows[:, 2:4] - rows[:, :2], 0)
+            known = np.logical_and.reduce(rows[:, 4:] > 0, axis=1)
+            shares = sides[:, 0] * sides[:, 1] / (rows[:, 4] * rows[:, 5])
+            self._put("box.share", shares[known])
+            self._put("box.aspect", _ratios(sides))
+
+    def add_outlines(self, polygons: Sequence[int], points: Sequence[int]) -> None:
+        self._put("polygons", numbers(polygons))
+        self._put("polygon.points", numbers(points))
 
     def _fold(self) -> None:
-        # Boxes of a source may be anything: a side below 0 is none, and one beyond all numbers is in the last bin.
-        with np.errstate(all="ignore"):
-            self._fold_sizes()
-            self._put("boxes", numbers(self._num_boxes))
-            if self._boxes:
-                self._fold_boxes()
-            if self._num_polygons:
-                self._put("polygons", numbers(self._num_polygons))
-                self._put("polygon.points", numbers(self._num_numbers) // 2)
-            if self._num_keypoints:
-                self._fold_keypoints()
+        self._fold_sizes()
+        self._put("boxes", numbers(self._num_boxes))
+        if self._rows:
+            self.add_boxes(numbers(self._rows).reshape(-1, 6))
+        if self._num_keypoints:
+            self._fold_keypoints()
         self.num += len(self._num_boxes)
         self._clear()
 
@@ -306,25 +318,17 @@ class _Marks:
         column, row = np.searchsorted(SIDES.edges, sizes, side="right").T
         side = len(SIDES.edges) + 1
         self._bins["size"] += np.bincount(row * side + column, minlength=side * side)
-        self._put("aspect", _ratios(sizes))
-
-    def _fold_boxes(self) -> None:
-        boxes = numbers(self._boxes).reshape(-1, 4)
-        width, height, num = numbers(self._frames).reshape(-1, 3).T
-        areas = np.repeat(width * height, num.astype(np.intp))
-        known = np.repeat((width > 0) & (height > 0), num.astype(np.intp))
-        sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-        self._put("box.share", (sides[:, 0] * sides[:, 1] / areas)[known])
-        self._put("box.aspect", _ratios(sides))
+        with np.errstate(all="ignore"):
+            self._put("aspect", _ratios(sizes))
 
     def _fold_keypoints(self) -> None:
         visible, num = numbers(self._visible), np.array(self._num_keypoints)
         kinds = np.where(np.isin(visible, (0, 1, 2)), visible, 3).astype(np.intp)
         self._visibilities += np.bincount(kinds, minlength=len(VISIBILITIES))
         owners = np.repeat(np.arange(len(num)), num)[visible > 0]
-        self._put("keypoints", np.bincount(owners, minlength=len(num)).astype(np.float64))
+        self._put("keypoints", np.bincount(owners, minlength=len(num)))
 
-    def _put(self, name: str, values: Numbers) -> None:
+    def _put(self, name: str, values: Numbers | Counts) -> None:
         self._bins[name] += sorted_in(BINS[name], values)
 
     def result(self) -> Collected:
@@ -348,94 +352,36 @@ class _Written:
 
     def __init__(self) -> None:
         self._bins: dict[str, Counts] = {}
+        self._lengths: dict[str, list[Counts]] = {}
         self._langs: Counter[str] = Counter()
-        self._scripts: Counter[str] = Counter()
+        self._scripts = np.zeros(len(SCRIPTS), np.int64)
 
-    def add(self, kind: str, texts: Sequence[str], passed_over: str = "") -> None:
-        if texts:
-            lengths, scripts = looked_at(texts, passed_over)
-            self._bins[kind] = np.add(self._bins.get(kind, 0), sorted_in(LENGTHS, lengths))
-            self._scripts.update(scripts)
+    def add(self, kind: str, joined: Joined) -> None:
+        lengths, scripts = looked_at(joined)
+        waiting = self._lengths.setdefault(kind, [])
+        waiting.append(lengths)
+        self._scripts += scripts
+        if len(waiting) >= LENGTHS_AT_ONCE:
+            self._fold(kind)
+
+    def _fold(self, kind: str) -> None:
+        lengths = self._lengths.pop(kind)
+        self._bins[kind] = np.add(self._bins.get(kind, 0), sorted_in(LENGTHS, np.concatenate(lengths)))
 
     def stated(self, langs: Mapping[str, int]) -> None:
         _count(self._langs, langs)
 
     def result(self) -> Collected:
+        for kind in list(self._lengths):
+            self._fold(kind)
+        scripts = zip(SCRIPTS, self._scripts.tolist(), strict=True)
         return Collected(
             histograms={f"text/{kind}": bins.tolist() for kind, bins in self._bins.items()},
-            counts={"lang": self._langs, "script": self._scripts},
+            counts={
+                "lang": self._langs,
+                "script": {name or "none": count for name, count in scripts if count},
+            },
         )
-
-
-class _Texts:
-    """The texts of annotations. What holds them waits until there is enough."""
-
-    def __init__(self) -> None:
-        self._written = _Written()
-        self._lang: str | None = None
-        self._clear()
-
-    def _clear(self) -> None:
-        self._held = 0
-        self._captions: list[Caption] = []
-        self._expressions: list[Expression] = []
-        self._questions: list[Question] = []
-        self._edits: list[Edit] = []
-        self._turns: list[Turn] = []
-        self._words: list[str] = []
-
-    def add(self, facts: Facts) -> None:
-        of = facts.annotation
-        if facts.lang != self._lang:
-            self._fold()
-            self._lang = facts.lang
-        if of.captions:
-            self._captions += of.captions
-            self._held += len(of.captions)
-        if of.expressions:
-            self._expressions += of.expressions
-            self._held += len(of.expressions)
-        if of.questions:
-            self._questions += of.questions
-            self._held += 3 * len(of.questions)
-        if of.edits:
-            self._edits += of.edits
-            self._held += len(of.edits)
-        for dialog in of.dialogs:
-            self._turns += dialog.turns
-            self._held += len(dialog.turns)
-        if facts.worded:
-            words = [item.text for item in facts.worded if item.text is not None]
-            self._words += words
-            self._held += len(words)
-        if self._held >= TEXTS_AT_ONCE:
-            self._fold()
-
-    def _fold(self) -> None:
-        if not self._held:
-            return
-        texts = {
-            "caption": [one.text for one in self._captions],
-            "expression": [one.text for one in self._expressions],
-            "question": [one.text for one in self._questions],
-            "answer": [text for one in self._questions for text in one.answers],
-            "choice": [text for one in self._questions for text in one.choices],
-            "edit": [one.instruction for one in self._edits],
-            "word": self._words,
-            "turn": [one.text for one in self._turns],
-        }
-        for kind, some in texts.items():
-            self._written.add(kind, some, IMAGE if kind == "turn" else "")
-        otherwise = self._lang or _NOT_STATED
-        stated = [one.lang or otherwise for one in self._captions]
-        langs = Counter(stated if len(set(stated)) > 1 else {lang: len(stated) for lang in stated[:1]})
-        langs[otherwise] += sum(map(len, texts.values())) - len(stated)
-        self._written.stated(+langs)
-        self._clear()
-
-    def result(self) -> Collected:
-        self._fold()
-        return self._written.result()
 
 
 class _Turns:
@@ -447,13 +393,13 @@ class _Turns:
 
     def add(self, turns: Sequence[Turn]) -> None:
         self._turns += turns
-        if len(self._turns) >= TEXTS_AT_ONCE:
+        if len(self._turns) >= TURNS_AT_ONCE:
             self._fold()
 
     def _fold(self) -> None:
         for role in {one.role for one in self._turns}:
             said = [one.text for one in self._turns if one.role == role]
-            self._written.add(f"{role} of a sample", said, IMAGE)
+            self._written.add(f"{role} of a sample", Joined(said, IMAGE))
         self._turns = []
 
     def result(self) -> Collected:
