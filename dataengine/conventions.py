@@ -94,7 +94,7 @@ def numbers(values: Sequence[float]) -> Numbers:
     """
     try:
         packed = struct.pack(f"{len(values)}d", *values)
-    except OverflowError:
+    except (struct.error, OverflowError):
         packed = struct.pack(f"{len(values)}d", *map(_as_float, values))
     return np.frombuffer(packed)
 

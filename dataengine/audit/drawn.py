@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 
 from dataengine.audit.outlines import LEAST_PX, OUTSIDE_TOLERANCE_PX, Flags, Numbers, Places, swept
-from dataengine.audit.rule import Facts
+from dataengine.audit.rule import Facts, is_outline
 from dataengine.conventions import numbers
 
 # So many points are looked at together, as with texts.
@@ -59,8 +59,8 @@ class Outlines:
             self._frames += facts.size_of(item) or _ANY_SIZE
             self._num_polygons.append(len(item.polygons))
             for polygon in item.polygons:
-                if len(polygon) < 6 or len(polygon) % 2:
-                    self._odd.add(number)  # no reader should give it, and no table has room for it
+                if not is_outline(polygon):
+                    self._odd.add(number)
                     self._odd_counts.append(len(polygon) // 2)
                     continue
                 self._points += polygon

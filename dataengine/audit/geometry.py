@@ -113,11 +113,9 @@ def covers(facts: Facts, item: Instance, box: Box) -> bool:
     if (size := facts.size_of(item)) is None or item.crowd or item.ignore:
         return False
     width, height = size
-    return (
-        box[0] <= MARGIN * width
-        and box[2] >= (1 - MARGIN) * width
-        and box[1] <= MARGIN * height
-        and box[3] >= (1 - MARGIN) * height
+    # Sides that no float holds can be compared, and not multiplied.
+    return box[0] / MARGIN <= width <= box[2] / (1 - MARGIN) and box[1] / MARGIN <= height <= box[3] / (
+        1 - MARGIN
     )
 
 

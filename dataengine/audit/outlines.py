@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataengine.annotation import Box, Instance
-from dataengine.audit.rule import Facts, Hit, Part
+from dataengine.audit.rule import Facts, Hit, Part, is_outline
 from dataengine.geometry import box_iou, clip_box, rle_box
 
 OUTSIDE_TOLERANCE_PX = 1.0
@@ -29,7 +29,12 @@ Places = np.ndarray[Any, np.dtype[np.intp]]
 
 
 def flat(facts: Facts) -> Iterator[Hit]:
-    """Yield polygons whose points lie on one line: they have no area."""
+    """Yield polygons of fewer than three points, or whose points lie on one line: they have no area."""
+    for item in facts.outlined:
+        for polygon in item.polygons:
+            if not is_outline(polygon):
+                text = f"instance {item.id}: polygon of {len(polygon)} numbers, not x and y of three points"
+                yield Hit(text, item.box, item.image)
     for part in facts.parts:
         xs, ys = part.xs, part.ys
         # Nearly always the first three points are no line already.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
@@ -121,6 +121,11 @@ class Part(NamedTuple):
     box: Box
 
 
+def is_outline(polygon: Sequence[float]) -> bool:
+    """Say whether numbers are x and y of three points at least; no reader should give others."""
+    return len(polygon) >= 6 and not len(polygon) % 2
+
+
 class Facts:
     """An annotation with the (width, height) of its pictures, None where unknown, and what several rules ask of it.
 
@@ -221,10 +226,10 @@ class Facts:
 
     @cached_property
     def parts(self) -> list[Part]:
-        """Every polygon, in the order of the objects."""
+        """Every polygon of three points and more, in the order of the objects."""
         found = []
         for item in self.outlined:
-            for polygon in item.polygons:
+            for polygon in filter(is_outline, item.polygons):
                 xs, ys = polygon[0::2], polygon[1::2]
                 found.append(Part(item, xs, ys, (min(xs), min(ys), max(xs), max(ys))))
         return found
