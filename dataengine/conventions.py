@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dataengine.annotation import Annotation
+from dataengine.annotation import Annotation, Instance
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import probe
@@ -109,27 +109,20 @@ def _as_float(value: float) -> float:
 class Evidence:
     """Counts over the boxes and keypoints of a split, from which a wrong unit, order or origin shows.
 
-    `most` is how many boxes and how many keypoints are looked at. All boxes that are, and those of crowds, are shown to
-    `look`, with the (width, height) of their pictures, NaN where that is not known: [n, 6].
+    `most` is how many boxes and how many keypoints are looked at.
     """
 
-    def __init__(
-        self,
-        counts: Mapping[str, int] | None = None,
-        most: int = 1 << 62,
-        look: Callable[[Numbers], None] = lambda rows: None,
-    ) -> None:
+    def __init__(self, counts: Mapping[str, int] | None = None, most: int = 1 << 62) -> None:
         self._counts: Counter[str] = Counter(counts or {})
-        self._look = look
         self._left = {BOXES: most, KEYPOINTS: most}
         self._boxes: list[float] = []
-        self._crowds: list[float] = []
+        self._tables: list[Numbers] = []
         self._points: list[float] = []
 
     @property
     def counts(self) -> dict[str, int]:
         """What was counted: counts of several parts of a split may be added."""
-        self.count()
+        self._count()
         return {key: count for key, count in sorted(self._counts.items()) if count}
 
     def add(self, annotation: Annotation, sizes: Sequence[tuple[int, int] | None]) -> None:
@@ -137,38 +130,47 @@ class Evidence:
         boxes, left = self._boxes, self._left[BOXES]
         first = (sizes[0] if sizes else None) or _UNKNOWN
         for item in annotation.instances:
+            if item.crowd:
+                continue
             size = (sizes[item.image] if 0 <= item.image < len(sizes) else None) if item.image else first
             width, height = size or _UNKNOWN
-            if item.crowd:
-                if item.box is not None:
-                    self._crowds += (*item.box, width, height)
-                continue
             if item.box is not None and left > 0:
                 left -= 1
                 boxes += item.box
                 boxes += (width, height)
-            if item.keypoints and self._left[KEYPOINTS] > 0:
-                around = item.box or (np.nan,) * 4
-                placed = [(x, y) for x, y, v in item.keypoints if v > 0]
-                self._left[KEYPOINTS] -= len(placed)
-                for x, y in placed:
-                    self._points.extend((x, y, width, height, *around))
+            if item.keypoints:
+                self.add_keypoints(item, size)
         self._left[BOXES] = left
-        if len(self._boxes) + len(self._crowds) > 6 * _BLOCK or len(self._points) > 8 * _BLOCK:
-            self.count()
+        if len(self._boxes) > 6 * _BLOCK:
+            self._count()
 
-    def count(self) -> None:
-        """Count what has been put off."""
+    def add_boxes(self, rows: Numbers) -> None:
+        """Count boxes [n, 6]: x0, y0, x1, y1, and the (width, height) of their pictures, NaN where not known."""
+        self._tables.append(rows[: max(self._left[BOXES], 0)])
+        self._left[BOXES] -= len(rows)
+        if sum(map(len, self._tables)) > _BLOCK:
+            self._count()
+
+    def add_keypoints(self, item: Instance, size: tuple[float, float] | None) -> None:
+        """Count the keypoints of one object on a picture of (width, height), None where that is not known."""
+        if self._left[KEYPOINTS] <= 0:
+            return
+        around = item.box or (np.nan,) * 4
+        placed = [(x, y) for x, y, v in item.keypoints or () if v > 0]
+        self._left[KEYPOINTS] -= len(placed)
+        for x, y in placed:
+            self._points.extend((x, y, *(size or _UNKNOWN), *around))
+        if len(self._points) > 8 * _BLOCK:
+            self._count()
+
+    def _count(self) -> None:
+        tables = [*self._tables, numbers(self._boxes).reshape(-1, 6)]
         with np.errstate(all="ignore"):
-            if self._boxes:
-                rows = numbers(self._boxes).reshape(-1, 6)
+            if len(rows := np.concatenate(tables)):
                 self._counts.update(_box_counts(rows))
-                self._look(rows)
-            if self._crowds:
-                self._look(numbers(self._crowds).reshape(-1, 6))
             if self._points:
                 self._counts.update(_point_counts(numbers(self._points).reshape(-1, 8)))
-        self._boxes, self._crowds, self._points = [], [], []
+        self._tables, self._boxes, self._points = [], [], []
 
     def verdicts(self) -> list[tuple[str, str]]:
         """Return what speaks against the convention: the rule, and a line that says what and how often."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+# What a text is; "word" is what an object says, or what is said of it.
+TextKind = Literal["caption", "expression", "question", "answer", "choice", "edit", "word", "turn"]
 
 # Words of ASCII with one space between, that begin with a letter and end in one mark at most; no sign that begins a
 # token, a list or an address, and no digit before four others, as telephone numbers have it.
@@ -85,15 +88,19 @@ _FIRST_OF_FREE = np.isin(np.arange(256), [*map(ord, f"{_LETTERS}0123456789")])
 
 
 class Joined:
-    """Texts as the bytes of one, NUL before and after each. What is `passed_over` is taken for a letter."""
+    """Texts as the bytes of one, NUL before and after each.
+
+    What is `passed_over` is taken for a letter; `passed` are the places where it stood.
+    """
 
     def __init__(self, texts: Sequence[str], passed_over: str = "") -> None:
         self.texts = texts
         self.passed_over = passed_over
-        joined = "\0".join(["", *texts, ""])
-        self.data = (joined.replace(passed_over, PASSED_OVER) if passed_over else joined).encode(
-            errors="surrogatepass"
-        )
+        self.passed: Places = np.zeros(0, np.intp)
+        self.data = "\0".join(["", *texts, ""]).encode(errors="surrogatepass")
+        if passed_over and len(parts := self.data.split(passed_over.encode())) > 1:
+            self.data = PASSED_OVER.encode().join(parts)
+            self.passed = np.cumsum([len(part) + 1 for part in parts[:-1]]) - 1
         self.found: Bytes = np.frombuffer(self.data, np.uint8)
         self.borders: Places = np.flatnonzero(self.found == 0)
         # False where a text holds what parts them: nobody knows then which is where.
@@ -156,14 +163,16 @@ def _numbers(bits: Bytes) -> Places:
 def _loops(found: Bytes, gap: np.ndarray[Any, np.dtype[np.bool_]], borders: Places) -> Places:
     """Return where words may begin to say the same four times in succession, or are too long to be words.
 
-    Words of one length and first letter are taken as one. A phrase of n words, said four times, has four words in
+    Words of one length, first and last letter are taken as one. A phrase of n words, said four times, has four words in
     succession alike among every n-th of all words, wherever one begins to count.
     """
     edges = np.flatnonzero(gap[1:] != gap[:-1]) + 1
-    starts, sizes = edges[::2], edges[1::2] - edges[::2]
-    words = (np.minimum(sizes, 255) << 8 | found[starts]).astype(np.uint16)
+    starts, ends = edges[::2], edges[1::2]
+    sizes = ends - starts
+    words = sizes.astype(np.uint16) << 10 | (found[starts] & 31).astype(np.uint16) << 5 | found[ends - 1] & 31
     places = [starts[sizes > _LONGEST_WORD]]
-    for count in range(1, _MOST_WORDS_A_LOOP + 1):
+    num_words = int(np.diff(np.searchsorted(starts, borders)).max())
+    for count in range(1, min(_MOST_WORDS_A_LOOP, num_words // 4) + 1):
         alike = words[count::count] == words[: len(words) - count : count]
         # Three in succession are rarely found, and this looks for them fastest.
         if alike.tobytes().find(b"\1\1\1") >= 0:

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import xxhash
 
 from dataengine.annotation import Turn
+from dataengine.audit.block import Block
 from dataengine.audit.plain import PASSED_OVER, Joined
-from dataengine.audit.rule import Facts, SampleFacts
-from dataengine.audit.said import Said
+from dataengine.audit.rule import SampleFacts
+from dataengine.audit.said import languages
 from dataengine.conventions import Numbers, numbers
 from dataengine.sample import KeypointTargets
 from dataengine.tokens import IMAGE
@@ -52,8 +53,8 @@ SIDES = Bins((16.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0, 7
               4096.0, 6144.0, 8192.0, 16384.0))  # fmt: skip
 # What is counted one by one may have so many names; the rest counts as REST.
 MOST_NAMES, REST = 1000, "others"
-# So many numbers, turns, or times some texts' lengths wait to be sorted into bins at once.
-NUMBERS_AT_ONCE, TURNS_AT_ONCE, LENGTHS_AT_ONCE = 2048, 256, 8
+# So many numbers, tables of boxes, turns, or times some texts' lengths wait to be sorted into bins at once.
+NUMBERS_AT_ONCE, TABLES_AT_ONCE, TURNS_AT_ONCE, LENGTHS_AT_ONCE = 2048, 8, 256, 8
 # A text's script is that of most of the letters among so many of its first characters.
 MOST_LETTERS = 256
 VISIBILITIES = ("not labelled", "hidden", "visible", "none of 0, 1, 2")
@@ -201,23 +202,13 @@ class Statistics:
         self._turns = _Turns()
         self._tasks: Counter[str] = Counter()
 
-    def annotation(self, facts: Facts) -> None:
-        """Look at one annotation, but for what is looked at with others: its boxes, outlines and texts."""
-        self._read.add(facts)
-
-    def boxes(self, rows: Numbers) -> None:
-        """Look at boxes of annotations, with the (width, height) of their pictures, NaN where unknown [n, 6]."""
-        self._read.add_boxes(rows)
-
-    def outlines(self, polygons: Sequence[int], points: Sequence[int]) -> None:
-        """Look at how many polygons some objects of annotations have, and how many points these have."""
-        self._read.add_outlines(polygons, points)
-
-    def texts(self, said: Said) -> None:
-        """Look at texts of annotations."""
-        for kind, joined in said.texts.items():
-            self._texts.add(kind, joined)
-        self._texts.stated({lang or _NOT_STATED: count for lang, count in said.langs.items()})
+    def annotations(self, block: Block) -> None:
+        """Look at some annotations."""
+        self._read.add(block)
+        if block.joined:
+            for kind, joined in block.joined.items():
+                self._texts.add(kind, joined)
+            self._texts.stated({name or _NOT_STATED: num for name, num in languages(block).items()})
 
     def sample(self, facts: SampleFacts) -> None:
         """Look at one sample."""
@@ -250,18 +241,27 @@ class _Marks:
     def _clear(self) -> None:
         self._sizes: list[float] = []  # width, height
         self._rows: list[float] = []  # x0, y0, x1, y1, width, height
+        self._tables: list[Numbers] = []  # of the same [n, 6]
         self._num_boxes: list[int] = []
         self._visible: list[int] = []
         self._num_keypoints: list[int] = []
 
-    def add(self, facts: Facts) -> None:
-        for size in facts.sizes:
-            if size is not None:
-                self._sizes += size
-        self._num_boxes.append(len(facts.boxes))
-        for item in facts.posed:
-            self._pose([v for _, _, v in item.keypoints or ()])
-        if len(self._num_boxes) >= NUMBERS_AT_ONCE:
+    def add(self, block: Block) -> None:
+        self._sizes += [side for sizes in block.sizes for size in sizes if size is not None for side in size]
+        if block.objects:
+            self._tables.append(block.boxes.rows)
+            self._num_boxes += block.num_boxes.tolist()
+            for one in block.objects:
+                if one.keypoints is not None:
+                    self._pose([v for _, _, v in one.keypoints])
+            if block.outlined:
+                polygons = [one.polygons for _, one in block.outlined]
+                self._put("polygons", np.array(list(map(len, polygons))))
+                points = [len(polygon) // 2 for some in polygons for polygon in some]
+                self._put("polygon.points", np.array(points))
+        else:
+            self._num_boxes += [0] * len(block.items)
+        if len(self._num_boxes) >= NUMBERS_AT_ONCE or len(self._tables) >= TABLES_AT_ONCE:
             self._fold()
 
     def add_sample(self, facts: SampleFacts) -> None:
@@ -289,7 +289,7 @@ class _Marks:
         if len(self._visible) >= 4 * NUMBERS_AT_ONCE:
             self._fold()
 
-    def add_boxes(self, rows: Numbers) -> None:
+    def _fold_boxes(self, rows: Numbers) -> None:
         # Boxes of a source may be anything: a side below 0 is none, and one beyond all numbers is in the last bin.
         rows = rows[np.logical_and.reduce(np.isfinite(rows[:, :4]), axis=1)]
         with np.errstate(all="ignore"):
@@ -299,15 +299,10 @@ class _Marks:
             self._put("box.share", shares[known])
             self._put("box.aspect", _ratios(sides))
 
-    def add_outlines(self, polygons: Sequence[int], points: Sequence[int]) -> None:
-        self._put("polygons", numbers(polygons))
-        self._put("polygon.points", numbers(points))
-
     def _fold(self) -> None:
         self._fold_sizes()
         self._put("boxes", numbers(self._num_boxes))
-        if self._rows:
-            self.add_boxes(numbers(self._rows).reshape(-1, 6))
+        self._fold_boxes(np.concatenate([*self._tables, numbers(self._rows).reshape(-1, 6)]))
         if self._num_keypoints:
             self._fold_keypoints()
         self.num += len(self._num_boxes)

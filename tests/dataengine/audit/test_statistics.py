@@ -27,7 +27,7 @@ from dataengine.annotation import (
     Question,
     Turn,
 )
-from dataengine.audit import drawn, said, state, statistics
+from dataengine.audit import drawn, state, statistics
 from dataengine.audit.plain import Joined
 from dataengine.audit.rule import Facts, Sizes
 from dataengine.audit.state import Audit
@@ -542,12 +542,12 @@ def test_any_split_of_the_records_shows_what_a_plain_loop_counts(
     assert _plainly(items, lang) == expected
     with pytest.MonkeyPatch.context() as patch:
         whole = _described(*items, lang=lang)
-        patch.setattr(said, "TEXTS_AT_ONCE", at_once)
-        patch.setattr(state, "KEYS_AT_ONCE", at_once)
+        patch.setattr(state, "AT_ONCE", 10 * at_once)
         patch.setattr(drawn, "POINTS_AT_ONCE", at_once)
         patch.setattr(conventions, "_BLOCK", at_once)
         patch.setattr(statistics, "NUMBERS_AT_ONCE", at_once)
         patch.setattr(statistics, "LENGTHS_AT_ONCE", at_once)
+        patch.setattr(statistics, "TABLES_AT_ONCE", at_once)
         little_by_little = _described(*items, lang=lang)
         split = [
             [one for one, part in zip(items, parts, strict=False) if part == number] for number in range(3)
