@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dataengine.annotation import Annotation
+from dataengine.annotation import Annotation, Instance
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import probe
@@ -88,8 +88,22 @@ class PictureSizes:
 
 
 def numbers(values: Sequence[float]) -> Numbers:
-    """Return numbers as an array that is not to be written to; NumPy's own ways take twice the time and more."""
-    return np.frombuffer(struct.pack(f"{len(values)}d", *values))
+    """Return numbers as an array that is not to be written to; NumPy's own ways take twice the time and more.
+
+    A whole number beyond all floats, as a source may state it, is endless.
+    """
+    try:
+        packed = struct.pack(f"{len(values)}d", *values)
+    except (struct.error, OverflowError):
+        packed = struct.pack(f"{len(values)}d", *map(_as_float, values))
+    return np.frombuffer(packed)
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 class Evidence:
@@ -102,6 +116,7 @@ class Evidence:
         self._counts: Counter[str] = Counter(counts or {})
         self._left = {BOXES: most, KEYPOINTS: most}
         self._boxes: list[float] = []
+        self._tables: list[Numbers] = []
         self._points: list[float] = []
 
     @property
@@ -123,23 +138,39 @@ class Evidence:
                 left -= 1
                 boxes += item.box
                 boxes += (width, height)
-            if item.keypoints and self._left[KEYPOINTS] > 0:
-                around = item.box or (np.nan,) * 4
-                placed = [(x, y) for x, y, v in item.keypoints if v > 0]
-                self._left[KEYPOINTS] -= len(placed)
-                for x, y in placed:
-                    self._points.extend((x, y, width, height, *around))
+            if item.keypoints:
+                self.add_keypoints(item, size)
         self._left[BOXES] = left
-        if len(self._boxes) > 6 * _BLOCK or len(self._points) > 8 * _BLOCK:
+        if len(self._boxes) > 6 * _BLOCK:
+            self._count()
+
+    def add_boxes(self, rows: Numbers) -> None:
+        """Count boxes [n, 6]: x0, y0, x1, y1, and the (width, height) of their pictures, NaN where not known."""
+        self._tables.append(rows[: max(self._left[BOXES], 0)])
+        self._left[BOXES] -= len(rows)
+        if sum(map(len, self._tables)) > _BLOCK:
+            self._count()
+
+    def add_keypoints(self, item: Instance, size: tuple[float, float] | None) -> None:
+        """Count the keypoints of one object on a picture of (width, height), None where that is not known."""
+        if self._left[KEYPOINTS] <= 0:
+            return
+        around = item.box or (np.nan,) * 4
+        placed = [(x, y) for x, y, v in item.keypoints or () if v > 0]
+        self._left[KEYPOINTS] -= len(placed)
+        for x, y in placed:
+            self._points.extend((x, y, *(size or _UNKNOWN), *around))
+        if len(self._points) > 8 * _BLOCK:
             self._count()
 
     def _count(self) -> None:
+        tables = [*self._tables, numbers(self._boxes).reshape(-1, 6)]
         with np.errstate(all="ignore"):
-            if self._boxes:
-                self._counts.update(_box_counts(numbers(self._boxes).reshape(-1, 6)))
+            if len(rows := np.concatenate(tables)):
+                self._counts.update(_box_counts(rows))
             if self._points:
                 self._counts.update(_point_counts(numbers(self._points).reshape(-1, 8)))
-        self._boxes, self._points = [], []
+        self._tables, self._boxes, self._points = [], [], []
 
     def verdicts(self) -> list[tuple[str, str]]:
         """Return what speaks against the convention: the rule, and a line that says what and how often."""

@@ -1,4 +1,4 @@
-"""The outlines of many annotations, looked at together."""
+"""The outlines of a block of annotations, looked at together."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from itertools import permutations
 
 import numpy as np
 
+from dataengine.annotation import Instance
+from dataengine.audit.block import Block
 from dataengine.audit.outlines import LEAST_PX, OUTSIDE_TOLERANCE_PX, Flags, Numbers, Places, swept
-from dataengine.audit.rule import Facts
+from dataengine.audit.rule import is_outline
 from dataengine.conventions import numbers
 
 # So many points are looked at together, as with texts.
@@ -17,18 +19,25 @@ _NOWHERE = (math.nan,) * 4
 _ANY_SIZE = (math.inf, math.inf)
 
 
-class Outlines:
-    """Keeps annotations until there are enough outlines, and tells those of which one may not be plainly sound.
+def doubtful_outlines(block: Block) -> set[int]:
+    """Return the places of annotations with an outline that may not be plainly sound."""
+    places: set[int] = set()
+    table = _Table()
+    for place, item in block.outlined:
+        if not all(map(is_outline, item.polygons)):
+            places.add(place)
+        table.add(place, item, block.size_of(place, item))
+        if table.full:
+            places.update(table.doubtful())
+            table = _Table()
+    places.update(table.doubtful())
+    return places
 
-    Of each object that has outlines: its annotation, box and picture's size. Of each outline: its object and points.
-    """
+
+class _Table:
+    """Of objects with outlines: their annotations, boxes and pictures' sizes. Of outlines: their objects and points."""
 
     def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
-        self._facts: list[Facts] = []
-        self._odd: set[int] = set()
         self._points: list[float] = []
         self._counts: list[int] = []
         self._objects: list[int] = []
@@ -36,38 +45,28 @@ class Outlines:
         self._frames: list[float] = []
 
     @property
-    def enough(self) -> bool:
+    def full(self) -> bool:
         """Whether there are enough to look at."""
         return len(self._points) >= 2 * POINTS_AT_ONCE
 
-    def add(self, facts: Facts) -> None:
-        """Keep the outlines of an annotation."""
-        number = len(self._facts)
-        self._facts.append(facts)
-        if facts.masked:
-            self._odd.add(number)  # masks beside outlines are in no table
-        for item in facts.outlined:
-            box = _NOWHERE if item.box is None or item.crowd or item.ignore else item.box
-            self._frames += box
-            self._frames += facts.size_of(item) or _ANY_SIZE
-            for polygon in item.polygons:
-                if len(polygon) < 6 or len(polygon) % 2:
-                    self._odd.add(number)  # no reader should give it, and no table has room for it
-                    continue
+    def add(self, place: int, item: Instance, size: tuple[int, int] | None) -> None:
+        """Keep the outlines of an object."""
+        self._frames += _NOWHERE if item.box is None or item.crowd or item.ignore else item.box
+        self._frames += size or _ANY_SIZE
+        for polygon in item.polygons:
+            if is_outline(polygon):
                 self._points += polygon
                 self._counts.append(len(polygon) // 2)
                 self._objects.append(len(self._annotations))
-            self._annotations.append(number)
+        self._annotations.append(place)
 
-    def doubtful(self) -> list[Facts]:
-        """Return the annotations with an outline that may not be plainly sound, in their order, and forget all."""
-        facts, odd = self._facts, self._odd
-        if self._counts:
-            with np.errstate(invalid="ignore", over="ignore"):
-                objects = self._doubtful_objects()
-            odd.update(np.array(self._annotations)[objects].tolist())
-        self._clear()
-        return [facts[number] for number in sorted(odd)]
+    def doubtful(self) -> set[int]:
+        """Return the places of annotations with an outline that may not be plainly sound."""
+        if not self._counts:
+            return set()
+        with np.errstate(invalid="ignore", over="ignore"):
+            objects = self._doubtful_objects()
+        return set(np.array(self._annotations)[objects].tolist())
 
     def _doubtful_objects(self) -> Places:
         x, y = numbers(self._points).reshape(-1, 2).T.copy()

@@ -7,7 +7,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from dataengine.audit.state import Report
-from dataengine.audit.statistics import BINS, COUNTS, LENGTHS, SIDES, Collected, merge
+from dataengine.audit.statistics import (
+    BINS,
+    COUNTS,
+    LENGTHS,
+    MOST_LETTERS,
+    SIDES,
+    VISIBILITIES,
+    Collected,
+    merge,
+)
 from dataengine.report.plots import bars, heat, histogram
 from dataengine.report.text import number
 
@@ -44,13 +53,17 @@ def figures(report: Report) -> list[str]:
         else "",
         _histogram(seen, "box.share", "Sizes of boxes", "% of the picture's area", "boxes", _PERCENT),
         _histogram(seen, "box.aspect", "Shapes of boxes", "width / height", "boxes"),
-        bars("Keypoints by visibility", seen.counts.get("visibility", {}), "keypoints"),
+        _visibilities(seen),
         _histogram(seen, "keypoints", "Labelled keypoints of an object", "keypoints", "objects"),
         _histogram(seen, "polygon.points", "Points of an outline's polygon", "points", "polygons"),
         _histogram(seen, "polygons", "Polygons of an outline", "polygons", "objects"),
         _texts(seen),
         _bars("Languages, as stated", Counter(seen.counts.get("lang", {})), "texts"),
-        _bars("Scripts, by most letters", Counter(seen.counts.get("script", {})), "texts"),
+        _bars(
+            f"Scripts, by most of the first {MOST_LETTERS} characters",
+            Counter(seen.counts.get("script", {})),
+            "texts",
+        ),
         _bars("Samples by dataset and task", Counter(seen.counts.get("task", {})), "samples"),
         _bars("Licenses of pictures", licenses, "pictures or samples"),
     ]
@@ -62,6 +75,15 @@ def _bars(title: str, counts: Counter[str], unit: str) -> str:
     rest = len(counts) - len(shown)
     note = f"the {MOST_BARS} most frequent of {number(len(counts))}" if rest else ""
     return bars(title, shown, unit, note)
+
+
+def _visibilities(seen: Collected) -> str:
+    counts = seen.counts.get("visibility", {})
+    return bars(
+        "Keypoints by visibility",
+        {name: counts[name] for name in VISIBILITIES if name in counts},
+        "keypoints",
+    )
 
 
 def _tail(counts: Counter[str], title: str, x_label: str, y_label: str) -> str:

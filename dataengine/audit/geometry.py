@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
+
+import numpy as np
 
 from dataengine.annotation import Box, Instance
+from dataengine.audit.block import SAME_IOU, Block
 from dataengine.audit.rule import Facts, Hit, SampleFacts
 from dataengine.geometry import box_area, box_iou, clip_box
 
 OUTSIDE_TOLERANCE_PX = 1.0
-# Two boxes of one class that share so much are one object, drawn twice.
-SAME_IOU = 0.98
 # A box that covers so much of the sides of its picture covers 99 % of it, or nearly.
 MARGIN = 0.005
 # In so many pictures, and such a share of them, a box that covers all or is always the same says nothing.
@@ -58,12 +59,6 @@ def duplicate(facts: Facts) -> Iterator[Hit]:
     """
     # From left to right: whoever shares nearly all of a box begins within a fiftieth of its width.
     near = 1 - SAME_IOU
-    boxes = sorted([box for _, box in facts.boxes])
-    for box, other in pairwise(boxes):
-        if other[0] - box[0] <= near * (box[2] - box[0]):
-            break
-    else:
-        return
     rows = [
         (box, number)
         for number, (item, box) in enumerate(facts.boxes)
@@ -91,14 +86,17 @@ class WholeImage:
     def __init__(self) -> None:
         self._covered = self._all = 0
 
-    def add(self, facts: Facts) -> None:
-        """Look at the boxes of one annotation; an ignored region, or a crowd, may be everywhere."""
-        if facts.boxes:
-            self._all += 1
-            for item, box in facts.boxes:
-                if box[0] <= FAR_PX and box[1] <= FAR_PX and covers(facts, item, box):
-                    self._covered += 1
-                    break
+    def add(self, block: Block) -> None:
+        """Look at the boxes of some annotations; an ignored region, or a crowd, may be everywhere."""
+        if not block.objects:
+            return
+        self._all += int(np.count_nonzero(block.num_boxes))
+        x0, y0, x1, y1, width, height = block.boxes.rows.T
+        with np.errstate(all="ignore"):
+            covers = (x0 <= np.minimum(MARGIN * width, FAR_PX)) & (y0 <= np.minimum(MARGIN * height, FAR_PX))
+            covers &= (x1 >= (1 - MARGIN) * width) & (y1 >= (1 - MARGIN) * height)
+        covers &= block.finite & ~block.boxes.everywhere
+        self._covered += len(set(block.boxes.owners[covers].tolist()))
 
     def hits(self) -> Iterator[Hit]:
         """Yield the count where it is large."""
@@ -108,43 +106,33 @@ class WholeImage:
             )
 
 
-def covers(facts: Facts, item: Instance, box: Box) -> bool:
-    """Say whether a box covers its picture."""
-    if (size := facts.size_of(item)) is None or item.crowd or item.ignore:
-        return False
-    width, height = size
-    return (
-        box[0] <= MARGIN * width
-        and box[2] >= (1 - MARGIN) * width
-        and box[1] <= MARGIN * height
-        and box[3] >= (1 - MARGIN) * height
-    )
-
-
 class Constant:
-    """Finds a box that many pictures have, in the room of a few hundred boxes.
+    """Finds a box that many pictures have, in the room of a few thousand boxes.
 
-    Counters of the boxes seen, all lowered by one when there are too many (Misra and Gries, Finding repeated elements,
-    1982): none is off by more than a 256th of all boxes.
+    Counters of the boxes seen. Where there are too many, all are lowered by what leaves but a few of them (Misra and
+    Gries, Finding repeated elements, 1982; Agarwal et al., Mergeable summaries, 2012): none is off by more than a 256th
+    of all boxes.
     """
 
     def __init__(self) -> None:
-        self._counts: dict[Box, int] = {}
+        self._counts: Counter[Box] = Counter()
         self._all = 0
 
-    def add(self, facts: Facts) -> None:
-        """Count the boxes of one annotation, each once."""
-        if not facts.boxes:
+    def add(self, block: Block) -> None:
+        """Count the boxes of some annotations, each once in each of them."""
+        if not block.objects:
             return
-        self._all += 1
-        counts = self._counts
-        for box in {box for item, box in facts.boxes if not (item.crowd or item.ignore)}:
-            if box in counts:
-                counts[box] += 1
-            elif len(counts) < MOST_BOXES:
-                counts[box] = 1
-            else:
-                self._counts = counts = {one: count - 1 for one, count in counts.items() if count > 1}
+        self._all += int(np.count_nonzero(block.num_boxes))
+        found, kept = block.boxes.boxes, block.finite & ~block.boxes.everywhere
+        if block.near or not kept.all():
+            pairs = zip(found, block.boxes.owners.tolist(), kept.tolist(), strict=True)
+            found = [box for box, _ in dict.fromkeys([(box, owner) for box, owner, keep in pairs if keep])]
+        self._counts.update(found)
+        if len(self._counts) > 16 * MOST_BOXES:
+            least = sorted(self._counts.values())[-MOST_BOXES - 1]
+            self._counts = Counter(
+                {box: count - least for box, count in self._counts.items() if count > least}
+            )
 
     def hits(self) -> Iterator[Hit]:
         """Yield the boxes that many pictures have."""

@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from dataengine.annotation import Label
+from dataengine.audit.block import Block
 from dataengine.audit.rule import Facts, Hit, SampleFacts, Whole
 from dataengine.audit.spill import Rows
 from dataengine.sample import InstanceTargets
@@ -167,12 +168,10 @@ class RepeatedIds:
         self._ids = {"object": Rows(), "question": Rows()}
         self._new: dict[str, list[str]] = {"object": [], "question": []}
 
-    def add(self, facts: Facts) -> None:
+    def add(self, block: Block) -> None:
         """Keep of each id the number that it is, or else a hash of 63 bits."""
-        if facts.instances:
-            self._new["object"] += [one.id for one in facts.instances]
-        if facts.questions:
-            self._new["question"] += [one.id for one in facts.questions]
+        self._new["object"] += block.ids
+        self._new["question"] += [one.id for one in block.questions]
         if len(self._new["object"]) + len(self._new["question"]) >= IDS_AT_ONCE:
             self._keep()
 

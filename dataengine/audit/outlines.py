@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from dataengine.annotation import Box, Instance
-from dataengine.audit.rule import Facts, Hit, Part
+from dataengine.audit.block import Block
+from dataengine.audit.rule import Facts, Hit, Part, is_outline
 from dataengine.geometry import box_iou, clip_box, rle_box
 
 OUTSIDE_TOLERANCE_PX = 1.0
@@ -29,7 +30,12 @@ Places = np.ndarray[Any, np.dtype[np.intp]]
 
 
 def flat(facts: Facts) -> Iterator[Hit]:
-    """Yield polygons whose points lie on one line: they have no area."""
+    """Yield polygons of fewer than three points, or whose points lie on one line: they have no area."""
+    for item in facts.outlined:
+        for polygon in item.polygons:
+            if not is_outline(polygon):
+                text = f"instance {item.id}: polygon of {len(polygon)} numbers, not x and y of three points"
+                yield Hit(text, item.box, item.image)
     for part in facts.parts:
         xs, ys = part.xs, part.ys
         # Nearly always the first three points are no line already.
@@ -278,14 +284,16 @@ class QuadOrder:
         self._turned = self._all = 0
         self._first = ""
 
-    def add(self, facts: Facts) -> None:
-        """Look at the quadrilaterals of one annotation."""
-        for item in facts.quads:
+    def add(self, block: Block) -> None:
+        """Look at the quadrilaterals of some annotations."""
+        if not (places := block.having("quad")):
+            return
+        for place, item in zip(places, [one for one in block.objects if one.quad is not None], strict=True):
             assert item.quad is not None
             self._all += 1
             if sum(turn < 0 for turn in _corners(item.quad)) > 2:
                 self._turned += 1
-                self._first = self._first or f"{facts.annotation.key}: {_says(item, 'the first')}"
+                self._first = self._first or f"{block.items[place].key}: {_says(item, 'the first')}"
 
     def hits(self) -> Iterator[Hit]:
         """Yield the count, and the first of them."""

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import xxhash
 
+from dataengine.audit.block import Block
 from dataengine.audit.rule import Facts, Hit
 from dataengine.audit.spill import Rows, repeated
 from dataengine.files import Root
@@ -40,18 +41,20 @@ class SameButCase:
         self._hashes = Rows(2)
         self._new: list[str] = []
 
-    def add(self, facts: Facts) -> None:
+    def add(self, block: Block) -> None:
         """Keep a hash of each name, and of the name without its capitals."""
-        self._new += [image.path for image in facts.annotation.images]
+        self._new += block.paths
         if len(self._new) >= NAMES_AT_ONCE:
             self._keep()
 
     def _keep(self) -> None:
+        rows: list[int] = []
         for name in self._new:
             path = name.encode(errors="surrogatepass")
             lower = path.lower() if path.isascii() else folded(name).encode()
             digest = xxhash.xxh3_64_intdigest(path)
-            self._hashes.add((digest if lower == path else xxhash.xxh3_64_intdigest(lower), digest))
+            rows += (digest if lower == path else xxhash.xxh3_64_intdigest(lower), digest)
+        self._hashes.add(rows)
         self._new = []
 
     def hits(self) -> Iterator[Hit]:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+# What a text is; "word" is what an object says, or what is said of it.
+TextKind = Literal["caption", "expression", "question", "answer", "choice", "edit", "word", "turn"]
 
 # Words of ASCII with one space between, that begin with a letter and end in one mark at most; no sign that begins a
 # token, a list or an address, and no digit before four others, as telephone numbers have it.
@@ -59,6 +62,8 @@ _SMALL, _DIGIT, _END, _MARK, _GAP, _DASH, _ODD = 1, 2, 4, 8, 16, 32, 64
 # A word that is longer is none: the text is of a script without spaces, or no text.
 _LONGEST_WORD = 30
 _MOST_CHARACTERS, _MOST_WORDS_A_LOOP = 8000, 24
+# What is passed over is taken for this letter.
+PASSED_OVER = "x"
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Places = np.ndarray[Any, np.dtype[np.intp]]
 
@@ -82,23 +87,47 @@ _FIRST_OF_SENTENCE = np.isin(np.arange(256), [*map(ord, f'{_LETTERS}"')])
 _FIRST_OF_FREE = np.isin(np.arange(256), [*map(ord, f"{_LETTERS}0123456789")])
 
 
+class Joined:
+    """Texts as the bytes of one, NUL before and after each.
+
+    What is `passed_over` is taken for a letter; `passed` are the places where it stood.
+    """
+
+    def __init__(self, texts: Sequence[str], passed_over: str = "") -> None:
+        self.texts = texts
+        self.passed_over = passed_over
+        self.passed: Places = np.zeros(0, np.intp)
+        self.data = "\0".join(["", *texts, ""]).encode(errors="surrogatepass")
+        if passed_over and len(parts := self.data.split(passed_over.encode())) > 1:
+            self.data = PASSED_OVER.encode().join(parts)
+            self.passed = np.cumsum([len(part) + 1 for part in parts[:-1]]) - 1
+        self.found: Bytes = np.frombuffer(self.data, np.uint8)
+        self.borders: Places = np.flatnonzero(self.found == 0)
+        # False where a text holds what parts them: nobody knows then which is where.
+        self.parted = len(self.borders) == len(texts) + 1
+        self.first = self.borders[:-1] + 1
+        self.num_bytes = self.borders[1:] - self.first
+
+
 def doubtful(texts: Sequence[str], *, sentences: bool, passed_over: str = "") -> Places:
     """Return the places of the texts that may not be plainly sound, in Latin letters: sentences, or turns and answers.
 
     All of them are looked at together, a byte in a few nanoseconds. What is `passed_over` is taken for a letter.
     """
+    return doubts(Joined(texts, passed_over), sentences=sentences)
+
+
+def doubts(joined: Joined, *, sentences: bool) -> Places:
+    """Return the places of the texts that may not be plainly sound, as `doubtful` does."""
+    texts, data, found, borders = joined.texts, joined.data, joined.found, joined.borders
     if not texts:
         return np.zeros(0, np.intp)
-    joined = "\0".join(["", *texts, ""])
-    data = (joined.replace(passed_over, "x") if passed_over else joined).encode(errors="surrogatepass")
-    found = np.frombuffer(data, np.uint8)
-    borders = np.flatnonzero(found == 0)
-    if len(borders) != len(texts) + 1:
-        return np.arange(len(texts))  # a text holds what parts them
-    first, last = borders[:-1] + 1, borders[1:] - 1
+    if not joined.parted:
+        return np.arange(len(texts))
+    first, size = joined.first, joined.num_bytes
+    last = borders[1:] - 1
     bits = np.frombuffer(data.translate(_SENTENCES if sentences else _FREES), np.uint8)
     all_bits = np.bitwise_or.reduceat(bits, borders[:-1])
-    size = last - first + 1
     odd = (all_bits & _ODD) != 0
     odd |= (size > _MOST_CHARACTERS) | (size < 1 + sentences)
     odd |= ~(_FIRST_OF_SENTENCE if sentences else _FIRST_OF_FREE)[found[first]]
@@ -134,14 +163,16 @@ def _numbers(bits: Bytes) -> Places:
 def _loops(found: Bytes, gap: np.ndarray[Any, np.dtype[np.bool_]], borders: Places) -> Places:
     """Return where words may begin to say the same four times in succession, or are too long to be words.
 
-    Words of one length and first letter are taken as one. A phrase of n words, said four times, has four words in
+    Words of one length, first and last letter are taken as one. A phrase of n words, said four times, has four words in
     succession alike among every n-th of all words, wherever one begins to count.
     """
     edges = np.flatnonzero(gap[1:] != gap[:-1]) + 1
-    starts, sizes = edges[::2], edges[1::2] - edges[::2]
-    words = (np.minimum(sizes, 255) << 8 | found[starts]).astype(np.uint16)
+    starts, ends = edges[::2], edges[1::2]
+    sizes = ends - starts
+    words = sizes.astype(np.uint16) << 10 | (found[starts] & 31).astype(np.uint16) << 5 | found[ends - 1] & 31
     places = [starts[sizes > _LONGEST_WORD]]
-    for count in range(1, _MOST_WORDS_A_LOOP + 1):
+    num_words = int(np.diff(np.searchsorted(starts, borders)).max())
+    for count in range(1, min(_MOST_WORDS_A_LOOP, num_words // 4) + 1):
         alike = words[count::count] == words[: len(words) - count : count]
         # Three in succession are rarely found, and this looks for them fastest.
         if alike.tobytes().find(b"\1\1\1") >= 0:

@@ -12,6 +12,7 @@ from dataengine.errors import Quarantine
 from dataengine.tokens import IMAGE
 
 _YES_NO = re.compile(r"(?:is|are|was|were|does|did|has|have)\s+(?!you\b)\w", re.IGNORECASE)
+YES_NO_BEGINS = re.compile("is|ar|wa|we|do|di|ha", re.IGNORECASE)
 _YES_OR_NO = re.compile(r"(?:yes|no|yeah|yep|nope|not|true|false)\b", re.IGNORECASE)
 # Nobody can say, or it is asked for one of two.
 _OPEN = re.compile(r"\bor\b|\bwh(?:at|ich|o|ere|en|y)\b|\bhow\b|[:;,]", re.IGNORECASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
@@ -15,16 +15,12 @@ import numpy as np
 from dataengine.annotation import (
     Annotation,
     Box,
-    Dialog,
-    Edit,
-    Expression,
-    Image,
     Instance,
     LabelSpace,
     Measure,
-    Question,
 )
-from dataengine.audit.plain import is_plain
+from dataengine.audit.block import Block
+from dataengine.audit.plain import TextKind, is_plain
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import Pixels, Probe, Stored, probe, survey
@@ -34,8 +30,6 @@ from dataengine.tokens import IMAGE
 Severity = Literal["error", "warn", "info"]
 Action = Literal["fix", "drop", "skip", "quarantine", "fail", "warn"]
 Sizes = list[tuple[int, int] | None]
-# What a text is; "word" is what an object says, or what is said of it.
-TextKind = Literal["caption", "expression", "question", "answer", "choice", "edit", "word", "turn"]
 # What a hit lies in, of which an audit counts how many it looked at.
 Place = Literal[
     "annotation",
@@ -55,27 +49,28 @@ Place = Literal[
     "picture",
     "subject",
 ]
-# What of Facts a rule can be about, which it is asked only where there is some, with what a hit lies in.
+# What a rule can be about, with what a hit lies in. It is asked only where an annotation may break it, as
+# `dataengine.audit.doubts` tells; many together show it of most at one look.
 LISTS: dict[str, Place] = {
-    "boxes": "box",
     "odd_boxes": "box",
-    "endless": "box",
+    "near_boxes": "box",
+    "boxes": "box",
     "outlined": "outline",
+    "drawn": "annotation",
     "masked": "mask",
     "quads": "quad",
     "posed": "pose",
-    "texts": "text",
     "odd_texts": "text",
-    "questions": "question",
+    "odd_questions": "question",
     "expressions": "expression",
-    "dialogs": "dialog",
+    "odd_turns": "dialog",
+    "odd_placeholders": "dialog",
     "edits": "edit",
-    "instances": "annotation",
-    "drawn": "annotation",
+    "none_named": "annotation",
     "pointing": "annotation",
     "negatives": "annotation",
     "odd_names": "annotation",
-    "licensed": "annotation",
+    "odd_licenses": "annotation",
     "paired": "annotation",
 }
 HUGE = 10**9
@@ -121,16 +116,19 @@ class Part(NamedTuple):
     box: Box
 
 
+def is_outline(polygon: Sequence[float]) -> bool:
+    """Say whether numbers are x and y of three points at least; no reader should give others."""
+    return len(polygon) >= 6 and not len(polygon) % 2
+
+
 class Facts:
     """An annotation with the (width, height) of its pictures, None where unknown, and what several rules ask of it.
 
-    `boxes` are the objects whose box is of finite numbers; `odd_boxes` those whose box is not plainly sound (nearly all
-    are, and one look at the numbers is enough for them); `endless` have a box of other numbers. `outlined`, `masked`,
-    `quads` and `posed` are the objects that have polygons, a run-length code, four corners or keypoints, `drawn` those
-    that have one of the first two. `pointing`, `odd_names`, `licensed` and `paired` are the annotation's pictures where
-    something points to one of them or to an object, where a name is not plainly sound, where a license is stated, and
-    where several may belong together. `lang` is the language that the split declares, `root` where its files lie; both
-    None where nothing says so.
+    `boxes` are the objects whose box is of finite numbers; `odd_boxes` those whose box is not plainly sound (nearly
+    all are, and one look at the numbers is enough for them); `endless` have a box of other numbers. `outlined`,
+    `masked`, `quads`, `posed` and `worded` are the objects that have polygons, a run-length code, four corners,
+    keypoints or a text. `lang` is the language that the split declares, `root` where its files lie; both None where
+    nothing says so.
     """
 
     def __init__(
@@ -140,11 +138,6 @@ class Facts:
         self.sizes = sizes
         self.lang = lang
         self.root = root
-        self.questions: tuple[Question, ...] = annotation.questions
-        self.expressions: tuple[Expression, ...] = annotation.expressions
-        self.dialogs: tuple[Dialog, ...] = annotation.dialogs
-        self.edits: tuple[Edit, ...] = annotation.edits
-        self.negatives = annotation.negatives
         self.boxes: list[tuple[Instance, Box]] = []
         self.odd_boxes: list[tuple[Instance, Box]] = []
         self.endless: list[Instance] = []
@@ -152,43 +145,14 @@ class Facts:
         self.masked: list[Instance] = []
         self.quads: list[Instance] = []
         self.posed: list[Instance] = []
-        self.instances = annotation.instances
-        images = annotation.images
-        points = bool(self.expressions or self.edits or annotation.relations)
-        if self.instances and self._sorted_out(len(images)):
-            points = True
-        self.drawn = self.outlined or self.masked
-        if self.questions:
-            points = points or any(one.instances for one in self.questions)
-        self.pointing = points
-        self.paired = images if len(images) > 1 or annotation.maps else ()
-        self.odd_names: tuple[Image, ...] = images
-        self.licensed: tuple[Image, ...] = images
-        if len(images) == 1:
-            path = images[0].path
-            plain = path.isascii() and path.isprintable() and "\\" not in path
-            if plain:
-                self.odd_names = ()
-            if images[0].license is None:
-                self.licensed = ()
+        self.worded: list[Instance] = []
+        self._sort()
 
-    def _sorted_out(self, num_images: int) -> bool:
-        """Sort the objects by what they have; say whether one lies on a picture that is not there."""
-        sizes = self.sizes
-        width, height = (sizes[0] if sizes else None) or (HUGE, HUGE)
-        boxes, right, bottom, astray = self.boxes, width + 1, height + 1, num_images == 0
-        for item in self.instances:
-            if item.image:
-                astray = astray or not 0 <= item.image < num_images
-                if item.box is not None:
-                    self._box(item, item.box)
-            elif (box := item.box) is not None:
-                x0, y0, x1, y1 = box
-                # Whatever compares with NaN is false: such a box is odd.
-                if -1 <= x0 < x1 <= right and -1 <= y0 < y1 <= bottom:
-                    boxes.append((item, box))
-                else:
-                    self._box(item, box)
+    def _sort(self) -> None:
+        """Sort the objects by what they have."""
+        for item in self.annotation.instances:
+            if item.box is not None:
+                self._box(item, item.box)
             if item.polygons:
                 self.outlined.append(item)
             if item.mask is not None:
@@ -197,12 +161,14 @@ class Facts:
                 self.quads.append(item)
             if item.keypoints is not None:
                 self.posed.append(item)
-        return astray
+            if item.text is not None:
+                self.worded.append(item)
 
     def _box(self, item: Instance, box: Box) -> None:
         x0, y0, x1, y1 = box
         width, height = self.size_of(item) or (HUGE, HUGE)
         pair = (item, box)
+        # Whatever compares with NaN is false: such a box is odd.
         if -1 <= x0 < x1 <= width + 1 and -1 <= y0 < y1 <= height + 1:
             self.boxes.append(pair)
             return
@@ -218,10 +184,10 @@ class Facts:
 
     @cached_property
     def parts(self) -> list[Part]:
-        """Every polygon, in the order of the objects."""
+        """Every polygon of three points and more, in the order of the objects."""
         found = []
         for item in self.outlined:
-            for polygon in item.polygons:
+            for polygon in filter(is_outline, item.polygons):
                 xs, ys = polygon[0::2], polygon[1::2]
                 found.append(Part(item, xs, ys, (min(xs), min(ys), max(xs), max(ys))))
         return found
@@ -237,7 +203,7 @@ class Facts:
             texts += [Text("answer", question.id, answer) for answer in question.answers]
             texts += [Text("choice", question.id, choice) for choice in question.choices]
         texts += [Text("edit", one.id, one.instruction) for one in of.edits]
-        texts += [Text("word", one.id, one.text) for one in of.instances if one.text is not None]
+        texts += [Text("word", one.id, one.text) for one in self.worded if one.text is not None]
         for dialog in of.dialogs:
             # A turn that only shows a picture is not empty.
             texts += [Text("turn", dialog.id, turn.text.replace(IMAGE, "x")) for turn in dialog.turns]
@@ -345,8 +311,8 @@ class Whole(msgspec.Struct, frozen=True):
 class Corpus(Protocol):
     """A check of a subject as a whole, which holds no more than a few bytes a record."""
 
-    def add(self, facts: Facts) -> None:
-        """Look at one annotation."""
+    def add(self, block: Block) -> None:
+        """Look at some annotations."""
         ...
 
     def hits(self) -> Iterable[Hit]:
@@ -362,7 +328,7 @@ class Rule:
     the `whole` subject, or, by a `corpus` that is made for each subject, at all its annotations. A rule that looks at
     none of them is a reason that a reader, a builder or the audit itself gives.
 
-    `among` is what of Facts an annotation has nothing to look at without, and in whose members hits lie.
+    `among` is what it is about, without which there is nothing to ask, and in what a hit lies.
     `budget` is the share of places that may break it where a spec says nothing; None: any. `known` are public datasets
     that break it.
     """

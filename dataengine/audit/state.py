@@ -14,10 +14,11 @@ import msgspec
 from dataengine import sample as samples
 from dataengine import schema
 from dataengine.annotation import Annotation, LabelSpace, Rejected
-from dataengine.audit.drawn import Outlines
+from dataengine.audit.block import Block
+from dataengine.audit.doubts import doubts
 from dataengine.audit.findings import Finding, Findings
-from dataengine.audit.rule import LISTS, Facts, Hit, Place, SampleFacts, Sizes, Whole
-from dataengine.audit.said import Texts
+from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
+from dataengine.audit.said import num_texts
 from dataengine.audit.shapes import Name, Object, Shape, Shapes
 from dataengine.audit.spill import Named
 from dataengine.audit.statistics import Collected, Statistics
@@ -30,16 +31,10 @@ from dataengine.sample import Sample
 Progress = Callable[[int, str], None]
 # So many different labels, or licenses, are counted by name.
 MOST_NAMES = 1 << 16
-# So many keys are noted at a time.
-KEYS_AT_ONCE = 512
-# What of Facts the rules are about, in the order of their names, and of what kind each is that an audit counts.
-_COUNTED = ("boxes", "masked", "quads", "posed", "questions", "expressions", "dialogs", "edits")
-# What is looked at with others.
-_PUT_OFF = {"odd_texts", "outlined", "drawn"}
-_GROUPS = tuple(
-    (name, LISTS[name] if name in _COUNTED else None, ANNOTATION_GROUPS.get(name, ()))
-    for name in sorted({*_COUNTED, *ANNOTATION_GROUPS} - _PUT_OFF)
-)
+# So many objects, texts and annotations are looked at together. What is made of more of them is too large for the
+# allocator's own store, and for a processor's cache: it takes twice the time.
+AT_ONCE = 1024
+_MARKS = (("mask", "mask"), ("quad", "quad"), ("pose", "keypoints"))
 
 
 # What an audit can be of; a part is samples that are held against evaluation sets.
@@ -113,10 +108,10 @@ class Audit:
         self.budgets = budgets or {}
         self._findings = Findings()
         self.shapes = Shapes()
-        self._keys: list[tuple[str, str, str]] = []
-        self._categories: list[str] = []
-        self._texts = Texts(lang)
-        self._outlines = Outlines()
+        self._items: list[Annotation] = []
+        self._sizes: list[Sizes] = []
+        self._held = 0
+        self.statistics = Statistics()
         self.checked: Counter[str] = Counter()
         self.licenses: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -124,13 +119,8 @@ class Audit:
         self.counts: Counter[str] = Counter()
         self.seen = Named()
         self.versions: dict[str, str] = {}
-        self.statistics = Statistics()
         self.evidence = Evidence()
         self._corpora = [make() for _, make in CORPUS_RULES]
-        self._fed = [
-            (rule_of(rule_id).among, corpus.add)
-            for (rule_id, _), corpus in zip(CORPUS_RULES, self._corpora, strict=True)
-        ]
         self.label_space = labels
         self.classes: Counter[str] = Counter()
         self.further_labels = 0
@@ -172,75 +162,88 @@ class Audit:
             self.shapes.add(finding, hit, objects, self.label_space)
 
     def annotation(self, item: Annotation, sizes: Sizes) -> None:
-        """Look at one annotation; its texts are looked at with those of some that follow."""
-        checked = self.checked
-        checked["annotation"] += 1
-        self._keys.append((item.key, item.origin.file, item.origin.record))
-        facts = Facts(item, sizes, self.lang, self.files)
-        self.statistics.annotation(facts)
-        if item.instances:
-            self._objects(facts)
-        if item.labels:
-            self.further_labels += tally(self.classes, item.labels)
-        there = facts.__dict__
-        if facts.outlined:
-            checked["outline"] += len(facts.outlined)
-            self._outlines.add(facts)
-        elif facts.masked:
-            self._ask("drawn", facts)
-        for name, place, rules in _GROUPS:
-            if found := there[name]:
-                if place is not None:
-                    checked[place] += len(found)
-                for rule_id, check in rules:
-                    for hit in check(facts):
-                        self.hit(rule_id, hit, item)
-        for name, feed in self._fed:
-            if there[name]:
-                feed(facts)
-        if texts := self._texts.add(facts):
-            checked["text"] += texts
-        if len(self._keys) >= KEYS_AT_ONCE or self._texts.enough or self._outlines.enough:
+        """Look at one annotation, together with some that follow."""
+        self._items.append(item)
+        self._sizes.append(sizes)
+        turns = sum([len(one.turns) for one in item.dialogs])
+        self._held += 1 + len(item.instances) + len(item.captions) + 2 * len(item.questions) + 3 * turns
+        if self._held >= AT_ONCE:
             self._flush()
-
-    def _objects(self, facts: Facts) -> None:
-        """Count the objects of an annotation."""
-        item = facts.annotation
-        self.counts["objects"] += len(item.instances)
-        self._categories += [one.category for one in item.instances if one.category and not one.crowd]
-        ids = [one.id for one in item.instances]
-        if len(set(ids)) < len(ids):
-            for one_id, count in Counter(ids).items():
-                if count > 1:
-                    self.hit("id.duplicate", Hit(f"instance {one_id} stands {count} times"), item)
-        if facts.endless:
-            self.checked["box"] += len(facts.endless)
-        self.evidence.add(item, facts.sizes)
 
     def _flush(self) -> None:
         """Look at what was put off."""
-        for facts in self._outlines.doubtful():
-            self._ask("outlined", facts)
-            self._ask("drawn", facts)
-        for facts in self._texts.doubtful():
-            if facts.odd_texts:
-                self._ask("odd_texts", facts)
-        self.seen.extend(self._keys)
-        self._keys = []
-        self.further_labels += tally(self.labels, self._categories)
-        self._categories = []
+        if not self._items:
+            return
+        block = Block(self._items, self._sizes, self.lang)
+        self._items, self._sizes, self._held = [], [], 0
+        self.seen.extend([(item.key, item.origin.file, item.origin.record) for item in block.items])
+        self._count(block)
+        self.statistics.annotations(block)
+        for corpus in self._corpora:
+            corpus.add(block)
+        asked: dict[int, list[str]] = {}
+        for name, places in doubts(block, ANNOTATION_GROUPS).items():
+            for place in places:
+                asked.setdefault(place, []).append(name)
+        for place in sorted(asked):
+            item = block.items[place]
+            facts = Facts(item, block.sizes[place], self.lang, self.files)
+            for name in sorted(asked[place]):
+                for rule_id, check in ANNOTATION_GROUPS[name]:
+                    for hit in check(facts):
+                        self.hit(rule_id, hit, item)
 
-    def _ask(self, name: str, facts: Facts) -> None:
-        """Ask the rules that are about something of Facts."""
-        for rule_id, check in ANNOTATION_GROUPS[name]:
-            for hit in check(facts):
-                self.hit(rule_id, hit, facts.annotation)
+    def _count(self, block: Block) -> None:
+        """Count what some annotations have."""
+        looked_at = {
+            "annotation": len(block.items),
+            "text": num_texts(block),
+            "question": len(block.questions),
+            "dialog": len(block.dialogs),
+            "expression": sum([len(item.expressions) for item in block.items]),
+            "edit": sum([len(item.edits) for item in block.items]),
+        }
+        if block.objects:
+            looked_at |= {"box": len(block.boxes.rows), "outline": len(block.outlined)}
+            looked_at |= {place: len(block.having(name)) for place, name in _MARKS}
+            self._count_objects(block)
+        self.checked.update({place: num for place, num in looked_at.items() if num})
+        if labels := [label for item in block.items for label in item.labels]:
+            self.further_labels += tally(self.classes, labels)
+
+    def _count_objects(self, block: Block) -> None:
+        boxes = block.boxes
+        self.counts["objects"] += len(block.objects)
+        categories = [one.category for one in block.objects if one.category and not one.crowd]
+        self.further_labels += tally(self.labels, categories)
+        if len(set(block.ids)) < len(block.ids):
+            self._twice(block)
+        self.evidence.add_boxes(boxes.rows[~boxes.crowd] if boxes.crowd.any() else boxes.rows)
+        posed = [one for one in block.objects if one.keypoints is not None]
+        for place, one in zip(block.having("keypoints"), posed, strict=True):
+            if not one.crowd:
+                self.evidence.add_keypoints(one, block.size_of(place, one))
+
+    def _twice(self, block: Block) -> None:
+        """Note ids that stand twice in one annotation."""
+        for item in block.items:
+            ids = [one.id for one in item.instances]
+            if len(set(ids)) < len(ids):
+                for one_id, count in Counter(ids).items():
+                    if count > 1:
+                        self.hit("id.duplicate", Hit(f"instance {one_id} stands {count} times"), item)
 
     @property
     def findings(self) -> Findings:
         """What was found so far."""
         self._flush()
         return self._findings
+
+    @property
+    def described(self) -> Collected:
+        """What the data was like so far."""
+        self._flush()
+        return self.statistics.result()
 
     def license(self, name: str) -> None:
         """Count a license."""
@@ -405,7 +408,7 @@ def close(state: Audit, ledger: Ledger | None) -> Report:
         objects_dropped=ledger.objects_dropped if ledger else {},
         objects_fixed=ledger.objects_fixed if ledger else {},
         versions=state.versions,
-        statistics=state.statistics.result(),
+        statistics=state.described,
     )
     return Report(
         accounts=[account], findings=state.findings, checked=dict(state.checked), shapes=state.shapes.of

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from dataengine.audit.plain import MIN_REPEATED, NO_ANSWERS, NO_VALUES, STAND_INS
-from dataengine.audit.rule import LATIN, Facts, Hit, Text, TextKind
+from dataengine.audit.plain import MIN_REPEATED, NO_ANSWERS, NO_VALUES, STAND_INS, TextKind
+from dataengine.audit.rule import LATIN, Facts, Hit, Text
 from dataengine.tokens import special_tokens
 
 # What somebody wrote in one go; turns have paragraphs and code, answers and words are of any shape.

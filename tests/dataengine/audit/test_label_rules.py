@@ -23,6 +23,7 @@ from dataengine.annotation import (
     Question,
 )
 from dataengine.audit import geometry, labels, paths
+from dataengine.audit.block import Block
 from dataengine.audit.rule import Corpus, Facts, Hit, SampleFacts, Whole
 from dataengine.audit.run import audit, broken
 from dataengine.audit.table import ANNOTATION_RULES
@@ -62,7 +63,7 @@ def rules(item: Annotation) -> list[str]:
 
 def shown(corpus: Corpus, items: Iterable[Annotation]) -> list[str]:
     for item in items:
-        corpus.add(Facts(item, [(32, 24)]))
+        corpus.add(Block([item], [[(32, 24)]]))
     return [hit.detail for hit in corpus.hits()]
 
 

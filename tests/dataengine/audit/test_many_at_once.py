@@ -20,9 +20,9 @@ from dataengine.annotation import (
     Question,
     Turn,
 )
-from dataengine.audit import drawn, said, state
-from dataengine.audit.plain import doubtful
-from dataengine.audit.rule import Facts, Sizes, Text, TextKind
+from dataengine.audit import drawn, state
+from dataengine.audit.plain import TextKind, doubtful
+from dataengine.audit.rule import Facts, Sizes, Text
 from dataengine.audit.state import Audit
 from dataengine.audit.table import ANNOTATION_GROUPS, ANNOTATION_RULES
 from dataengine.tokens import IMAGE
@@ -155,8 +155,7 @@ def test_an_audit_finds_what_each_rule_finds_by_itself(
 ) -> None:
     expected: Counter[tuple[str, str]] = Counter()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(said, "TEXTS_AT_ONCE", at_once)
-        patch.setattr(state, "KEYS_AT_ONCE", at_once)
+        patch.setattr(state, "AT_ONCE", 10 * at_once)
         patch.setattr(drawn, "POINTS_AT_ONCE", 4 * at_once)
         audit = Audit("s", lang=lang)
         places: Counter[str] = Counter()
@@ -258,8 +257,8 @@ def _looked_at(facts: Facts) -> dict[str, Any]:
         "quad": len(facts.quads),
         "pose": len(facts.posed),
         "text": len(facts.texts),
-        "question": len(facts.questions),
-        "expression": len(facts.expressions),
-        "dialog": len(facts.dialogs),
-        "edit": len(facts.edits),
+        "question": len(facts.annotation.questions),
+        "expression": len(facts.annotation.expressions),
+        "dialog": len(facts.annotation.dialogs),
+        "edit": len(facts.annotation.edits),
     }

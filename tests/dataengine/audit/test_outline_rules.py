@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dataengine.annotation import Annotation, Image, Instance, Origin
 from dataengine.audit import outlines
+from dataengine.audit.block import Block
 from dataengine.audit.rule import Facts
 from dataengine.audit.table import ANNOTATION_RULES
 from dataengine.geometry import rle_of_box
@@ -109,6 +110,7 @@ def test_exactly_the_outlines_that_cross_are_found_whatever_their_length_and_nei
 def test_corners_that_go_counter_clockwise_are_counted() -> None:
     order = outlines.QuadOrder()
     for quad in (SQUARE, (10.0, 10.0, 10.0, 30.0, 30.0, 30.0, 30.0, 10.0), BOW_TIE):
-        order.add(facts(quad=quad))
+        looked = facts(quad=quad)
+        order.add(Block([looked.annotation], [looked.sizes]))
 
     assert [hit.detail[:42] for hit in order.hits()] == ["1 of 3 quadrilaterals go counter-clockwise"]

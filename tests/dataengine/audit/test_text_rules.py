@@ -20,8 +20,8 @@ from dataengine.annotation import (
     Question,
     Turn,
 )
-from dataengine.audit.plain import is_plain
-from dataengine.audit.rule import Facts, Text, TextKind
+from dataengine.audit.plain import TextKind, is_plain
+from dataengine.audit.rule import Facts, Text
 from dataengine.audit.table import ANNOTATION_GROUPS, ANNOTATION_RULES
 from dataengine.files import Root
 
