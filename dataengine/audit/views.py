@@ -43,7 +43,7 @@ def draw_findings(
     What cannot be read or decoded has no picture, and says why.
     """
     readers = {account.subject: reader_of(account) for account in accounts}
-    shown = {rule: [one for one in some if one.image][:PICTURED] for rule, some in found.items()}
+    shown = {rule: _worth_seeing(some)[:PICTURED] for rule, some in found.items()}
     drawn: dict[str, list[Drawn]] = {rule: [] for rule in shown}
     room = most_bytes
     for place in range(PICTURED):
@@ -56,6 +56,15 @@ def draw_findings(
                 room -= sum(map(len, made.pictures))
                 drawn[rule].append(made)
     return drawn
+
+
+def _worth_seeing(some: Sequence[Finding]) -> list[Finding]:
+    """Return the findings that lie on a picture; of those on a whole one, as many samples may show it, the first."""
+    first: dict[object, Finding] = {}
+    for place, one in enumerate(some):
+        if one.image:
+            first.setdefault(place if one.box else (one.subject, one.image, one.other_image), one)
+    return [*first.values()]
 
 
 def lacking(drawn: Iterable[Drawn]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.browser.conftest import Open
 
 HUGE = "x" * 1_000_000
+TWIN = "twin <img src=x onerror=alert(1)>.png"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
         if number % 2:
             Image.effect_noise((400, 300), 90 + number).convert("RGB").save(root / name)
         images.append({"id": number, "file_name": name, "width": 400, "height": 300})
-        for box in ([10 + number, 20, 0, 5], [390, 200, 60, 50], [30, 40, 5, 5], [50, 60, 200, 100]):
+        for box in ([10 + number, 20, 0, 5], [390, 200, 60, 50], [30, 40, 5, 5], *[[50, 60, 200, 100]] * 2):
             one = {
                 "id": len(objects) // 2,
                 "image_id": number,
@@ -41,8 +42,8 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
             }
             objects.append({**one, "segmentation": [[50, 60, 250, 60, 250, 160, 50, 160]], "area": 9})
     # The same pixels under two names.
-    (root / "2.png").write_bytes((root / "1.png").read_bytes())
-    images.append({"id": 99, "file_name": "2.png", "width": 400, "height": 300})
+    (root / TWIN).write_bytes((root / "1.png").read_bytes())
+    images.append({"id": 99, "file_name": TWIN, "width": 400, "height": 300})
     categories = [{"id": number, "name": text} for number, text in enumerate([*HOSTILE, HUGE])]
     document = {"images": images, "annotations": objects, "categories": categories}
     (root / "a.json").write_text(json.dumps(document))
@@ -64,6 +65,8 @@ def test_hostile_texts_are_shown_and_nothing_of_them_runs(page_url: str, open_pa
     ]  # fmt: skip
     text = page.value("document.body.textContent")
     assert f"<script>{RAN}</script>" in text
+    cards = page.value("[...document.querySelectorAll('.card')].map(one => one.textContent).join()")
+    assert HOSTILE[1] in cards and TWIN in cards
     assert "</style></script><svg onload=" in text
     assert "{{ 7 * 7 }} {% raw %}" in text
     assert "turned \\u202e around" in text and "\u202e" not in text

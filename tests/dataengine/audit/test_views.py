@@ -107,7 +107,10 @@ def test_where_room_is_short_each_rule_has_its_first_pictures_first_and_the_rest
     tmp_path: Path,
 ) -> None:
     picture(tmp_path, "a.png")
-    found = {rule: [finding("a.png", rule=rule)] * (PICTURED + 5) for rule in ("box.outside", "box.inverted")}
+    found = {
+        rule: [finding("a.png", box=(10, 10, 190, 90))] * (PICTURED + 5)
+        for rule in ("box.outside", "box.inverted")
+    }
     (first, *_) = draw_findings(found, [account(tmp_path)], {})["box.outside"]
 
     drawn = draw_findings(found, [account(tmp_path)], {}, most_bytes=5 * len(first.pictures[0]))
@@ -118,6 +121,19 @@ def test_where_room_is_short_each_rule_has_its_first_pictures_first_and_the_rest
         "box.inverted": [True] * 2 + [False] * (PICTURED - 2),
     }
     assert lacking(drawn["box.outside"]) == f"{PICTURED - 3} (no room on the page)"
+
+
+def test_a_whole_picture_is_shown_once_but_each_box_on_it(tmp_path: Path) -> None:
+    picture(tmp_path, "a.png")
+    picture(tmp_path, "b.png")
+    whole = [finding("a.png", key=str(number)) for number in range(3)]
+    boxes = [finding("a.png", box=(10.0 + number, 10, 190, 90)) for number in range(3)]
+
+    drawn = draw_findings({"r": [*whole, *boxes, finding(""), finding("b.png")]}, [account(tmp_path)], {})[
+        "r"
+    ]
+
+    assert [one.finding for one in drawn] == [whole[0], *boxes, finding("b.png")]
 
 
 def test_pictures_of_tars_are_drawn(tmp_path: Path) -> None:
