@@ -35,9 +35,9 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def _reading(*matrix: tuple[float, float, float, float]) -> Callable[[Numbers], Numbers]:
-    """Return what makes x0, y0, x1, y1 of four numbers as they were read: a row of factors for each."""
+    """Return what makes x0, y0, x1, y1 [4, n] of four numbers as they were read: a row of factors for each."""
     factors = np.array(matrix)
-    return lambda boxes: boxes @ factors.T
+    return lambda boxes: factors @ boxes
 
 
 # What the four numbers may have been, from the corners that the reader took them for.
@@ -182,36 +182,34 @@ class Evidence:
 
 
 def _box_counts(rows: Numbers) -> dict[str, int]:
-    boxes, sides = rows[:, :4], rows[:, 4:]
-    x0, y0, x1, y1 = boxes.T
-    width, height = sides.T
+    columns = np.ascontiguousarray(rows.T)
+    boxes, sides = columns[:4], columns[4:]
+    x0, y0, x1, y1, width, height = columns
     sized = ~np.isnan(width)
     inverted = (x1 < x0) | (y1 < y0)
     far = (x1 > width * 1.1) | (y1 > height * 1.1)
     counts = {
-        "boxes": len(rows),
         "inverted": inverted,
-        "unit": np.abs(boxes).max(axis=1) <= 1.5,
-        "integer": (boxes == np.floor(boxes)).all(axis=1),
-        "start_zero": boxes[:, :2] == 0,
-        "start_one": boxes[:, :2] == 1,
-        "start_two": boxes[:, :2] == 2,
+        "unit": np.abs(boxes).max(axis=0) <= 1.5,
+        "integer": (boxes == np.floor(boxes)).all(axis=0),
+        "start_zero": boxes[:2] == 0,
+        "start_one": boxes[:2] == 1,
+        "start_two": boxes[:2] == 2,
         "sized": sized,
         "far_outside": far,
-        "past_end": boxes[:, 2:] == sides + 1,
+        "past_end": boxes[2:] == sides + 1,
         "senseless": sized & (inverted | far),
     }
-    counts |= {name: _inside(read(boxes), sides) for name, read in READINGS.items()}
-    return {name: int(np.sum(found)) for name, found in counts.items()}
-
-
-def _inside(boxes: Numbers, sides: Numbers) -> Flags:
-    """Say of each box whether it has an area and lies in its picture, but for rounding."""
     spare = np.maximum(2.0, 0.01 * sides)
-    starts, ends = boxes[:, :2], boxes[:, 2:]
-    inside: Flags = np.logical_and.reduce(
-        (starts >= -spare) & (ends <= sides + spare) & (ends > starts), axis=1
-    )
+    counts |= {name: _inside(read(boxes), -spare, sides + spare) for name, read in READINGS.items()}
+    return {"boxes": len(rows)} | {name: int(np.count_nonzero(found)) for name, found in counts.items()}
+
+
+def _inside(boxes: Numbers, first: Numbers, last: Numbers) -> Flags:
+    """Say of each box [4, n] whether it has an area and lies between two corners [2, n]."""
+    starts, ends = boxes[:2], boxes[2:]
+    x, y = (starts >= first) & (ends <= last) & (ends > starts)
+    inside: Flags = x & y
     return inside
 
 

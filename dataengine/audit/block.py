@@ -133,8 +133,8 @@ class Block:
         if any(images := [one.image for one in objects]):
             for row in np.flatnonzero(images).tolist():
                 rows[row, 4:] = numbers(self.size_of(int(owners[row]), objects[row]) or _UNKNOWN)
-        crowd = np.array([one.crowd for one in objects], bool)
-        everywhere = crowd | np.array([one.ignore for one in objects], bool)
+        crowd = _flags([one.crowd for one in objects])
+        everywhere = crowd | _flags([one.ignore for one in objects])
         return Boxes(objects, found, rows, owners, crowd, everywhere)
 
     @cached_property
@@ -162,3 +162,7 @@ class Block:
             apart = left[1:] - left[:-1] > (1 - SAME_IOU) * (right - left)[:-1]
         places: list[int] = owners[1:][(owners[1:] == owners[:-1]) & ~apart].tolist()
         return places
+
+
+def _flags(values: list[bool]) -> Flags:
+    return np.array(values, bool) if any(values) else np.zeros(len(values), bool)

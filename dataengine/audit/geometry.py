@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from dataengine.annotation import Box, Instance
 from dataengine.audit.block import SAME_IOU, Block
 from dataengine.audit.rule import Facts, Hit, SampleFacts
+from dataengine.conventions import Numbers
 from dataengine.geometry import box_area, box_iou, clip_box
 
 OUTSIDE_TOLERANCE_PX = 1.0
@@ -17,7 +19,8 @@ OUTSIDE_TOLERANCE_PX = 1.0
 MARGIN = 0.005
 # In so many pictures, and such a share of them, a box that covers all or is always the same says nothing.
 MANY, WHOLE_SHARE, SAME_SHARE = 20, 0.2, 0.1
-MOST_BOXES = 256
+MOST_BOXES, HELD_BOXES = 256, 1 << 12
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 # Where a box begins farther from the border, the picture would have 20,000 pixels a side.
 FAR_PX = 100
 
@@ -109,37 +112,61 @@ class WholeImage:
 class Constant:
     """Finds a box that many pictures have, in the room of a few thousand boxes.
 
-    Counters of the boxes seen. Where there are too many, all are lowered by what leaves but a few of them (Misra and
-    Gries, Finding repeated elements, 1982; Agarwal et al., Mergeable summaries, 2012): none is off by more than a 256th
+    Boxes are counted by the thousand. Of each such count, and of all of them together, the MOST_BOXES with the most
+    stay, lowered by what the next one has (Agarwal et al., Mergeable summaries, 2012): none is off by more than a 256th
     of all boxes.
     """
 
     def __init__(self) -> None:
         self._counts: Counter[Box] = Counter()
-        self._all = 0
+        self._all = self._held = 0
+        self._tables: list[Numbers] = []
 
     def add(self, block: Block) -> None:
-        """Count the boxes of some annotations, each once in each of them."""
+        """Keep the boxes of some annotations, each once in each of them."""
         if not block.objects:
             return
         self._all += int(np.count_nonzero(block.num_boxes))
-        found, kept = block.boxes.boxes, block.finite & ~block.boxes.everywhere
-        if block.near or not kept.all():
-            pairs = zip(found, block.boxes.owners.tolist(), kept.tolist(), strict=True)
-            found = [box for box, _ in dict.fromkeys([(box, owner) for box, owner, keep in pairs if keep])]
-        self._counts.update(found)
-        if len(self._counts) > 16 * MOST_BOXES:
-            least = sorted(self._counts.values())[-MOST_BOXES - 1]
-            self._counts = Counter(
-                {box: count - least for box, count in self._counts.items() if count > least}
-            )
+        kept = block.finite & ~block.boxes.everywhere
+        rows = block.boxes.rows[kept, :4] + 0.0  # no zero below 0
+        if block.near:
+            owners = block.boxes.owners[kept].astype(np.uint64)
+            rows = rows[np.unique(_digests(rows) ^ owners, return_index=True)[1]]
+        self._tables.append(rows)
+        self._held += len(rows)
+        if self._held >= HELD_BOXES:
+            self._counts += self._counted(MOST_BOXES)
+            if len(self._counts) > MOST_BOXES:
+                least = sorted(self._counts.values())[-MOST_BOXES - 1]
+                self._counts = +Counter({box: count - least for box, count in self._counts.items()})
+
+    def _counted(self, most: int) -> Counter[Box]:
+        """Return how often each box is held, and hold none any more."""
+        rows = np.concatenate([np.zeros((0, 4)), *self._tables])
+        self._tables, self._held = [], 0
+        _, first, counts = np.unique(_digests(rows), return_index=True, return_counts=True)
+        if len(counts) > most:
+            counts -= np.partition(counts, -most - 1)[-most - 1]
+        left = counts > 0
+        boxes = [(x0, y0, x1, y1) for x0, y0, x1, y1 in rows[first[left]].tolist()]
+        return Counter(dict(zip(boxes, counts[left].tolist(), strict=True)))
 
     def hits(self) -> Iterator[Hit]:
         """Yield the boxes that many pictures have."""
+        self._counts += self._counted(HELD_BOXES)
         for box, count in sorted(self._counts.items(), key=lambda pair: (-pair[1], pair[0])):
             if count >= max(MANY, SAME_SHARE * self._all):
                 numbers = ", ".join(f"{value:g}" for value in box)
                 yield Hit(f"at least {count} of {self._all} pictures with boxes have the box ({numbers})")
+
+
+def _digests(rows: Numbers) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Return 64 bits of each row of numbers: no two rows of others have the same, as good as always."""
+    found = np.zeros(len(rows), np.uint64)
+    for column in rows.T:
+        found = (found ^ np.ascontiguousarray(column).view(np.uint64)) * _ODD
+        found ^= found >> np.uint64(29)
+    return found
 
 
 def keypoint_visibility(facts: Facts) -> Iterator[Hit]:

@@ -172,7 +172,7 @@ def swept(xs: Numbers, ys: Numbers, counts: Places, lefts: Numbers, rights: Numb
     after[ends - 1] = ends - counts
     next_x, next_y = x[after], y[after]
     left = np.minimum(x, next_x)
-    order = np.argsort(left)
+    order = np.argsort(left, kind="stable")  # outlines are sorted nearly, as they lie side by side
     # How many lines begin after each line, and before its end.
     past = np.searchsorted(left[order], np.maximum(x, next_x)[order]) - np.arange(1, len(x) + 1)
     top, bottom = np.minimum(y, next_y)[order], np.maximum(y, next_y)[order]

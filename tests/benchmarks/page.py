@@ -86,6 +86,18 @@ relative to its size, less what a table of one row takes.
 | --- | --- | --- |
 """
 
+AUDIT = """\
+## Audit
+
+All rules on annotations, with the statistics of the page, by CPU time and record, beside jsonschema's
+Draft202012Validator on the same records (`python tests/benchmarks/audit.py speed`). Records are of one picture: seven
+objects with outlines of 25 points, or with boxes alone; five captions; three questions with answers; a conversation of
+six turns. Of ten records of the mix, two have outlines, two boxes, one captions, two questions, three a conversation.
+
+| records | jsonschema's time relative to ours | spread | revision |
+| --- | --- | --- | --- |
+"""
+
 
 def write() -> None:
     """Write the page from the newest result of each contestant."""
@@ -93,7 +105,7 @@ def write() -> None:
     for (title, name), line in results.newest().items():
         titles.setdefault(title, {})[name] = line
     streams = sorted((t for t in titles if number_of(t)), key=lambda t: (number_of(t), list(titles).index(t)))
-    classic = [t for t in titles if not number_of(t) and t not in ("memory", "stream bytes")]
+    classic = [t for t in titles if not number_of(t) and t not in ("memory", "stream bytes", results.AUDIT)]
     text = [INTRODUCTION, CONVERSION, conversion_table(titles, classic)]
     if "memory" in titles:
         rows = [
@@ -101,10 +113,24 @@ def write() -> None:
             for name, line in titles["memory"].items()
         ]
         text.append(MEMORY + "\n".join(rows) + "\n")
+    if results.AUDIT in titles:
+        text.append(audit_table(titles[results.AUDIT]))
     if streams:
         text.append(STREAMING)
     text += [section(title, titles[title]) for title in streams]
     results.TABLE.write_text("\n".join(text))
+
+
+def audit_table(lines: Lines) -> str:
+    """Return the table of the audit's rules, kind by kind."""
+    rows = []
+    for name, line in lines.items():
+        low, high = line["spread"]
+        rows.append(f"| {name} | {line['ratio']:.1f} | {low:.2f} to {high:.2f} | {line['revision']} |")
+    goals = [
+        Goal(f"{name}: at least 50 times", ratio(name, "ratio"), least=50).verdict(lines) for name in lines
+    ]
+    return "\n".join([AUDIT + "\n".join(rows), "", "Goals:", *goals]) + "\n"
 
 
 def number_of(title: str) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS, TABLE = HERE / "results.jsonl", HERE.parents[1] / "docs" / "benchmarks.md"
 OURS = "dataengine"
+AUDIT = "audit rules"
 
 
 def put(line: dict[str, Any]) -> None:
