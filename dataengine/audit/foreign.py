@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import xxhash
 
 from dataengine.annotation import Annotation, Measure, Rejected
-from dataengine.audit.guess import Guess
-from dataengine.audit.pictures import Looked, check_pictures
+from dataengine.audit.gallery import Gallery, Source
+from dataengine.audit.guess import Guess, use_of
+from dataengine.audit.pictures import Looked, Pictures, check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
 from dataengine.audit.spill import Kept, Rows
@@ -21,6 +22,7 @@ from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.conventions import PictureSizes
 from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.files import Root
+from dataengine.leaks.parts import Part, Unconverted
 from dataengine.modules import Reader, load_reader, source_labels
 from dataengine.source import everything
 from dataengine.units import SKIP_REASONS
@@ -60,8 +62,21 @@ def _sizes_on_disk(state: Audit, item: Annotation, sizes: PictureSizes) -> None:
             state.hit("box.size_mismatch", Hit(text, None, number), item)
 
 
+class Beside(NamedTuple):
+    """What is held against each other when all is read: pictures, and splits against evaluation sets."""
+
+    gallery: Gallery
+    parts: list[Part]
+
+
 def audit_foreign(
-    path: Path, format_name: str, root: Path | None, options: dict[str, str], workers: int, progress: Progress
+    path: Path,
+    format_name: str,
+    root: Path | None,
+    options: dict[str, str],
+    workers: int,
+    progress: Progress,
+    beside: Beside,
 ) -> Report:
     """Audit an annotation file that nobody has converted; pictures are looked at where `root` is given."""
     reader = load_reader(format_name, "--format")
@@ -71,11 +86,12 @@ def audit_foreign(
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{path}: lies outside {folder}; --root must be a folder that holds it")
     source = foreign_source(reader, format_name, path.resolve(), folder.resolve(), options)
-    return _audit_source(str(path), format_name, reader, source, folder, root, workers, progress)
+    split = _Split(str(path), str(folder), use_of(path.stem), format_name, reader, source, folder, root)
+    return _audit_source(split, workers, progress, beside)
 
 
 def audit_guessed(
-    path: Path, found: Guess, root: Path | None, workers: int, progress: Progress
+    path: Path, found: Guess, root: Path | None, workers: int, progress: Progress, beside: Beside
 ) -> Iterator[Report]:
     """Audit each split of what was recognised; its pictures where `root` is given, or `path` is a folder."""
     reader = load_reader(found.format, "--format")
@@ -87,29 +103,38 @@ def audit_guessed(
         except msgspec.ValidationError as error:
             raise SpecError(f"{path}: format {found.format!r}: {error}; give it with --format") from error
         pictures = path if path.is_dir() else root
-        yield _audit_source(subject, found.format, reader, source, folder, pictures, workers, progress)
+        one = _Split(subject, str(path), use_of(split), found.format, reader, source, folder, pictures)
+        yield _audit_source(one, workers, progress, beside)
 
 
-def _audit_source(
-    subject: str,
-    format_name: str,
-    reader: Reader,
-    source: Any,
-    folder: Path,
-    root: Path | None,
-    workers: int,
-    progress: Progress,
-) -> Report:
-    labels = source_labels(reader, source, Root(folder.resolve()))
-    state = Audit(subject, str(folder), labels, kind="annotations")
-    state.versions = {"reader": f"{format_name} {reader.VERSION}"}
+class _Split(NamedTuple):
+    """A split as its reader reads it from `folder`; its pictures are looked at where `root` is known."""
+
+    subject: str
+    dataset: str
+    use: str
+    format: str
+    reader: Reader
+    source: Any
+    folder: Path
+    root: Path | None
+
+    def read(self) -> Iterator[Annotation | Rejected]:
+        """Yield all that it gives."""
+        return everything(self.reader, self.source, Root(self.folder.resolve()))
+
+
+def _audit_source(split: _Split, workers: int, progress: Progress, beside: Beside) -> Report:
+    labels, root = source_labels(split.reader, split.source, Root(split.folder.resolve())), split.root
+    state = Audit(split.subject, str(split.folder), labels, kind="annotations")
+    state.versions = {"reader": f"{split.format} {split.reader.VERSION}"}
     pictures: Kept[str, Measure | None] = Kept(str, Measure | None)
     paths = Rows()
     quarantined: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     stated = 0
     sizes = PictureSizes(root)
-    for item in everything(reader, source, Root(folder.resolve())):
+    for item in split.read():
         state.counts["records"] += 1
         if isinstance(item, Rejected):
             (skipped if item.reason in SKIP_REASONS else quarantined)[item.reason] += 1
@@ -120,6 +145,8 @@ def _audit_source(
             paths.add([xxhash.xxh3_64_intdigest(image.path.encode()) for image in item.images])
             for image in item.images if root is not None else ():
                 pictures[image.path] = image.measure
+            if root is not None and len(item.images) > 1:
+                beside.gallery.together(str(root), [image.path for image in item.images])
             _sizes_on_disk(state, item, sizes)
             for image in item.images:
                 known = is_known(image.license)
@@ -136,7 +163,11 @@ def _audit_source(
             place="subject",
         )
     if root is not None:
-        check_pictures(state, str(root), pictures, workers, progress, Kept(tuple[str, str], Looked))
+        name = Source(subject=split.subject, name=split.subject, dataset=split.dataset, use=split.use)
+        beside.gallery.open(name)
+        seen: Pictures = Kept(tuple[str, str], Looked)
+        check_pictures(state, str(root), pictures, workers, progress, seen, beside.gallery)
+    beside.parts.append(Unconverted(split.subject, split.use, str(root or ""), split.read))
     account = close(state, None)
     first = msgspec.structs.replace(
         account.accounts[0],

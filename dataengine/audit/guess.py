@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dataengine.errors import UsageError
 from dataengine.files import Root
 from dataengine.listing import Fit
 from dataengine.recognise import recognise
+
+# How the names of splits begin that models are evaluated on.
+_EVALUATED = ("val", "dev", "test", "eval")
 
 
 class Guess(NamedTuple):
@@ -36,6 +39,11 @@ def guess(path: Path, root: Path | None = None) -> Guess:
         raise UsageError(f"{path}: is {found}; name its layout with --format")
     ((name, fit),) = best
     return Guess(name, fit.splits, fit.why)
+
+
+def use_of(split: str) -> Literal["train", "eval"]:
+    """Return what a split is for, as far as its name says."""
+    return "eval" if split.lower().startswith(_EVALUATED) else "train"
 
 
 def _only(fit: Fit, file: str) -> Fit | None:

@@ -36,7 +36,7 @@ def leaks(
     for part in parts:
         if part.use != "train":
             continue
-        number = {"picture": sum(1 for _ in part.pictures()), "sample": sum(1 for _ in part.samples())}
+        number = {"picture": sum(1 for _ in part.pictures()), "sample": sum(1 for _ in part.statements())}
         for leak in check(part, against, spaces, signs, workers, progress):
             findings.append(_finding(part, leak))
             choices += [

@@ -24,12 +24,14 @@ from dataengine.annotation import (
     Rejected,
     Turn,
 )
+from dataengine.audit.gallery import Gallery
 from dataengine.audit.pictures import Looked, check_file, check_picture
 from dataengine.audit.spill import Kept, Named
 from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import probe
+from dataengine.perceptual import Print
 from dataengine.runners import run
 
 # The names of columns, of the keys of JSON and of endings in tars, in small letters.
@@ -235,9 +237,18 @@ class Shown:
 
 
 def audit_loose(
-    state: Audit, items: Iterable[Loose | Rejected], root: str, workers: int, progress: Progress, shown: Shown
+    state: Audit,
+    items: Iterable[Loose | Rejected],
+    root: str,
+    workers: int,
+    progress: Progress,
+    shown: Shown,
+    gallery: Gallery,
 ) -> Report:
-    """Run the rules over samples and their pictures, which are noted in `shown`; return what was found."""
+    """Run the rules over samples and their pictures, which are noted in `shown`; return what was found.
+
+    All go into the gallery, too, under the source that was opened last.
+    """
     quarantined: Counter[str] = Counter()
     pictures = 0
     waiting: deque[Loose | Rejected] = deque()
@@ -262,8 +273,12 @@ def audit_loose(
             if shown.is_new(picture):
                 pictures += 1
                 state.picture(picture.path, look.looked.found)
+                print_ = Print(look.looked.low, look.looked.high)
+                gallery.add(root, picture.path, look.looked.digest or 0, print_)
                 if look.size is not None:
                     state.sides[side(*look.size)] += 1
+        if len(one.pictures) > 1:
+            gallery.together(root, [picture.path for picture in one.pictures])
         state.annotation(annotation(one), [look.size for look in looks])
     state.whole()
     report = close(state, None)

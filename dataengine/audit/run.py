@@ -11,9 +11,10 @@ import msgspec
 
 from dataengine import manifest as manifests
 from dataengine.audit.findings import Finding, Findings
-from dataengine.audit.foreign import audit_foreign, audit_guessed
+from dataengine.audit.foreign import Beside, audit_foreign, audit_guessed
 from dataengine.audit.gallery import Gallery
 from dataengine.audit.guess import guess
+from dataengine.audit.leaks import leaks
 from dataengine.audit.manifests import audit_manifest
 from dataengine.audit.pictures import Looked, Pictures
 from dataengine.audit.saved import audit_saved, saved_in
@@ -24,9 +25,11 @@ from dataengine.audit.splits import compared
 from dataengine.audit.state import Account, Progress, Report
 from dataengine.audit.table import rule_of
 from dataengine.audit.tars import are_tars, audit_tars
-from dataengine.errors import SourceError
+from dataengine.errors import SourceError, UsageError
 from dataengine.index import SHARDS
 from dataengine.leaks import ids
+from dataengine.leaks.evalset import EvalSet
+from dataengine.leaks.parts import parts_of
 from dataengine.store import StoreSettings, Url
 
 
@@ -38,17 +41,21 @@ def audit(
     options: dict[str, str] | None = None,
     workers: int = 1,
     store: StoreSettings | None = None,
+    never: Iterable[EvalSet] = (),
     progress: Progress = lambda count, text: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Audit manifests, shard sets, or what nobody has converted, of a format or else of one that is recognised.
 
-    `store` says how a URL's shards are read; `say` is told what was recognised, and why. Raises SourceError, SpecError
-    or UsageError, and StoreError for a URL that cannot be read.
+    `store` says how a URL's shards are read; what is to train on is held against the sets that it must `never` touch;
+    `say` is told what was recognised, and why. Raises SourceError, SpecError or UsageError, and StoreError for a URL
+    that cannot be read.
     """
+    sets = list(never)
     # Several tasks show the same pictures: each is decoded once.
     pictures: Pictures = Kept(tuple[str, str], Looked)
     gallery = Gallery(ids.load())
+    beside = Beside(gallery, [])
     accounts: list[Account] = []
     findings = Findings()
     checked: Counter[str] = Counter()
@@ -61,25 +68,47 @@ def audit(
         shapes.extend(report.shapes)
 
     for path in paths:
+        if sets and isinstance(path, Url):
+            raise UsageError(
+                f"{path}: only what lies here is held against evaluation sets; copy the set first"
+            )
         if isinstance(path, Url):
             take(audit_shards(path, progress, gallery, store))
         elif format_name is not None:
-            take(audit_foreign(path, format_name, root, options or {}, workers, progress))
+            take(audit_foreign(path, format_name, root, options or {}, workers, progress, beside))
         elif (path / SHARDS).is_file():
             take(audit_shards(path, progress, gallery))
+            beside.parts.extend(parts_of([path]) if sets else [])
         elif folders := manifests.inside(path):
             for one in folders:
                 take(audit_manifest(one, workers, progress, pictures, gallery))
+            beside.parts.extend(parts_of(folders) if sets else [])
         else:
-            for report in _recognised(path, root, workers, progress, say):
+            before = len(beside.parts)
+            for report in _recognised(path, root, workers, progress, say, beside):
                 take(report)
+            if sets and len(beside.parts) == before:
+                raise UsageError(
+                    f"{path}: rows of tables and tars of others are not held against evaluation sets; convert it first"
+                )
     for finding in compared(gallery):
         findings.append(finding)
+    if sets:
+        found, _ = leaks(beside.parts, sets, gallery.spaces, workers=workers, progress=progress)
+        findings.extend(found.findings)
+        shapes.extend(found.shapes)
+        known = {account.subject for account in accounts}
+        accounts.extend(account for account in found.accounts if account.subject not in known)
     return Report(accounts=accounts, findings=findings, checked=dict(checked), shapes=shapes.of)
 
 
 def _recognised(
-    path: Path, root: Path | None, workers: int, progress: Progress, say: Callable[[str], None]
+    path: Path,
+    root: Path | None,
+    workers: int,
+    progress: Progress,
+    say: Callable[[str], None],
+    beside: Beside,
 ) -> Iterator[Report]:
     """Yield the reports of what nobody has converted, and say what it was taken for."""
     if not path.exists():
@@ -87,14 +116,14 @@ def _recognised(
     saved = saved_in(path) if path.is_dir() else None
     if saved is not None:
         say(f"{path}: a Hugging Face dataset ({saved.why})")
-        yield from audit_saved(path, saved, workers, progress)
+        yield from audit_saved(path, saved, workers, progress, beside.gallery)
     elif are_tars(path):
         say(f"{path}: tars as WebDataset reads them, without an index of ours")
-        yield audit_tars(path, workers, progress)
+        yield audit_tars(path, workers, progress, beside.gallery)
     else:
         found = guess(path, root)
         say(f"{path}: format {found.format} ({found.why})")
-        yield from audit_guessed(path, found, root, workers, progress)
+        yield from audit_guessed(path, found, root, workers, progress, beside)
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from dataengine.annotation import Label, LabelSpace, Rejected
+from dataengine.audit.gallery import Gallery, Source
+from dataengine.audit.guess import use_of
 from dataengine.audit.loose import Loose, Picture, Seen, Shown, audit_loose
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
@@ -35,7 +37,6 @@ _SPLIT = re.compile(
 )
 # A column of bytes that holds pictures, whether they can be read or not.
 _PICTURE = re.compile(r"image|img|picture|photo|jpe?g|png")
-_EVALUATED = ("val", "dev", "test", "eval")
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,8 +253,10 @@ def _names_files(path: Path) -> bool:
         return False
 
 
-def audit_saved(folder: Path, saved: Saved, workers: int, progress: Progress) -> list[Report]:
-    """Audit each split of a dataset, and its splits against each other. Raises SourceError."""
+def audit_saved(
+    folder: Path, saved: Saved, workers: int, progress: Progress, gallery: Gallery
+) -> list[Report]:
+    """Audit each split of a dataset, with its pictures in the gallery. Raises SourceError."""
     root, shown = Root(folder), Shown()
     states: dict[str, Audit] = {}
     reports = []
@@ -270,7 +273,9 @@ def audit_saved(folder: Path, saved: Saved, workers: int, progress: Progress) ->
         )
         states[state.subject] = state
         items = _items(split, classes, root, named if saved.has_metadata else None)
-        report = audit_loose(state, items, str(folder), workers, progress, shown)
+        name = f"{folder}/{split.name}"
+        gallery.open(Source(subject=name, name=name, dataset=str(folder), use=use_of(split.name)))
+        report = audit_loose(state, items, str(folder), workers, progress, shown, gallery)
         _note_counts(state, split, report)
         reports.append(report)
     if saved.has_metadata and reports:
@@ -294,19 +299,11 @@ def _note_counts(state: Audit, split: Split, report: Report) -> None:
 
 
 def _note_again(states: dict[str, Audit], one: Seen, first: Seen) -> None:
-    """Note a picture whose bytes came before: in a split to train on and one to evaluate on, or by another name."""
-    if is_evaluated(one.split) != is_evaluated(first.split):
-        tested, trained = (one, first) if is_evaluated(one.split) else (first, one)
-        says = f"{tested.path}: a picture of the same bytes is in {trained.split}"
-        states[tested.split].add("split.overlap", Hit(says), place="picture", image=tested.path)
-    elif one.own_name != first.own_name:
+    """Note a picture whose bytes came before by another name, in a split for the same use."""
+    uses = {use_of(seen.split.rpartition("/")[2]) for seen in (one, first)}
+    if one.own_name != first.own_name and len(uses) == 1:
         says = f"{one.path}: has the bytes of {first.path}"
         states[one.split].add("image.duplicate_exact", Hit(says), place="picture", image=one.path)
-
-
-def is_evaluated(subject: str) -> bool:
-    """Say whether the name of a split says that models are evaluated on it."""
-    return subject.rpartition("/")[2].lower().startswith(_EVALUATED)
 
 
 def _classes(features: dict[str, Any]) -> dict[str, tuple[str, ...]]:

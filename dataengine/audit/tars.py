@@ -11,6 +11,8 @@ import msgspec
 
 from dataengine import members
 from dataengine.annotation import Rejected
+from dataengine.audit.gallery import Gallery, Source
+from dataengine.audit.guess import use_of
 from dataengine.audit.loose import Loose, Picture, Shown, audit_loose
 from dataengine.audit.rule import Hit
 from dataengine.audit.state import Audit, Progress, Report
@@ -21,21 +23,23 @@ from dataengine.records.containers import TEXTS
 from dataengine.records.tables import reject
 
 
-def audit_tars(path: Path, workers: int, progress: Progress) -> Report:
+def audit_tars(path: Path, workers: int, progress: Progress, gallery: Gallery) -> Report:
     """Audit a tar, or all tars in or below a folder, that have no index of ours. Raises ShardError without any."""
     folder, names = (path.parent, [path.name]) if path.is_file() else (path, members.tars_in(path))
     state = Audit(str(path), kind="tars")
     for line in members.packed_in(folder) if path.is_dir() else ():
         state.add("shard.damaged", Hit(line), place="subject")
     shown = Shown()
+    gallery.open(Source(subject=str(path), name=str(path), dataset=str(path), use=use_of(path.stem)))
     # Members are read ahead of what is told of pictures, the further the more workers there are.
     members_alone = Audit(str(path))
     samples = _samples(members_alone, folder, names)
-    report = audit_loose(state, samples, str(folder), workers, progress, shown)
+    report = audit_loose(state, samples, str(folder), workers, progress, shown, gallery)
     state.findings.extend(members_alone.findings)
     for one, first in shown.again():
         hit = Hit(f"{one.path}: has the bytes of {first.path}")
         state.add("image.duplicate_exact", hit, place="picture", image=one.path, other_image=first.path)
+        gallery.copy(str(folder), one.path)
     if pictures := report.accounts[0].images:
         hit = Hit(f"{pictures} of {pictures} pictures have no license")
         state.add("license.missing", hit, place="subject")

@@ -25,6 +25,7 @@ from dataengine.cli.output import (
     workers_option,
 )
 from dataengine.errors import UsageError
+from dataengine.leaks import evalset
 from dataengine.store import StoreSettings, Url, locate
 from dataengine.strict import convert
 
@@ -40,6 +41,13 @@ PRINTED_AT_ONCE = 1000
 )
 @click.option("--root", type=LOCAL, help="Of an annotation file: the folder of its pictures.")
 @click.option("--source", "source_options", multiple=True, help="With --format: KEY=VALUE for the reader.")
+@click.option(
+    "--never",
+    multiple=True,
+    type=LOCAL,
+    help="What must not be trained on: an index that 'dataengine leaks index' wrote, or a .txt of ids; may be given"
+    " several times.",
+)
 @click.option(
     "--report",
     "report_dir",
@@ -64,6 +72,7 @@ def command(
     format_name: str | None,
     root: Path | None,
     source_options: tuple[str, ...],
+    never: tuple[Path, ...],
     report_dir: Path | None,
     account_only: bool,
     cache_dir: str | None,
@@ -99,6 +108,7 @@ def command(
             options=options,
             workers=workers,
             store=settings,
+            never=map(evalset.read, never),
             progress=update,
             say=lambda line: click.echo(f"recognised {line}", err=True),
         )

@@ -11,10 +11,9 @@ from dataengine.errors import Quarantine, ShardError
 from dataengine.leaks.evalset import EvalSet, Row
 from dataengine.leaks.ids import Spaces
 from dataengine.leaks.look import pixels_digest
-from dataengine.leaks.parts import Look, Part, Progress, looks
-from dataengine.leaks.texts import RUN_WORDS, Said, asked, said, told
+from dataengine.leaks.parts import Look, Part, Progress, Statement, looks
+from dataengine.leaks.texts import RUN_WORDS, Said, said
 from dataengine.perceptual import NOBODY, WORD, Words, nearest
-from dataengine.sample import Sample
 
 # The signs by which a leak can be seen, the surest first.
 By = Literal["id", "bytes", "pixels", "near", "text"]
@@ -107,12 +106,12 @@ def check(
     matched = _pictures(part, against, spaces, signs, workers, progress)
     shows: dict[str, list[str]] = {path: [] for path in matched}
     texts: list[Leak] = []
-    for sample in part.samples():
-        for image in sample.images:
-            if image.path in shows:
-                shows[image.path].append(sample.id)
+    for sample in part.statements():
+        for path in sample.images:
+            if path in shows:
+                shows[path].append(sample.id)
         if "text" in signs:
-            texts += _said_again(sample, part, against, matched)
+            texts += _said_again(sample, against, matched)
     return [*_leaks_of_pictures(matched, shows, against), *texts]
 
 
@@ -173,11 +172,11 @@ def _leaks_of_pictures(
         )
 
 
-def _said_again(sample: Sample, part: Part, against: Against, matched: dict[str, _Matched]) -> Iterator[Leak]:
+def _said_again(sample: Statement, against: Against, matched: dict[str, _Matched]) -> Iterator[Leak]:
     """Yield what a sample says that an evaluation set says: of the same picture, or in so many words anywhere."""
-    rows = [at for image in sample.images if image.path in matched for at in matched[image.path].rows]
-    image = sample.images[0].path if sample.images else ""
-    questions = [said(text) for text in asked(sample, part.bank)]
+    rows = [at for path in sample.images if path in matched for at in matched[path].rows]
+    image = sample.images[0] if sample.images else ""
+    questions = [said(text) for text in sample.asks]
     for text in questions:
         same = next((at for at in rows if text.whole in against.rows[at][1].questions), None)
         if same is not None:
@@ -185,7 +184,7 @@ def _said_again(sample: Sample, part: Part, against: Against, matched: dict[str,
                 sample.id, image, against.rows[same], f"{_short(text)} is asked of the same picture"
             )
             return
-    for text in (*questions, *map(said, told(sample, part.bank))):
+    for text in (*questions, *map(said, sample.tells)):
         if (at := against.by_words(text)) is not None:
             what = (
                 f"{_short(text)} shares {min(len(text.text.split()), RUN_WORDS)} words in a row with a text"

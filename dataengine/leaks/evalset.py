@@ -14,7 +14,7 @@ from dataengine.errors import SourceError, UsageError
 from dataengine.files import make_folder, write_atomic
 from dataengine.leaks.ids import Spaces
 from dataengine.leaks.parts import Look, Part, Progress, looks
-from dataengine.leaks.texts import asked, said, told
+from dataengine.leaks.texts import said
 
 VERSION = "1"
 # A run of words in more of a set's pictures than these is how it asks, and no question of it.
@@ -92,13 +92,13 @@ def _rows(part: Part, seen: dict[str, Look], spaces: Spaces) -> list[Row]:
     """Return the rows of a split: one a picture, and one for all that is asked without a picture."""
     questions: dict[str, dict[int, None]] = {path: {} for path in seen}
     runs: dict[str, dict[int, None]] = {path: {} for path in seen}
-    for sample in part.samples():
-        paths = [image.path for image in sample.images] or [""]
-        texts = [said(text) for text in asked(sample, part.bank)]
+    for sample in part.statements():
+        paths = sample.images or ("",)
+        texts = [said(text) for text in sample.asks]
         for path in paths:
             questions.setdefault(path, {}).update((text.whole, None) for text in texts)
         of_first = runs.setdefault(paths[0], {})
-        for text in (*texts, *map(said, told(sample, part.bank))):
+        for text in (*texts, *map(said, sample.tells)):
             of_first.update(dict.fromkeys(text.runs))
     rows = []
     for path, whole in questions.items():

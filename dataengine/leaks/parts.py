@@ -1,20 +1,22 @@
-"""Converted splits, as manifests or in shards: what is asked of both here is the same."""
+"""Splits, as manifests, in shards or as a reader reads them: what is asked of all here is the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from dataengine import manifest as manifests
 from dataengine import sample as samples
+from dataengine.annotation import Annotation, Rejected
 from dataengine.errors import Quarantine, ShardError
 from dataengine.files import Root
 from dataengine.index import SHARDS, Index
 from dataengine.leaks.look import look, pixels_digest
+from dataengine.leaks.texts import asked, asked_of, told, told_of
 from dataengine.prompts import PromptBank
 from dataengine.runners import run
 from dataengine.sample import Sample
@@ -32,8 +34,25 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pixels: bytes = b""
 
 
+class Statement(NamedTuple):
+    """What a sample says in its source's words: its id, the names of its pictures, what it asks and what it tells."""
+
+    id: str
+    images: tuple[str, ...]
+    asks: tuple[str, ...]
+    tells: tuple[str, ...]
+
+
+def _statement(sample: Sample, bank: PromptBank | None) -> Statement:
+    names = tuple([image.path for image in sample.images])
+    return Statement(sample.id, names, tuple(asked(sample, bank)), tuple(told(sample, bank)))
+
+
 class Part(Protocol):
-    """A converted split: `name` is its dataset, task and split, `subject` what a report calls it, `root` its folder."""
+    """A split: `name` is its dataset, task and split, `subject` what a report calls it.
+
+    `root` is the folder of its pictures, "" where they lie in tars or are not there.
+    """
 
     name: str
     subject: str
@@ -41,10 +60,9 @@ class Part(Protocol):
     use: str
     fingerprint: str
     root: str
-    bank: PromptBank | None
 
-    def samples(self) -> Iterator[Sample]:
-        """Yield its samples."""
+    def statements(self) -> Iterator[Statement]:
+        """Yield what each of its samples says."""
         ...
 
     def pictures(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -65,13 +83,14 @@ class Manifest:
             found.fingerprint,
             found.root,
         )
-        self.bank = _bank(found.spec)
+        self._bank = _bank(found.spec)
 
-    def samples(self) -> Iterator[Sample]:
-        return manifests.read_samples(self.directory)
+    def statements(self) -> Iterator[Statement]:
+        return (_statement(sample, self._bank) for sample in manifests.read_samples(self.directory))
 
     def pictures(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        names = dict.fromkeys(image.path for sample in self.samples() for image in sample.images)
+        found = manifests.read_samples(self.directory)
+        names = dict.fromkeys(image.path for sample in found for image in sample.images)
         return ((name, partial(_read_file, self.root, name)) for name in names)
 
 
@@ -83,7 +102,7 @@ class Sharded:
         self.index = index
         self.name, self.subject = name, f"{directory}: {name}"
         self.dataset, self.use, self.fingerprint, self.root = found.dataset, found.use, found.fingerprint, ""
-        self.bank = _bank(index.set.specs.get(f"{found.dataset}/{found.task}"))
+        self._bank = _bank(index.set.specs.get(f"{found.dataset}/{found.task}"))
 
     def _rows(self) -> Iterator[tuple[Sample, str, list[tuple[int, int]]]]:
         pool = self.index.open()
@@ -97,8 +116,8 @@ class Sharded:
         finally:
             pool.close()
 
-    def samples(self) -> Iterator[Sample]:
-        return (sample for sample, _, _ in self._rows())
+    def statements(self) -> Iterator[Statement]:
+        return (_statement(sample, self._bank) for sample, _, _ in self._rows())
 
     def pictures(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
         seen: set[str] = set()
@@ -114,6 +133,31 @@ class Sharded:
             return pool.read(file, offset, size)
         finally:
             pool.close()
+
+
+class Unconverted:
+    """A split that nobody has converted: `items` reads it again, `root` is "" where its pictures are not there."""
+
+    fingerprint = ""
+
+    def __init__(
+        self, subject: str, use: str, root: str, items: Callable[[], Iterator[Annotation | Rejected]]
+    ) -> None:
+        self.name = self.subject = self.dataset = subject
+        self.use, self.root = use, root
+        self._items = items
+
+    def _annotations(self) -> Iterator[Annotation]:
+        return (one for one in self._items() if isinstance(one, Annotation))
+
+    def statements(self) -> Iterator[Statement]:
+        for one in self._annotations():
+            names = tuple([image.path for image in one.images])
+            yield Statement(one.key, names, tuple(asked_of(one)), tuple(told_of(one)))
+
+    def pictures(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        names = dict.fromkeys(image.path for one in self._annotations() for image in one.images)
+        return ((name, partial(_read_file, self.root, name)) for name in names)
 
 
 def _read_file(root: str, name: str) -> bytes:
@@ -140,9 +184,9 @@ def parts_of(paths: Iterable[Path]) -> list[Part]:
 def looks(part: Part, workers: int, progress: Progress, *, pixels: bool) -> dict[str, Look]:
     """Look at each picture of a split; with `pixels`, all of them are decoded, too."""
     found: dict[str, Look] = {}
-    if isinstance(part, Manifest):
+    if not isinstance(part, Sharded):
         names = [name for name, _ in part.pictures()]
-        there = Path(part.root).is_dir()
+        there = bool(part.root) and Path(part.root).is_dir()
         job = partial(_look_at_file, part.root, pixels)
         for name, seen in zip(
             names, run(job, names, runner="local", workers=workers) if there else (), strict=False

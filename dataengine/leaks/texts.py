@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import xxhash
 
+from dataengine.annotation import Annotation
 from dataengine.prompts import Choice, PromptBank
 from dataengine.sample import Sample
 from dataengine.tokens import placeholders
@@ -61,6 +62,26 @@ def told(sample: Sample, bank: PromptBank | None) -> Iterator[str]:
     for turn in sample.conversation:
         if turn.role == "assistant":
             yield from _written(turn.text, sample.prompt.answer, template)
+
+
+def asked_of(annotation: Annotation) -> Iterator[str]:
+    """Yield what an annotation asks, or can be asked by: questions, expressions, instructions, turns of a user."""
+    yield from (one.text for one in annotation.questions)
+    yield from (one.text for one in annotation.expressions)
+    yield from (one.instruction for one in annotation.edits)
+    yield from _turns(annotation, "user")
+
+
+def told_of(annotation: Annotation) -> Iterator[str]:
+    """Yield what an annotation tells: answers, captions, turns of an assistant."""
+    yield from (answer for one in annotation.questions for answer in one.answers)
+    yield from (one.text for one in annotation.captions)
+    yield from _turns(annotation, "assistant")
+
+
+def _turns(annotation: Annotation, role: str) -> Iterator[str]:
+    said = (turn for dialog in annotation.dialogs for turn in dialog.turns if turn.role == role)
+    return (_TOKEN.sub(" ", turn.text).strip() for turn in said)
 
 
 def _written(text: str, template_id: str, template: str | None) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -128,3 +129,26 @@ def test_a_file_of_links_that_is_none_is_a_finding_and_ends_no_audit(blobs: Blob
     (found,) = (one for one in audit([tmp_path / "m"]).findings if one.rule == "schema")
 
     assert "image_data.json: cannot be read" in found.detail
+
+
+def test_near_pictures_are_found_where_nobody_has_converted_anything(blobs: Blobs, tmp_path: Path) -> None:
+    """A split to evaluate on is held against the one to train on, and frames of one sample are no news."""
+    for split, rows in (("train", ["0.png", "1.png", "small/1.jpg"]), ("val", ["small/1b.jpg", "2.png"])):
+        (blobs.root / split).mkdir()
+        for name in rows:
+            shutil.copy(blobs.root / name, blobs.root / split / Path(name).name)
+        table = [{"file_name": Path(name).name, "text": f"blobs {name}"} for name in rows]
+        lines = "".join(f"{json.dumps(row)}\n" for row in table)
+        (blobs.root / split / "metadata.jsonl").write_text(lines)
+    for name in ("0.png", "1.png", "2.png", "3.png", "4.png", "5.png", "small/1.jpg", "small/1b.jpg"):
+        (blobs.root / name).unlink()
+    train, val = f"{blobs.root}/train", f"{blobs.root}/val"
+
+    assert _told(audit([blobs.root])) == [
+        ("image.duplicate_near", train, "train/1.jpg", train, "train/1.png"),
+        ("split.overlap", val, "val/1b.jpg", train, "train/1.jpg"),
+    ]
+    folders = audit([blobs.root], format_name="imagefolder", root=blobs.root, options={"class_in": "folder"})
+    assert [(one.image, one.other_image) for one in folders.findings if one.rule == "image.duplicate_near"] == [
+        ("train/1.png", "train/1.jpg"), ("val/1b.jpg", "train/1.jpg"),
+    ]  # fmt: skip

@@ -181,7 +181,7 @@ def test_a_dataset_that_was_saved_to_disk_is_audited(tmp_path: Path) -> None:
     (overlap,) = [one for one in report.findings if one.rule == "split.overlap"]
     assert (overlap.subject, overlap.detail) == (
         f"{tmp_path / 'saved'}/test",
-        f"test/row 0/image/3.jpg: a picture of the same bytes is in {tmp_path / 'saved'}/train",
+        f"test/row 0/image/3.jpg: a picture of the same bytes train/row 3/image/3.jpg is in {tmp_path / 'saved'}/train",
     )
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dataengine import selection
 from dataengine.audit.leaks import leaks
-from dataengine.audit.run import broken
+from dataengine.audit.run import audit, broken
 from dataengine.catalog import Catalog
 from dataengine.cli import main
 from dataengine.convert import convert
@@ -122,6 +122,40 @@ def test_a_long_text_leaks_whatever_the_picture_but_not_what_a_set_always_says(t
     assert (rule, place) == ("leak.text", "other/train/0.q0#vqa") and "13 words in a row" in detail
     often = _set(tmp_path / "all")
     assert often.common == len(said(LONG).runs) == 9 and _leaks(tmp_path / "m", often) == []
+
+
+def test_an_audit_tells_what_leaks_by_picture_and_by_words_converted_or_not(
+    exam: EvalSet, tmp_path: Path
+) -> None:
+    other = Blobs(tmp_path, "other")
+    other.save(scene(7), "train2017/000000000042.jpg")
+    shutil.copy(tmp_path / "exam/exam/a.png", other.root / "a2.png")
+    other.save(scene(1).resize((200, 150)), "near.jpg", quality=70)
+    other.save(scene(8), "free.jpg")
+    names = ("train2017/000000000042.jpg", "a2.png", "near.jpg", "free.jpg")
+    other.convert(tmp_path / "m", "train", *names, question="what IS it")
+    shard([tmp_path / "m"], tmp_path / "s")
+    table = other.root / "train.json"
+    rows = {"table": {"path": "train.json", "kind": "json"}, "key": "{key}"}
+    fields = {"images": "{images}", "questions": {"text": "question", "answers": "answer"}}
+    options = {name: json.dumps(value) for name, value in (rows | {"fields": fields}).items()}
+    foreign = {"format_name": "records", "root": other.root, "options": options | {"key": "{key}"}}
+
+    for path, more in ((tmp_path / "m", {}), (tmp_path / "s", {}), (table, foreign)):
+        report = audit([path], never=[exam], **more)  # type: ignore[arg-type]
+        found = [(one.rule, one.image) for one in report.findings if one.rule.startswith("leak.")]
+        assert found == [
+            ("leak.image", "train2017/000000000042.jpg"),
+            ("leak.image", "a2.png"),
+            ("leak.near", "near.jpg"),
+            ("leak.text", "train2017/000000000042.jpg"),
+            ("leak.text", "a2.png"),
+            ("leak.text", "near.jpg"),
+        ]
+        assert {one.rule for one in broken(report)} >= {"leak.image", "leak.text"}
+        assert not [one for one in audit([path], **more).findings if one.rule.startswith("leak.")]  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no split to train on"):
+        audit([tmp_path / "exam/m"], never=[exam])
 
 
 def test_words_count_whatever_their_form() -> None:
