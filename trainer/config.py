@@ -219,8 +219,8 @@ def check_config(config: TrainConfig, place: str) -> None:
             )
     if config.global_batch > MAX_BATCH:
         raise SpecError(
-            f"{place}: global_batch is {config.global_batch}, expected at most {MAX_BATCH}: all samples of a step are in"
-            " memory at once, and of the steps that are read ahead; lower it, and take more steps"
+            f"{place}: global_batch is {config.global_batch}, expected at most {MAX_BATCH}: all samples of a step"
+            " are in memory at once, and of the steps that are read ahead; lower it, and take more steps"
         )
     for name in ("flip_ratio", "crop_ratio", "warmup_ratio", "max_bad_ratio"):
         if not 0 <= getattr(config, name) <= 1:

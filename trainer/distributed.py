@@ -7,9 +7,10 @@ every step. Rank 0 alone writes logs.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,6 +18,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dataengine.errors import ModelError
@@ -128,12 +130,18 @@ def find_device(name: str, local_rank: int | None) -> torch.device:
 # The model
 
 
+def sliced(ranks: Ranks, parallel: str) -> bool:
+    """Return whether each rank holds a slice of the model alone."""
+    return ranks.world > 1 and parallel == "fsdp"
+
+
 def share_model(model: VisionLLM, ranks: Ranks, parallel: str, precision: str) -> nn.Module:
     """Return what to call for the losses of a batch: the model, on its device, shared by all ranks.
 
     "ddp": each rank has all of it, and gradients are averaged. "fsdp": each holds its slice of every weight, gradient
     and moment in float32; a layer is gathered when it is computed, those of the language model and the image encoder
-    in bfloat16 where that is the run's precision. Decoders stay in float32: boxes need more than eight bits.
+    in bfloat16 where that is the run's precision. Decoders stay in float32: boxes need more than eight bits. Slices of
+    a model without values (`hollow_model`) have room for them, and still none (see `spread`).
     """
     if ranks.world == 1:
         return model.to(ranks.device)
@@ -152,7 +160,29 @@ def share_model(model: VisionLLM, ranks: Ranks, parallel: str, precision: str) -
     for decoder in model.decoders.values():
         decoder.register_forward_hook(_without_views)
         fully_shard(decoder, mesh=mesh, mp_policy=full, reshard_after_forward=False)
-    return fully_shard(model, mesh=mesh, mp_policy=full, reshard_after_forward=False)
+    shared = fully_shard(model, mesh=mesh, mp_policy=full, reshard_after_forward=False)
+    return shared._apply(partial(_with_room, ranks.device))
+
+
+def _with_room(device: torch.device, tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(tensor, device=device) if tensor.is_meta else tensor.to(device)
+
+
+def spread(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor] | None, ranks: Ranks) -> None:
+    """Fill tensors, of which each rank may have a slice, with those of the same names that rank 0 has whole.
+
+    One after the other goes through the device of each rank. `theirs` is None on all but rank 0.
+    """
+    for name, tensor in ours.items():
+        if theirs is None:
+            value = torch.empty(tensor.shape, dtype=tensor.dtype, device=ranks.device)
+        else:
+            value = theirs[name].to(ranks.device)
+        if isinstance(tensor, DTensor):
+            tensor.copy_(distribute_tensor(value, tensor.device_mesh, tensor.placements))
+        else:
+            dist.broadcast(value, 0)
+            tensor.copy_(value)
 
 
 def _without_views(_: nn.Module, __: Any, found: DecoderLosses) -> DecoderLosses:
@@ -205,7 +235,7 @@ def looking(shared: nn.Module) -> Iterator[None]:
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor of which each rank has a slice."""
-    return tensor.full_tensor() if isinstance(tensor, dist.tensor.DTensor) else tensor
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 # The steps

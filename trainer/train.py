@@ -40,7 +40,7 @@ from trainer.config import (
     render_of,
 )
 from trainer.data import Reader, ShardReader, StepData, batches, open_shards
-from trainer.distributed import Ranks, compile_layers, joined, level, share_model
+from trainer.distributed import Ranks, compile_layers, joined, level, share_model, sliced, spread
 from trainer.flops import Flops, peak_flops
 from trainer.inherit import inherit
 from trainer.log import (
@@ -58,7 +58,8 @@ from trainer.log import (
     scalars,
     write_line,
 )
-from trainer.model.visionllm import VisionLLM
+from trainer.model.config import ModelConfig
+from trainer.model.visionllm import VisionLLM, hollow_model
 from trainer.text import plain_texts
 from trainer.tokenizer import bank_texts, load_tokenizer, train_tokenizer
 from trainer.update import update
@@ -156,18 +157,17 @@ def _begin(
     saver = Saver(out_dir / CHECKPOINTS, ranks, config.keep, config.keep_every_hours)
     found = checkpoints.newest(saver.directory)
     tokenizer = _tokenizer(config, found, reader)
-    model = VisionLLM(model_config(config, tokenizer.get_vocab()))
-    if found is None and config.init_from is not None:
-        inherited = inherit(model, Path(config.init_from))
-        if ranks.leads:
-            (out_dir / INHERITED).write_bytes(msgspec.json.encode(inherited))
-            progress(0, str(inherited))
+    described = model_config(config, tokenizer.get_vocab())
+    whole = _whole_model(config, described, out_dir, found, ranks, progress)
+    model = hollow_model(described) if whole is None or sliced(ranks, config.parallel) else whole
     rates = learning_rates(config, model.parts())
     model.train_only(set(rates))
     flops = Flops(model)
     if config.compile is not None:
         compile_layers(model, config.compile)
     shared = share_model(model.train(), ranks, config.parallel, config.precision)
+    if found is None and sliced(ranks, config.parallel):
+        spread(checkpoints.weights_of(model), None if whole is None else checkpoints.weights_of(whole), ranks)
     run = _Run(
         config=config,
         out_dir=out_dir,
@@ -190,6 +190,27 @@ def _begin(
             forget_after(out_dir / name, run.step)
         (out_dir / CONFIG).write_bytes(msgspec.json.format(msgspec.json.encode(config), indent=2))
     return run
+
+
+def _whole_model(
+    config: TrainConfig,
+    described: ModelConfig,
+    out_dir: Path,
+    found: Checkpoint | None,
+    ranks: Ranks,
+    progress: Progress,
+) -> VisionLLM | None:
+    """Return the model with the weights that a run starts with; None where this rank needs no more than a slice of
+    them, which is rank 0's or a checkpoint's."""
+    if sliced(ranks, config.parallel) and (found is not None or not ranks.leads):
+        return None
+    model = VisionLLM(described)
+    if found is None and config.init_from is not None:
+        inherited = inherit(model, Path(config.init_from))
+        if ranks.leads:
+            (out_dir / INHERITED).write_bytes(msgspec.json.encode(inherited))
+            progress(0, str(inherited))
+    return model
 
 
 def _go_on(run: _Run, found: Checkpoint) -> None:

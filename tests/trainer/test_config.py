@@ -18,6 +18,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from dataengine import yaml12
 from dataengine.errors import ModelError, PlanError, SpecError
 from trainer.config import (
+    MAX_BATCH,
     STAGES,
     encode_settings,
     learning_rates,
@@ -111,6 +112,14 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, words: str) -> None
 
     with pytest.raises((SpecError, PlanError), match=words):
         load_config(path)
+
+
+def test_a_step_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(
+        SpecError, match=r"global_batch is 10000000, expected at most 65536: .*; lower it, and take more"
+    ):
+        make(global_batch=10**7)
+    assert make(global_batch=MAX_BATCH).global_batch == MAX_BATCH
 
 
 # Tables A13 and A.11 of the paper, as far as they go: who learns in which stage, and how fast.

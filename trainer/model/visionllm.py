@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,9 @@ from torch import nn
 from dataengine.errors import ModelError, nearest
 from dataengine.tokens import query_ids
 from trainer.batch import REGIONS, TILES, Batch
-from trainer.model.config import ModelConfig
+from trainer.model.config import ModelConfig, without_folders
 from trainer.model.decoders import Decoder, find_decoder, token_owners
+from trainer.model.hollow import forget, hollow, solid
 from trainer.model.language import LanguageModel, LanguageOutput
 from trainer.model.lora import lora_parameters
 from trainer.model.region import RegionEncoder
@@ -65,8 +67,7 @@ class VisionLLM(nn.Module):
                 language_width=self.language.width,
             )
             decoders = [
-                find_decoder(name).build(options, self.language.width)
-                for name, options in config.decoders.items()
+                _build(name, options, self.language.width) for name, options in config.decoders.items()
             ]
             self.decoders = nn.ModuleDict({decoder.family: decoder for decoder in decoders})
             self.superlink = SuperLink(
@@ -292,6 +293,17 @@ class VisionLLM(nn.Module):
         return owners
 
 
+def hollow_model(config: ModelConfig) -> VisionLLM:
+    """Return the model without the values of its weights, and of its buffers that are kept with them.
+
+    Only a decoder that comes from a folder is read, and forgotten.
+    """
+    with hollow():
+        model = VisionLLM(without_folders(config))
+    forget(model)
+    return model
+
+
 class _Zero(torch.autograd.Function):
     """Nothing, made of tensors that thereby get a gradient of nothing."""
 
@@ -330,6 +342,11 @@ def _token_owners(config: ModelConfig, decoders: list[Decoder]) -> dict[int, str
                 f"{nearest(token, config.token_ids.routing)}"
             )
     return {config.token_ids.routing[token]: family for token, (family, _) in owners.items()}
+
+
+def _build(name: str, options: dict[str, Any], width: int) -> Decoder:
+    with solid() if options.get("pretrained") else nullcontext():
+        return find_decoder(name).build(options, width)
 
 
 def _by_sample(batch: Batch, where_BL: torch.Tensor) -> list[int]:
