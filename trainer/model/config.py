@@ -121,7 +121,7 @@ class LanguageConfig:
     rows of later ones start as the mean of theirs.
 
     `look_back` gives heads of random weights a start: head k of the first layer attends about
-    `look_back[k]` tokens back. With `copy_across`, they look exactly there, and heads of the second layer start by
+    `look_back[k]` tokens back. With `copy_across`, they look exactly there, and two heads of the second layer start by
     copying a list of the question into the answer, where so many tokens (a routing token and its queries) stand behind
     each item (`trainer.model.starts`). `head_size` without a number is width by heads, `rope_theta` the base of the
     rotary embeddings' wave lengths. `gradient_checkpointing` recomputes activations in the backward pass.
@@ -500,7 +500,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             # there; random ones gave every class nearly the same vector for hundreds of steps. Nor do random ones
             # copy a list from the question in thousands of steps: [DET] and its four queries stand between a name and
             # the comma, from where it is 6 tokens back.
-            "look_back": [0, 1, 2, 3, 5, 6, 7],
+            "look_back": [0, 1, 2, 3, 4, 6, 7],
             "copy_across": 5,
         },
         "decoder_short": [128],

@@ -23,9 +23,9 @@ _EXACT_PEAK, _EXACT_PAIRS = 60.0, 3
 
 # Pairs that turn less than a radian over so many tokens compare what tokens say, wherever they stand.
 _FAR = 150
-# Of the copying heads: how sharply they compare, what another token weighs beside the item's name, and how loud
+# Of the copying heads: how sharply they compare, what a token just before weighs beside the item's name, and how loud
 # they say what they found. Of the first layer's feed-forward part: how much of it is left beside the codes.
-_SHARPNESS, _BESIDE, _LOUDNESS, _QUIET = 2.0, 0.7, 4.0, 0.2
+_SHARPNESS, _BEFORE, _LOUDNESS, _QUIET = 2.0, 0.7, 4.0, 0.2
 
 
 def look_back(model: LlamaForCausalLM, offsets: Sequence[int], *, exact: bool = False) -> None:
@@ -60,21 +60,20 @@ def look_back(model: LlamaForCausalLM, offsets: Sequence[int], *, exact: bool = 
 
 
 def copy_lists(model: LlamaForCausalLM, offsets: Sequence[int], across: int) -> None:
-    """Let heads of the second layer start by copying the next item of a list that stands earlier in the text.
+    """Let two heads of the second layer start by copying the next item of a list that stands earlier in the text.
 
     A question lists "cat, hot dog"; its answer has `across` tokens, a routing token and its queries, behind each item.
     The first layer's heads, which look back exactly, write what they see as codes, each in a place of its own. The
     second layer compares: at a comma of the answer, head 0 looks for a token behind a comma two behind the name of the
-    last item, and head 1, a token later, for the one behind that token and three behind the name. Head 2, where the
-    first layer looks that far back, tells before the comma what stands behind that name in the question: whether the
-    list goes on. What they find they pass on to the output embeddings, which start equal to the input embeddings.
+    last item, and head 1, a token later, for the one behind that token and three behind the name. What they find they
+    pass on to the output embeddings, which start equal to the input embeddings.
 
     Raises ModelError where no head of the first layer looks where a name can stand, or there is no second layer.
     """
     side, width = model.config.head_dim, model.config.hidden_size
     wanted = {0, 1, 2, 3, across + 1, across + 2}
     code = min(width // max(1, len(offsets)), side)
-    if not wanted <= set(offsets) or len(model.model.layers) < 2 or model.config.num_attention_heads < 3:
+    if not wanted <= set(offsets) or len(model.model.layers) < 2 or model.config.num_attention_heads < 2:
         raise ModelError(
             f"language: copy_across {across!r} needs two layers and look_back with {sorted(wanted)!r}, expected them"
             f" among {list(offsets)!r}; add them, or remove copy_across"
@@ -83,13 +82,9 @@ def copy_lists(model: LlamaForCausalLM, offsets: Sequence[int], across: int) -> 
         into_DC = _orthogonal(width)[:code]
         read = _write_codes(model, offsets, into_DC)
         attention = model.model.layers[1].self_attn
-        compared = [
-            {(0, 1): _BESIDE, (across + 1, 2): 1.0},
-            {(0, 1): _BESIDE, (across + 2, 3): 1.0},
-            {(across, 1): 1.0, (across + 1, 2): _BESIDE},
-        ]
-        for head, pairs in enumerate(compared if across in offsets else compared[:2]):
-            _match(model, head, pairs, read)
+        for head in (0, 1):
+            compared = {(0, 1): _BEFORE, (across + 1 + head, 2 + head): 1.0}
+            _match(model, head, compared, read)
             _pass_on(attention, head, side, read[0], _LOUDNESS * into_DC)
         model.get_output_embeddings().weight.copy_(model.get_input_embeddings().weight)
         model.model.layers[0].mlp.down_proj.weight.mul_(_QUIET)
