@@ -201,7 +201,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("taught")
     boxes, words, others, more = taught_samples()
     reader = ToyReader(samples=[boxes, others, words, more])
-    train(toy_run(steps=60, flip_ratio=0.0, checkpoint_every=60), out, reader=reader)
+    train(toy_run(steps=90, flip_ratio=0.0, checkpoint_every=90), out, reader=reader)
     return out
 
 

@@ -20,7 +20,7 @@ from transformers import (
 from dataengine.tokens import DET, EMB_TOKENS, GRD, POSE, SEG
 from trainer.batch import IGNORED, Batch, ObjectTargets
 from trainer.generate import Generated, Limits, generate
-from trainer.model.config import LanguageConfig, LoraConfig, SuperLinkConfig, tiny
+from trainer.model.config import LanguageConfig, LoraConfig, ModelConfig, SuperLinkConfig, tiny
 from trainer.model.superlink import gather_queries
 from trainer.model.visionllm import VisionLLM
 from trainer.tokenizer import train_tokenizer
@@ -42,10 +42,16 @@ NOTHING = ObjectTargets(
 )
 
 
+def chatty(vocabulary: dict[str, int], **changes: Any) -> ModelConfig:
+    """Return the tiny model without heads that copy: it would say one thing again and again."""
+    config = tiny(vocabulary, **changes)
+    return replace(config, language=replace(config.language, look_back=(), copy_across=None))
+
+
 @pytest.fixture(scope="module")
 def model() -> VisionLLM:
     """The tiny model of random weights, which depend on no test."""
-    return VisionLLM(tiny(VOCABULARY)).eval()
+    return VisionLLM(chatty(VOCABULARY)).eval()
 
 
 def prompts(lengths: list[int]) -> Batch:
@@ -168,14 +174,14 @@ def test_hidden_states_of_a_free_answer_are_those_of_the_same_answer_given(
 ) -> None:
     if kind in ("token", "shared"):
         superlink = SuperLinkConfig(mode="token") if kind == "token" else SuperLinkConfig(shared=True)
-        model = VisionLLM(tiny(VOCABULARY, superlink=superlink)).eval()
+        model = VisionLLM(chatty(VOCABULARY, superlink=superlink)).eval()
     if kind == "adapted":
-        config = tiny(VOCABULARY)
+        config = chatty(VOCABULARY)
         model = VisionLLM(replace(config, language=replace(config.language, lora=LoraConfig()))).eval()
     if kind in SAVED:
         torch.manual_seed(0)
         language = LanguageConfig(vocab_size=len(VOCABULARY), pretrained=SAVED[kind](tmp_path))
-        model = VisionLLM(replace(tiny(VOCABULARY), language=language)).eval()
+        model = VisionLLM(replace(chatty(VOCABULARY), language=language)).eval()
     batch = prompts(lengths)
 
     answers = speak(model, batch, never=UNENDING)
@@ -297,7 +303,7 @@ def test_an_answer_ends_at_its_limits_between_tokens(
 
 
 def test_the_language_models_number_of_positions_is_a_limit(model: VisionLLM) -> None:
-    config = tiny(VOCABULARY)
+    config = chatty(VOCABULARY)
     short = VisionLLM(replace(config, language=replace(config.language, max_length=30))).eval()
 
     (answer,) = speak(short, prompts([4]), never=UNENDING)
