@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
 from dataengine.catalog import Catalog
 from dataengine.convert import convert
 from dataengine.ledger import Ledger
 from dataengine.shard import shard
+
+# A busy machine fails no test of properties.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 SPEC = """\
 id: tiny
