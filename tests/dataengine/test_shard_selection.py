@@ -190,6 +190,30 @@ def test_workers_change_no_byte(tiny: Tiny, tmp_path: Path) -> None:
     assert _tars(tmp_path / "a") == _tars(tmp_path / "b")
 
 
+@pytest.mark.parametrize("layout", ["by_task", "mixed"])
+def test_a_ray_cluster_changes_no_byte(tiny: Tiny, tmp_path: Path, layout: str, local_ray: None) -> None:
+    """The first time, and after a change of mind, which writes what changed and nothing else."""
+    tiny.repeat(40)
+    tiny.convert()
+    first = _select(tmp_path / "a.parquet", [f"tiny/train/{number}#detection" for number in range(0, 40, 3)])
+    second = _select(tmp_path / "b.parquet", ["tiny/train/1#detection"])
+
+    for chosen in ([first], [first, second]):
+        for runner in ("local", "ray"):
+            given = ["--layout", layout, "--samples-per-shard", "7", "--runner", runner, "--workers", "2"]
+            given += [word for path in chosen for word in ("--selection", str(path))]
+            with pytest.raises(SystemExit) as ended:
+                main(["shard", str(tiny.out), "--out", str(tmp_path / runner), *given])
+            assert ended.value.code == 0
+        local, ray = tmp_path / "local", tmp_path / "ray"
+        for name in ("index.parquet", "shards.json"):
+            assert (ray / name).read_bytes() == (local / name).read_bytes()
+        assert _tars(ray) == _tars(local)
+        assert not {"tiny/train/0#detection", "tiny/train/39#detection"} & set(_ids(ray))
+        assert ("tiny/train/1#detection" in _ids(ray)) == (chosen == [first])
+        assert verify(ray) == []
+
+
 def _without_places(folder: Path) -> dict[str, Any]:
     document: dict[str, Any] = json.loads((folder / "shards.json").read_bytes())
     for source in document["sources"]:
