@@ -50,7 +50,12 @@ def test_a_model_without_values_has_all_names_and_sizes() -> None:
 
 def test_what_comes_from_folders_has_no_values_either(tmp_path: Path) -> None:
     packaged(tmp_path / "dino")
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+    }
     words = Qwen2Config(**sizes, num_key_value_heads=4, vocab_size=60, tie_word_embeddings=True)
     AutoModelForCausalLM.from_config(words).save_pretrained(tmp_path / "words")
 
