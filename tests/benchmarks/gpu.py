@@ -11,6 +11,7 @@ second as a share of the device's peak, waiting for data as a share of the time,
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import torch
@@ -109,21 +111,24 @@ def configuration(shards: Path, size: str, options: argparse.Namespace, **change
     )
 
 
-def lines_of(config: TrainConfig, out: Path) -> list[dict[str, Any]]:
-    """Train, and return the lines that were logged."""
+def tidy() -> None:
+    """Give back what the measurement before had, whose modules refer to each other."""
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    train(config, out)
+
+
+def lines_of(config: TrainConfig, out: Path) -> list[dict[str, Any]]:
+    """Train, and return the lines that were logged. No checkpoint is kept: one of `base` has 80 GB."""
+    with patch("trainer.train._save", lambda run: run.out_dir):
+        train(config, out)
     return [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
 
 
 def plain_lines(config: TrainConfig, _: Path) -> list[dict[str, Any]]:
     """Do the same steps with a plain DataLoader: worker processes, one padded batch a step."""
     device = find_device(config.device, None)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
     tokenizer = train_tokenizer(bank_texts())
     model = VisionLLM(model_config(config, tokenizer.get_vocab())).to(device).train()
     model.train_only(set(learning_rates(config, model.parts())))
@@ -191,8 +196,10 @@ def train_for(minutes: float, config: TrainConfig, out: Path) -> dict[str, Any]:
     """Train for some minutes, and return how the losses fell and how fast it was."""
     ending = threading.Timer(minutes * 60, os.kill, (os.getpid(), 15))  # as a scheduler would
     ending.start()
-    lines = lines_of(msgspec.structs.replace(config, steps=10**6), out)
-    ending.cancel()
+    try:
+        lines = lines_of(msgspec.structs.replace(config, steps=10**6), out)
+    finally:
+        ending.cancel()
     losses = [line["loss"] for line in lines if line["loss"] is not None]
     tenth = max(len(losses) // 10, 1)
     return {
@@ -235,25 +242,36 @@ def main() -> None:
     results: dict[str, Any] = {"device": str(find_device(options.device, None)), "torch": torch.__version__}
     if torch.cuda.is_available():
         results["device"] = torch.cuda.get_device_name()
+
+    def keep(name: str, found: Any) -> None:
+        """Have each result on disk as soon as it is there: a later one may not fit the device."""
+        results[name] = found
+        if options.out:
+            options.out.write_text(json.dumps(results, indent=1))
+
     try:
         shards = options.shards or make_shards(folder, options.scenes)
         sizes = options.size or ["small", "base"]
         if options.minutes:
             rows = {"pack": Packing(), "micro_batch": MicroBatches(max_rows=options.rows)}
             config = configuration(shards, sizes[0], options, **rows)
-            results["trained"] = train_for(options.minutes, config, folder / "trained")
+            keep("trained", train_for(options.minutes, config, folder / "trained"))
             print(f"trained {sizes[0]}: {json.dumps(results['trained'])}", flush=True)
         print(f"| {results['device']} | {' | '.join(COLUMNS).replace('memory_bytes', 'memory GiB')} |")
         print(f"| --- |{' --- |' * len(COLUMNS)}")
         for size in sizes:
             for name, config, do in variants(shards, size, options):
-                found = summary(do(config, folder / f"{size} {name}"))
-                results[f"{size}, {name}"] = found
+                tidy()
+                try:
+                    found = summary(do(config, folder / f"{size} {name}"))
+                except torch.OutOfMemoryError as error:
+                    keep(f"{size}, {name}", str(error))
+                    print(f"| {size}, {name} | does not fit |{' |' * (len(COLUMNS) - 1)}", flush=True)
+                    continue
+                keep(f"{size}, {name}", found)
                 print_row(f"{size}, {name}", found)
     finally:
         shutil.rmtree(folder)
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":
