@@ -213,6 +213,8 @@ def test_the_button_turns_the_theme_whatever_the_system_prefers(page_url: str, o
     assert page.value(back) == dark
     page.click("#theme")
     assert page.value(back) == light
+    page.prefer("dark")
+    assert page.value(back) == light
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
