@@ -373,3 +373,19 @@ def test_real_files_that_are_sound_break_no_rule_on_geometry_or_labels(
 
     families = ("polygon.", "mask.", "quad.", "box.", "label.", "category.", "path.", "id.", "ignore.")
     assert [one for one in report.findings if one.rule.startswith(families)] == []
+
+
+def test_a_box_that_many_pictures_have_is_found_among_very_many_others() -> None:
+    same = (2, 2, 8, 8)
+    corpus = geometry.Constant()
+    for place in range(3000):
+        boxes = [(3 * place + number, 1, 3 * place + 40, 30 + place) for number in range(3)]
+        twice = [same, same] if place % 3 == 0 else []
+        things = tuple(thing(id=str(number), box=box) for number, box in enumerate([*boxes, *twice]))
+        corpus.add(Block([annotation(instances=things)], [[(32, 24)]]))
+
+    (found,) = [hit.detail for hit in corpus.hits()]
+
+    at_least = int(found.split()[2])
+    assert 1000 - 10000 / 256 <= at_least <= 1000
+    assert found.endswith("of 3000 pictures with boxes have the box (2, 2, 8, 8)")

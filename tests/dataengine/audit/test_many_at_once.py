@@ -211,6 +211,8 @@ def _outlined(*polygons: tuple[float, ...], **fields: Any) -> Annotation:
         (_outlined((0, 0, 40, 0, 40, 40, 20, 5, 0, 40, 30, 30)), "polygon.self_intersect"),
         (_outlined(SQUARE, (12, 12, 14, 12, 14, 14)), "polygon.holes_lost"),
         (_outlined((10, 10, 20, 10, 30, 10)), "polygon.invalid"),
+        (_outlined((10, 10, 20, 10, 20)), "polygon.invalid"),
+        (_outlined((10, 10, 20, 10, 20, 20, 7)), "polygon.invalid"),
         (_outlined((10, 10, 80, 10, 30, 30)), "polygon.outside"),
         (_outlined(SQUARE, box=(2, 2, 12, 12)), "mask.box_mismatch"),
     ],
