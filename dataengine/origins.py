@@ -230,6 +230,8 @@ def _in_json(path: Path, file: str, record: str) -> Spot:
         break
     else:
         steps, start, found = _by_id(text, record)
+        if not steps and "[" in record:
+            raise _Lost("nothing stands there")
         if not steps:
             return _whole(path, file, record)
     return Spot(

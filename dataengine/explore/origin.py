@@ -1,8 +1,7 @@
-"""A sample's record as it stands in the source: the one place that would be another where a better way is known."""
+"""A sample's record, as it stands in the source and as its reader understands it."""
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,26 @@ from dataengine.errors import DataEngineError, Quarantine
 from dataengine.explore.sets import Source
 from dataengine.files import Root
 from dataengine.manifest import Manifest, load
+from dataengine.origins import Spot, find_record
 from dataengine.sample import SampleOrigin
 from dataengine.source import items_of
 from dataengine.spec import Resolved
 
-MAX_FILE_BYTES = 2**30  # a JSON file is read whole to find a record in it
 MAX_SHOWN = 200_000  # characters
+MAX_PARTS = 100
 PATIENCE_S = 20.0  # for a reader that goes through a source up to a record
-_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
-_LINE = re.compile(r"line (\d+)")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A record of the source: `raw` as it stands there, `read` as its reader understands it (JSON both, or text).
 
-    What cannot be shown is empty, and `notes` say why.
+    `place` is the way to it in its file, `parts` are other records of the file that belong to it. What cannot be shown
+    is empty, and `notes` say why.
     """
 
+    place: str = ""
     raw: str = ""
+    parts: tuple[str, ...] = ()
     read: str = ""
     notes: tuple[str, ...] = ()
 
@@ -47,17 +48,23 @@ def record_of(origin: SampleOrigin, source: Source) -> Record:
         root = Root(Path(manifest.root))
     except DataEngineError as error:
         return Record(notes=(str(error),))
-    notes = []
+    spot = find_record(root.directory, origin.file, origin.record, manifest.source_files.get(origin.file))
+    notes = [f"{origin.file}: {spot.note}"] if spot.note else []
     raw = read = ""
     try:
-        raw = _pretty(_raw(root, origin))
-    except (DataEngineError, Quarantine, OSError, ValueError) as error:
+        raw = _raw(root, spot)
+    except (Quarantine, OSError) as error:
         notes.append(f"the record as it stands in {origin.file}: {error}")
     try:
         read = _pretty(msgspec.to_builtins(_annotation(manifest, root, origin)))
     except (DataEngineError, Quarantine, OSError) as error:
         notes.append(f"the record as {manifest.reader} reads it: {error}")
-    return Record(raw=raw, read=read, notes=tuple(notes))
+    parts = tuple(f"{_place(part)}: {part.text}" for part in spot.parts[:MAX_PARTS])
+    if len(spot.parts) > MAX_PARTS:
+        notes.append(
+            f"{len(spot.parts) - MAX_PARTS} more records belong to it; 'dataengine trace --json' has all"
+        )
+    return Record(place=_place(spot), raw=raw, parts=parts, read=read, notes=tuple(notes))
 
 
 def _pretty(value: Any) -> str:
@@ -69,50 +76,21 @@ def _pretty(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}\n… ({len(text)} characters)"
 
 
-def _raw(root: Root, origin: SampleOrigin) -> Any:
-    path = root.inside(origin.file)
-    if not path.is_file():
-        raise DataEngineError(f"{path}: no such file")
-    if line := _LINE.fullmatch(origin.record):
-        return _line(path, int(line[1]))
-    if path.suffix.lower() == ".json" and origin.record not in ("", ".", "file"):
-        return _inside(path, origin.record)
-    return _text(path)
+def _place(spot: Spot) -> str:
+    return spot.at if spot.start is None else f"{spot.at}, bytes {spot.start} to {spot.stop}"
 
 
-def _line(path: Path, number: int) -> Any:
-    with path.open("rb") as file:
-        for count, line in enumerate(file, start=1):
-            if count == number:
-                try:
-                    return msgspec.json.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    return line.decode(errors="replace").rstrip("\r\n")
-    raise DataEngineError(f"has no line {number} any more")
-
-
-def _inside(path: Path, record: str) -> Any:
-    """Return what a path such as `images[3].sentences[0]` leads to; only what lies on the way is decoded."""
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise DataEngineError(f"has more than {MAX_FILE_BYTES} bytes, too many to look for one record")
-    value = msgspec.Raw(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+def _raw(root: Root, spot: Spot) -> str:
+    """Return a record as it stands in its file, JSON indented; of rows and members what can be told of them."""
+    if spot.start is None or spot.stop is None or not spot.text:
+        return spot.text
+    with root.inside(spot.file).open("rb") as file:
+        file.seek(spot.start)
+        data = file.read(min(spot.stop - spot.start, MAX_SHOWN + 1))
     try:
-        for index, name in _STEP.findall(record):
-            if index:
-                value = msgspec.json.decode(value, type=list[msgspec.Raw])[int(index)]
-            else:
-                value = msgspec.json.decode(value, type=dict[str, msgspec.Raw])[name]
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, LookupError) as error:
-        raise DataEngineError(f"has no record {record!r} any more") from error
-
-
-def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(MAX_SHOWN)
-    if b"\0" in data:
-        raise DataEngineError("is no text")
-    return data.decode(errors="replace")
+        return _pretty(msgspec.json.decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _pretty(data.decode(errors="replace"))
 
 
 def _annotation(manifest: Manifest, root: Root, origin: SampleOrigin) -> Annotation:

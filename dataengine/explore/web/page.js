@@ -447,7 +447,9 @@ async function loadRecord() {
     if (mine.row !== shown.row) return;
     const parts = [make("div", { className: "id" }, `${mine.sample.origin.file} · ${mine.sample.origin.record} · ${mine.sample.origin.spec}`)];
     for (const note of found.notes) parts.push(make("p", { className: "problem" }, note));
+    if (found.place) parts.push(make("p", { className: "note" }, `at ${found.place}`));
     if (found.raw) parts.push(make("p", { className: "note" }, "as it stands there"), make("pre", { tabIndex: 0 }, found.raw));
+    if (found.parts.length) parts.push(make("p", { className: "note" }, "with what belongs to it there"), make("pre", { tabIndex: 0 }, found.parts.join("\n")));
     if (found.read) parts.push(make("p", { className: "note" }, `as ${mine.sample.origin.reader} reads it`), make("pre", { tabIndex: 0 }, found.read));
     box.replaceChildren(...parts);
   } catch (error) {

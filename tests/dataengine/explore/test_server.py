@@ -280,11 +280,15 @@ def test_a_sample_shows_its_source(client: Client, tiny: Tiny) -> None:
     found = client.json("api/record", row=1)
 
     assert json.loads(found["raw"]) == tiny.document()["images"][1]
+    path, start, stop = re.fullmatch(r"\$\.(images\[1\]), bytes (\d+) to (\d+)", found["place"]).groups()  # type: ignore[union-attr]
+    file = tiny.root / shown["sample"]["origin"]["file"]
+    assert path and json.loads(file.read_bytes()[int(start) : int(stop)]) == tiny.document()["images"][1]
+    assert [part.startswith("$.annotations[") for part in found["parts"]] == [True, True]
     read = json.loads(found["read"])
     assert read["key"] == "2" and len(read["instances"]) == 2
     assert shown["where"]["root"] == str(tiny.root)
     tiny.write({**tiny.document(), "images": tiny.document()["images"][:1]})
-    assert "no record 'images[1]' any more" in client.json("api/record", row=1)["notes"][0]
+    assert "'images[1]' is not found" in client.json("api/record", row=1)["notes"][0]
 
 
 def test_damage_in_shards_is_told_and_costs_no_other_sample(
