@@ -30,7 +30,7 @@ docs: .venv/.ok
 bench: .venv/.ok
 	$(BIN)/python tests/benchmarks/run.py
 
-# Every study, on scenes: STEPS of each arm (600 are about half an hour on two cores).
+# Every study, on scenes: STEPS of each arm (600 are about five minutes of a core each).
 ablation: .venv/.ok
 	$(BIN)/dataengine run ablations
 	$(BIN)/python -m trainer.ablation all out/ablations/shards --out out/ablations/studies --steps $(or $(STEPS),600)

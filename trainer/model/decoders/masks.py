@@ -108,7 +108,7 @@ def mask_losses(
     if sample_K.shape[0] == 0:
         # Keep the head in the graph: a rank without masks must still give its parameters a gradient.
         nothing = embedding_KD.sum(1) + feature_BDhw.sum() * embedding_KD.new_zeros(0)
-        return nothing, nothing
+        return nothing.float(), nothing.float()
     order = sample_K.argsort(stable=True)
     counts = torch.bincount(sample_K, minlength=feature_BDhw.shape[0]).tolist()
     by_sample = [
