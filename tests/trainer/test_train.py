@@ -333,7 +333,7 @@ def test_the_tokenizer_of_a_run_knows_the_words_of_its_samples(
     tmp_path: Path, make_sample: Callable[[int, str], Any], make_run: MakeRun, make_reader: MakeReader
 ) -> None:
     # A word that no prompt bank has.
-    samples = []
+    samples: list[tuple[Any, list[bytes]]] = []
     for number in range(60):
         sample, _ = make_sample(number, "vqa")
         said = (
