@@ -24,8 +24,11 @@ _EXACT_PEAK, _EXACT_PAIRS = 60.0, 3
 # Pairs that turn less than a radian over so many tokens compare what tokens say, wherever they stand.
 _FAR = 150
 # Of the copying heads: how sharply they compare, what a token just before weighs beside the item's name, and how loud
-# they say what they found. Of the first layer's feed-forward part: how much of it is left beside the codes.
-_SHARPNESS, _BEFORE, _LOUDNESS, _QUIET = 2.0, 0.7, 4.0, 0.2
+# they say what they found. Of the first layer: how loud it says what stands where a query finds the name that it asks
+# for, 2 to 4 tokens back, and how much of its feed-forward part is left beside the codes. Where copying heads are loud
+# and these are not, class vectors know little of their names.
+_SHARPNESS, _BEFORE, _LOUDNESS, _NAMES, _QUIET = 2.0, 0.7, 1.0, 2.0, 0.2
+_NEAR = range(2, 5)
 
 
 def look_back(model: LlamaForCausalLM, offsets: Sequence[int], *, exact: bool = False) -> None:
@@ -100,7 +103,8 @@ def _write_codes(
     read: dict[int, torch.Tensor] = {}
     for head, offset in enumerate(offsets):
         read[offset] = places_CC[head * code : (head + 1) * code]
-        _pass_on(attention, head, side, into_DC, read[offset])
+        loudness = _NAMES if offset in _NEAR else 1.0
+        _pass_on(attention, head, side, into_DC, loudness * read[offset])
     return read
 
 
