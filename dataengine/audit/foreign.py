@@ -16,13 +16,13 @@ from dataengine.audit.guess import Guess
 from dataengine.audit.pictures import Looked, check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
-from dataengine.audit.spill import Kept, Rows
 from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.conventions import PictureSizes
 from dataengine.errors import SourceError, SpecError, UsageError
 from dataengine.files import Root
 from dataengine.modules import Reader, load_reader, source_labels
 from dataengine.source import named
+from dataengine.spill import Kept, Rows
 from dataengine.units import SKIP_REASONS
 
 

@@ -25,12 +25,12 @@ from dataengine.annotation import (
     Turn,
 )
 from dataengine.audit.pictures import Looked, check_file, check_picture
-from dataengine.audit.spill import Kept, Named
 from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import probe
 from dataengine.runners import run
+from dataengine.spill import Kept, Named
 
 # The names of columns, of the keys of JSON and of endings in tars, in small letters.
 CAPTIONS = (

@@ -11,8 +11,8 @@ import numpy as np
 import xxhash
 
 from dataengine.audit.rule import Facts, Hit
-from dataengine.audit.spill import Rows, repeated
 from dataengine.files import Root
+from dataengine.spill import Rows, repeated
 
 MOST_NAMED = 20
 NAMES_AT_ONCE = 1 << 10

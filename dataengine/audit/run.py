@@ -18,7 +18,6 @@ from dataengine.audit.manifests import audit_manifest
 from dataengine.audit.pictures import Looked, Pictures
 from dataengine.audit.saved import audit_saved, saved_in
 from dataengine.audit.shards import audit_shards
-from dataengine.audit.spill import Kept
 from dataengine.audit.splits import compared
 from dataengine.audit.state import Account, Progress, Report
 from dataengine.audit.table import rule_of
@@ -26,6 +25,7 @@ from dataengine.audit.tars import are_tars, audit_tars
 from dataengine.errors import SourceError
 from dataengine.index import SHARDS
 from dataengine.leaks import ids
+from dataengine.spill import Kept
 from dataengine.store import StoreSettings, Url
 
 
