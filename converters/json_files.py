@@ -11,6 +11,7 @@ import msgspec
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
 from dataengine.json_text import BOM, without_nan
+from dataengine.spill import Counts
 
 T = TypeVar("T")
 # What decoding a record can raise: wrong types, wrong syntax, wrong UTF-8, or brackets nested without end.
@@ -67,7 +68,7 @@ def decode(data: Any, decoder: msgspec.json.Decoder[T]) -> T:
         raise Quarantine("schema", str(error)) from error
 
 
-def unique(name: str, seen: dict[str, int]) -> str:
+def unique(name: str, seen: dict[str, int] | Counts) -> str:
     """Return the name, or `name~2`, `name~3`, … where it came before; `seen` remembers."""
     key = name
     while key in seen:

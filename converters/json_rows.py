@@ -12,6 +12,7 @@ from converters.json_files import decode, records, unique
 from dataengine.annotation import Annotation, Instance, Origin, Rejected
 from dataengine.errors import Quarantine
 from dataengine.files import Root
+from dataengine.spill import Counts
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def read_rows(
 
     A key that came before gets a number: `name~2`. Raises SourceError for a file that is cut off or no list.
     """
-    seen: dict[str, int] = {}
+    seen = Counts()
     for place, data in records(file, root, "annotations"):
         origin = Origin(file=file, record=place)
         try:

@@ -8,9 +8,9 @@ how many copies are found, and how many other pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations, count, pairwise
+from itertools import chain, combinations, count, pairwise
 from math import comb
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ from dataengine.images import Pixels
 Words = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 Pairs = tuple[Places, Places]
+Keys = npt.NDArray[np.uint16]
+Band = tuple[int, int]
 
 # Of the 64 bits of `low`, and of all 128, so many may differ between near pictures.
 NEAR_LOW, NEAR_ALL = 8, 26
@@ -34,8 +36,11 @@ SILENT, MOST_SILENT = 1.0, 16
 CROWD = 128
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 NOBODY = int(np.iinfo(np.int64).max)
-# Work of sorting a hash, in comparisons; more bands that agree than these never pay.
-_SORTING, MOST_BANDS = 20, 4
+# Work of sorting a hash, of NumPy's calls for a choice, and of picking a pair, in comparisons; more bands that agree
+# than these never pay.
+_SORTING, _CALLS, _PICKING, MOST_BANDS = 30, 100_000, 10, 4
+# Words that fit into a processor's cache with all that is made of them; bits of a key; pairs that are told together.
+PIECE, _KEY, AT_ONCE = 1 << 15, 16, 1 << 16
 _SHIFT = 48
 
 
@@ -217,19 +222,63 @@ def _roots(parents: Places, places: Places) -> Places:
 
 
 def _near(words: Words) -> Iterator[Pairs]:
-    """Yield the near pairs of hashes, uint64 [hashes, 2], each at least once."""
-    searched = _Searched(np.full(len(words), -1), count())
-    for left, right in _pairs(words[:, 0], NEAR_LOW, np.arange(len(words)), searched):
-        fits = distances(words, left, right) <= NEAR_ALL
-        yield left[fits], right[fits]
+    """Yield the near pairs of hashes, uint64 [hashes, 2], all different and sorted; each at least once."""
+    heads = np.flatnonzero(np.diff(words[:, 0], prepend=~words[:1, 0]))
+    sizes = np.diff(heads, append=len(words))
+    low = words[heads, 0]
+    alike = np.flatnonzero(sizes > 1)
+    searched = _Searched(np.full(len(low), -1), count())
+    found = _pairs(low, NEAR_LOW, np.arange(len(low)), searched)
+    for left, right in chain([(alike, alike)], _gathered(found)):
+        for one, mate in _spread(heads, sizes, left, right):
+            fits = distances(words, one, mate) <= NEAR_ALL
+            yield one[fits], mate[fits]
+
+
+def _gathered(pairs: Iterable[Pairs]) -> Iterator[Pairs]:
+    """Yield pairs AT_ONCE at a time, or more: most pieces of a search hold none or one."""
+    waiting: list[Pairs] = []
+    held = 0
+    for pair in pairs:
+        waiting.append(pair)
+        held += len(pair[0])
+        if held >= AT_ONCE:
+            yield _together(waiting)
+            waiting, held = [], 0
+    if waiting:
+        yield _together(waiting)
+
+
+def _together(pairs: Sequence[Pairs]) -> Pairs:
+    left, right = zip(*pairs, strict=True)
+    return np.concatenate(left), np.concatenate(right)
+
+
+def _spread(heads: Places, sizes: Places, left: Places, right: Places) -> Iterator[Pairs]:
+    """Yield the pairs of places, AT_ONCE at a time, of pairs of runs, each from its head on; none with itself."""
+    counts = sizes[left] * sizes[right]
+    ends = np.cumsum(counts)
+    total = int(counts.sum())
+    if total == len(counts):
+        single = left != right
+        yield heads[left[single]], heads[right[single]]
+        return
+    for start in range(0, total, AT_ONCE):
+        number = np.arange(start, min(start + AT_ONCE, total))
+        run = np.searchsorted(ends, number, side="right")
+        row, column = np.divmod(number - (ends - counts)[run], sizes[right[run]])
+        one, mate = heads[left[run]] + row, heads[right[run]] + column
+        apart = one != mate
+        yield one[apart], mate[apart]
 
 
 def _pairs(low: Words, most: int, places: Places, searched: _Searched) -> Iterator[Pairs]:
-    """Yield the pairs of places whose words differ by at most `most` bits, each at least once.
+    """Yield the pairs of places whose words, all different, differ by at most `most` bits, each at least once.
 
     The bits are cut in `most + equal` bands. However the differing bits lie, `equal` bands have none of them; so a pair
     shares a bucket for one choice of that many bands (the pigeonhole principle). The more bands must agree the smaller
-    are buckets and the more choices there are: time is in proportion to the hashes as long as buckets are small.
+    are buckets, and the more choices there are. Choices that begin with the same bands share one sort of all words; the
+    rest is done in pieces that fit into a processor's cache.
     """
     low, bits = _varying(low)
     equal = _bands(bits, most, len(low))
@@ -238,10 +287,17 @@ def _pairs(low: Words, most: int, places: Places, searched: _Searched) -> Iterat
         return
     edges = np.linspace(0, bits, most + equal + 1).astype(int).tolist()
     bands = list(pairwise(edges))
-    for chosen in combinations(bands, equal):
-        keys, width = _joined(low, chosen)
-        rest, _ = _joined(low, [band for band in bands if band not in chosen])
-        yield from _in_buckets(keys, width, rest, most, places, searched)
+    depth = _depth(bands, equal, len(low))
+    crowd = max(CROWD, 4 * len(low) >> _width(_narrowest(bands, equal)))
+    for head in combinations(bands, depth):
+        later = [band for band in bands if not head or band > head[-1]]
+        choices = [
+            _Choice(tail, _passed(bands, (*head, *tail))) for tail in combinations(later, equal - depth)
+        ]
+        widest = max([_width(choice.tail) for choice in choices], default=0)
+        for piece in _pieces(low, head, _KEY - widest) if choices else ():
+            for choice in choices:
+                yield from _in_buckets(piece, choice, most, crowd, places, searched)
 
 
 def _varying(words: Words) -> tuple[Words, int]:
@@ -256,12 +312,80 @@ def _bands(bits: int, most: int, count: int) -> int:
     """Return how many bands should agree for the least work, 0 where comparing all with all is less."""
 
     def work(equal: int) -> float:
-        kept = bits * equal // (most + equal)
-        return float(comb(most + equal, equal) * count * (_SORTING + count / 2 ** (kept + 1)))
+        shared = count / 2 ** (bits * equal / (most + equal))
+        return comb(most + equal, equal) * (_CALLS + count * (_SORTING + shared))
 
     choices = range(1, min(MOST_BANDS, bits - most) + 1)
     best = min(choices, key=work, default=0)
-    return best if best and work(best) < count * count / 2 else 0
+    return best if best and work(best) < count * (count / 2 + _CALLS / 20) else 0
+
+
+def _depth(bands: Sequence[Band], equal: int, count: int) -> int:
+    """Return by how many of the bands all words are sorted before they are cut in pieces."""
+    fit = [
+        depth
+        for depth in range(equal + 1)
+        if max(_width(_widest(bands, depth)), _width(_widest(bands, equal - depth))) <= _KEY
+    ]
+    return next((one for one in fit if count >> _width(_narrowest(bands, one)) <= PIECE), fit[-1])
+
+
+def _widest(bands: Sequence[Band], number: int) -> list[Band]:
+    return sorted(bands, key=lambda band: band[0] - band[1])[:number]
+
+
+def _narrowest(bands: Sequence[Band], number: int) -> list[Band]:
+    return sorted(bands, key=lambda band: band[1] - band[0])[:number]
+
+
+def _width(bands: Iterable[Band]) -> int:
+    return sum(stop - start for start, stop in bands)
+
+
+class _Choice(NamedTuple):
+    """Bands that must agree, but for those that a piece was sorted by, and masks of what was passed over for them.
+
+    A pair that agrees in a band that was passed over has been told for a choice with that one.
+    """
+
+    tail: tuple[Band, ...]
+    passed: list[np.uint64]
+
+
+def _passed(bands: Sequence[Band], chosen: tuple[Band, ...]) -> list[np.uint64]:
+    return [
+        np.uint64((1 << stop) - (1 << start))
+        for start, stop in bands
+        if (start, stop) < chosen[-1] and (start, stop) not in chosen
+    ]
+
+
+class _Piece(NamedTuple):
+    """Words of whole buckets of the first bands, where they stand among all, and the number of each one's bucket."""
+
+    words: Words
+    at: Places
+    bucket: Keys
+
+
+def _pieces(low: Words, head: tuple[Band, ...], spare_bits: int) -> Iterator[_Piece]:
+    """Yield all words by buckets of the first bands: PIECE words or one bucket, numbered in `spare_bits` bits."""
+    if not head:
+        yield _Piece(low, np.arange(len(low)), np.zeros(len(low), np.uint16))
+        return
+    keys = _joined(low, head)[0].astype(np.uint16)
+    order = np.argsort(keys, kind="stable")
+    sizes = np.bincount(keys)
+    sizes = sizes[sizes > 0]
+    ends = np.cumsum(sizes)
+    first = start = 0
+    while first < len(sizes):
+        fitting = int(np.searchsorted(ends, start + PIECE, side="right"))
+        last = min(max(fitting, first + 1), first + (1 << spare_bits))
+        end = int(ends[last - 1])
+        at = order[start:end]
+        yield _Piece(low[at], at, np.repeat(np.arange(last - first, dtype=np.uint16), sizes[first:last]))
+        first, start = last, end
 
 
 def _joined(low: Words, bands: Sequence[tuple[int, int]]) -> tuple[Words, int]:
@@ -275,26 +399,46 @@ def _joined(low: Words, bands: Sequence[tuple[int, int]]) -> tuple[Words, int]:
 
 
 def _in_buckets(
-    keys: Words, width: int, rest: Words, most: int, places: Places, searched: _Searched
+    piece: _Piece, choice: _Choice, most: int, crowd: int, places: Places, searched: _Searched
 ) -> Iterator[Pairs]:
-    """Yield the pairs of one choice of bands: of the same key, and near in the bits that are no part of it."""
-    order, ranked = _sorted(keys, width)
-    heads = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-    sizes = np.diff(heads, append=len(order))
-    crowds = sizes > CROWD
-    at = np.flatnonzero(np.repeat(~crowds & (sizes > 1), sizes))
-    words, where = rest[order], places[order]
-    found = []
-    for step in range(1, int(sizes[~crowds].max(initial=1))):
-        at = at[at + step < len(order)]
-        at = at[ranked[at + step] == ranked[at]]
-        hits = at[np.bitwise_count(words[at] ^ words[at + step]) <= most]
-        found.append((where[hits], where[hits + step]))
-    if found:
-        yield np.concatenate([one for one, _ in found]), np.concatenate([mate for _, mate in found])
-    for head, size in zip(heads[crowds].tolist(), sizes[crowds].tolist(), strict=True):
-        crowd = slice(head, head + size)
-        yield from _in_crowd(words[crowd], most, where[crowd], searched)
+    """Yield the pairs of one choice of bands: of the same key, and near in all bits."""
+    tail, width = _joined(piece.words, choice.tail)
+    keys = piece.bucket << np.uint16(width) | tail.astype(np.uint16)
+    # Of numbers of 16 bits this is a radix sort.
+    order = np.argsort(keys, kind="stable")
+    keys, words = keys[order], piece.words[order]
+    crowded = np.unique(keys[crowd:][keys[crowd:] == keys[:-crowd]])
+    if len(crowded):
+        rest = np.ones(len(keys), bool)
+        for start, end in zip(
+            *(np.searchsorted(keys, crowded, side) for side in ("left", "right")), strict=True
+        ):
+            rest[start:end] = False
+            yield from _in_crowd(words[start:end], most, places[piece.at[order[start:end]]], searched)
+        order, keys, words = order[rest], keys[rest], words[rest]
+    for left, right in _gathered(_beside(keys, words, most)):
+        differing = words[left] ^ words[right]
+        new = np.ones(len(left), bool)
+        for mask in choice.passed:
+            new &= (differing & mask) != 0
+        yield places[piece.at[order[left[new]]]], places[piece.at[order[right[new]]]]
+
+
+def _beside(keys: Keys, words: Words, most: int) -> Iterator[Pairs]:
+    """Yield the near pairs of each bucket of sorted keys, and some near ones of two buckets, too."""
+    for step in range(1, len(keys)):
+        same = keys[step:] == keys[:-step]
+        pairs = np.count_nonzero(same)
+        if not pairs:
+            return
+        # To compare all that stand so far apart takes less time than to pick out a few of them.
+        if pairs * _PICKING > len(same):
+            hits = np.flatnonzero(np.bitwise_count(words[step:] ^ words[:-step]) <= most)
+        else:
+            at = np.flatnonzero(same)
+            hits = at[np.bitwise_count(words[at + step] ^ words[at]) <= most]
+        if len(hits):
+            yield hits, hits + step
 
 
 class _Searched(NamedTuple):
@@ -318,17 +462,6 @@ def _in_crowd(words: Words, most: int, places: Places, searched: _Searched) -> I
         hits = np.flatnonzero(np.bitwise_count(words ^ words[one]) <= most)
         hits = hits[hits != one]
         yield np.full(len(hits), places[one]), places[hits]
-
-
-def _sorted(keys: Words, width: int) -> tuple[Places, Words]:
-    """Return the places of keys of so many bits by key and then by place, and the keys in that order."""
-    digits = max(len(keys) - 1, 1).bit_length()
-    if width + digits > WORD:
-        order = np.argsort(keys, kind="stable")
-        return order, keys[order]
-    # Numbers are sorted several times as fast as places are by their numbers.
-    packed = np.sort(keys << np.uint64(digits) | np.arange(len(keys), dtype=np.uint64))
-    return (packed & np.uint64((1 << digits) - 1)).astype(np.int64), packed >> np.uint64(digits)
 
 
 def _all_pairs(words: Words, most: int, places: Places) -> Iterator[Pairs]:

@@ -21,6 +21,7 @@ from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.geometry import rle_from_counts
 from dataengine.listing import Fit, Listing, name_splits
+from dataengine.spill import Keys
 
 VERSION = "1"
 
@@ -78,7 +79,7 @@ def recognise(listing: Listing) -> Fit | str:
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation a picture, and a rejection for each object that is none."""
-    seen = set[str]()
+    seen = Keys()
     for place, data in records(source.annotations, root, "annotations"):
         try:
             raw = decode(data, _item)

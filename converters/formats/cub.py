@@ -23,6 +23,7 @@ from dataengine.annotation import Annotation, Image, Instance, Keypoint, Label, 
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
 from dataengine.geometry import from_xywh
+from dataengine.spill import Keys
 
 VERSION = "1"
 
@@ -75,7 +76,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     boxes = _table(source, root, "bounding_boxes.txt")
     parts = _parts(source, root)
     file = _path(source, "images.txt")
-    seen = set[str]()
+    seen = Keys()
     for number, line in text_files.lines(file, root, "folder"):
         origin = Origin(file=file, record=f"line {number}")
         key, _, path = (word.strip() for word in line.partition(" "))

@@ -21,6 +21,7 @@ from converters.formats.voc_xml import parse
 from dataengine.annotation import Annotation, Box, Caption, Expression, Image, Instance, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
+from dataengine.spill import Keys
 
 VERSION = "1"
 
@@ -48,7 +49,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     A caption that is empty or broken is a rejection of its own. Raises SourceError where a list cannot be read.
     """
     unrelated = _unrelated(source, root)
-    seen = set[str]()
+    seen = Keys()
     for name, origin in _names(source, root):
         try:
             if name in seen:

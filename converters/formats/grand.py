@@ -18,6 +18,7 @@ from converters.json_rows import corners, shape
 from dataengine.annotation import Annotation, Caption, Expression, Image, Instance, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
+from dataengine.spill import Keys
 
 VERSION = "1"
 
@@ -76,7 +77,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
         raise SourceError(
             f"{root.directory / source.annotations}: no file; source.annotations is their pattern"
         )
-    seen = set[str]()
+    seen = Keys()
     for file in files:
         try:
             pictures = decode(root.read(file, "annotations"), _file)

@@ -16,6 +16,7 @@ from converters.json_files import decode, records, unique
 from dataengine.annotation import Annotation, Caption, Image, Origin, Rejected
 from dataengine.errors import Quarantine
 from dataengine.files import Root
+from dataengine.spill import Counts
 
 VERSION = "2"
 
@@ -48,7 +49,7 @@ _FLAGS = re.compile(r"(?:^|\s)(?:--|[—–])[A-Za-z].*$", re.DOTALL)
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a record, in file order. Raises SourceError for a file that is cut off."""
-    seen: dict[str, int] = {}
+    seen = Counts()
     images = (source.image_field,) if source.image_field else IMAGE_FIELDS
     prompts = (source.prompt_field,) if source.prompt_field else PROMPT_FIELDS
     for place, data in records(source.annotations, root, "annotations"):

@@ -27,6 +27,7 @@ from dataengine.annotation import Annotation, Image, Instance, Label, LabelSpace
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.listing import Fit, Listing, name_splits
+from dataengine.spill import Keys
 
 VERSION = "1"
 
@@ -158,7 +159,7 @@ def _grey_numbers(listing: Listing, files: list[str]) -> list[int]:
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a map, in the order of the list or of the names."""
     meanings = _meanings(source)
-    seen = set[str]()
+    seen = Keys()
     for parts, origin in _found(source, root):
         if isinstance(parts, Rejected):
             yield parts

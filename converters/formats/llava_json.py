@@ -21,6 +21,7 @@ from dataengine.annotation import Annotation, Dialog, Image, Origin, Rejected, T
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.listing import Fit, Listing, name_splits, several
+from dataengine.spill import Counts
 from dataengine.tokens import IMAGE
 
 VERSION = "1"
@@ -80,7 +81,7 @@ def recognise(listing: Listing) -> Fit | str:
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a row, in file order. Raises SourceError for a file that is cut off."""
-    seen: dict[str, int] = {}
+    seen = Counts()
     for place, data in records(source.annotations, root, "annotations"):
         origin = Origin(file=source.annotations, record=place)
         key = place

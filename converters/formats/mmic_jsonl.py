@@ -24,6 +24,7 @@ from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.geometry import rle_box, rle_from_mask
 from dataengine.listing import Fit, Listing, name_splits, several
+from dataengine.spill import Counts
 from dataengine.tokens import IMAGE, REGION
 
 VERSION = "1"
@@ -88,7 +89,7 @@ def _names(value: object) -> TypeGuard[list[str]]:
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a row, in file order. Raises SourceError for a file that is cut off."""
-    seen: dict[str, int] = {}
+    seen = Counts()
     for place, data in records(source.annotations, root, "annotations"):
         origin = Origin(file=source.annotations, record=place)
         key = place

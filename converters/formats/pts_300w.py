@@ -18,6 +18,7 @@ from converters.landmarks import box_around, numbers, visible
 from dataengine.annotation import Annotation, Image, Instance, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
+from dataengine.spill import Keys
 
 VERSION = "1"
 _MAX_BYTES = 1 << 20
@@ -43,7 +44,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a file, folder by folder in the order of their names."""
-    seen = set[str]()
+    seen = Keys()
     for folder in source.annotations:
         root.annotation(folder or ".", "annotations")
         found = root.glob(f"{escape(folder)}/**/*.pts" if folder else "**/*.pts")

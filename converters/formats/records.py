@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import xxhash
 
 from dataengine.annotation import Annotation, Label, LabelSpace, Origin, Rejected
 from dataengine.errors import Quarantine, SourceError
@@ -41,6 +40,7 @@ from dataengine.records.steps import (
 )
 from dataengine.records.tables import Row, Table, read_rows, reject, spelled
 from dataengine.records.values import Value
+from dataengine.spill import Keys
 
 VERSION = f"1.{operations.VERSION}"
 
@@ -120,7 +120,7 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
         names=space.names if space else None,
         root=root,
     )
-    seen = set[int]()
+    seen = Keys()
     for item in _items(source, root):
         if isinstance(item, Rejected):
             yield item
@@ -128,10 +128,9 @@ def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
         key = item.place
         try:
             key = fill(source.key, item.scope)
-            digest = xxhash.xxh3_128_intdigest(key.encode())
-            if digest in seen:
+            if key in seen:
                 raise Quarantine("id.duplicate", f"an item with key {key!r} came before")
-            seen.add(digest)
+            seen.add(key)
             origin = Origin(file=item.file, record=item.place)
             yield annotate(source.fields, item.scope, key, origin, context)
         except Quarantine as error:

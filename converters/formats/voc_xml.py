@@ -22,6 +22,7 @@ from dataengine.annotation import Annotation, Box, Image, Instance, Label, Label
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
 from dataengine.listing import PICTURE_ENDINGS, Fit, Listing, name_splits, several
+from dataengine.spill import Keys
 
 VERSION = "1"
 
@@ -97,7 +98,7 @@ def recognise(listing: Listing) -> Fit | str:
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a picture of the list, in its order, and a rejection a defective object."""
-    seen = set[str]()
+    seen = Keys()
     for stem, origin in _stems(source, root):
         if stem in seen:
             yield Rejected(key=stem, reason="id.duplicate", detail=f"{stem!r} came before", origin=origin)

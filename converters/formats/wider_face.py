@@ -19,6 +19,7 @@ from dataengine.files import Root
 from dataengine.geometry import from_xywh
 from dataengine.images import EXTENSIONS
 from dataengine.listing import Fit, Listing, name_splits, several
+from dataengine.spill import Keys
 
 VERSION = "1"
 CATEGORY = "face"
@@ -69,7 +70,7 @@ def recognise(listing: Listing) -> Fit | str:
 
 def read(source: Source, root: Root) -> Iterator[Annotation | Rejected]:
     """Yield one annotation or rejection a picture, in the order of the file, and a rejection a defective line."""
-    seen = set[str]()
+    seen = Keys()
     for number, name, lines in _blocks(source, root):
         origin = Origin(file=source.annotations, record=f"line {number}")
         found = _faces(lines)

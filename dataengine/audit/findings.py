@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dataengine.annotation import Box
 from dataengine.audit.rule import Place
-from dataengine.audit.spill import Spill
+from dataengine.spill import Spill
 
 HELD = 4096
 

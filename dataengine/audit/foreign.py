@@ -17,7 +17,6 @@ from dataengine.audit.guess import Guess, use_of
 from dataengine.audit.pictures import Looked, Pictures, check_pictures
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
-from dataengine.audit.spill import Kept, Rows
 from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.conventions import PictureSizes
 from dataengine.errors import SourceError, SpecError, UsageError
@@ -25,6 +24,7 @@ from dataengine.files import Root
 from dataengine.leaks.parts import Part, Unconverted
 from dataengine.modules import Reader, load_reader, source_labels
 from dataengine.source import everything
+from dataengine.spill import Kept, Rows
 from dataengine.units import SKIP_REASONS
 
 

@@ -13,10 +13,10 @@ import xxhash
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from dataengine.audit.spill import Spill
 from dataengine.leaks.ids import Spaces
 from dataengine.leaks.look import NO_PRINT
 from dataengine.perceptual import NOBODY, Places, Print, Words, groups, nearest
+from dataengine.spill import Spill
 
 Flags = npt.NDArray[np.bool_]
 # How two pictures are known to be one, the surest first.

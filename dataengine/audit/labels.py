@@ -13,8 +13,8 @@ import xxhash
 from dataengine.annotation import Label
 from dataengine.audit.block import Block
 from dataengine.audit.rule import Facts, Hit, SampleFacts, Whole
-from dataengine.audit.spill import Rows
 from dataengine.sample import InstanceTargets
+from dataengine.spill import Rows
 
 # Ids of a file count on from picture to picture where nearly all differ; else they begin anew in each.
 MOSTLY_UNIQUE = 0.99

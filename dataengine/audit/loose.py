@@ -26,13 +26,13 @@ from dataengine.annotation import (
 )
 from dataengine.audit.gallery import Gallery
 from dataengine.audit.pictures import Looked, check_file, check_picture
-from dataengine.audit.spill import Kept, Named
 from dataengine.audit.state import Audit, Progress, Report, close, side
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import probe
 from dataengine.perceptual import Print
 from dataengine.runners import run
+from dataengine.spill import Kept, Named
 
 # The names of columns, of the keys of JSON and of endings in tars, in small letters.
 CAPTIONS = (

@@ -13,7 +13,6 @@ from dataengine.annotation import Annotation, Measure
 from dataengine.audit.gallery import Gallery, Source
 from dataengine.audit.pictures import Pictures, check_pictures
 from dataengine.audit.rule import Hit
-from dataengine.audit.spill import Kept, Named
 from dataengine.audit.state import Audit, Progress, Report, close
 from dataengine.conventions import PictureSizes
 from dataengine.errors import DataEngineError, SourceError, SpecError
@@ -23,6 +22,7 @@ from dataengine.manifest import Manifest
 from dataengine.sample import measure_of
 from dataengine.source import items_of
 from dataengine.spec import Resolved
+from dataengine.spill import Kept, Named
 
 
 def audit_manifest(

@@ -12,8 +12,8 @@ import xxhash
 
 from dataengine.audit.block import Block
 from dataengine.audit.rule import Facts, Hit
-from dataengine.audit.spill import Rows, repeated
 from dataengine.files import Root
+from dataengine.spill import Rows, repeated
 
 MOST_NAMED = 20
 NAMES_AT_ONCE = 1 << 10

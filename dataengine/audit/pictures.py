@@ -13,7 +13,6 @@ from dataengine.annotation import Measure
 from dataengine.audit.gallery import Gallery
 from dataengine.audit.paths import otherwise_named
 from dataengine.audit.rule import Hit, PictureFacts
-from dataengine.audit.spill import Kept, Rows, repeated
 from dataengine.audit.state import Audit, Progress
 from dataengine.audit.table import PICTURE_RULES
 from dataengine.errors import Quarantine
@@ -22,6 +21,7 @@ from dataengine.images import read
 from dataengine.leaks.look import NO_PRINT, coarse_digest, pixels_digest, print_of
 from dataengine.perceptual import Print
 from dataengine.runners import run
+from dataengine.spill import Kept, Rows, repeated
 
 
 class Looked(msgspec.Struct, frozen=True, gc=False):

@@ -20,7 +20,6 @@ from dataengine.audit.pictures import Looked, Pictures
 from dataengine.audit.saved import audit_saved, saved_in
 from dataengine.audit.shapes import Shapes
 from dataengine.audit.shards import audit_shards
-from dataengine.audit.spill import Kept
 from dataengine.audit.splits import compared
 from dataengine.audit.state import Account, Progress, Report
 from dataengine.audit.table import rule_of
@@ -30,6 +29,7 @@ from dataengine.index import SHARDS
 from dataengine.leaks import ids
 from dataengine.leaks.evalset import EvalSet
 from dataengine.leaks.parts import parts_of
+from dataengine.spill import Kept
 from dataengine.store import StoreSettings, Url
 
 

@@ -22,13 +22,13 @@ from dataengine.audit.guess import use_of
 from dataengine.audit.loose import Loose, Picture, Seen, Shown, audit_loose
 from dataengine.audit.policy import is_known
 from dataengine.audit.rule import Hit
-from dataengine.audit.spill import Kept
 from dataengine.audit.state import Audit, Progress, Report
 from dataengine.errors import Quarantine, SourceError
 from dataengine.files import Root
 from dataengine.images import probe
 from dataengine.listing import PICTURE_ENDINGS
 from dataengine.records.tables import Table, read_rows
+from dataengine.spill import Kept
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 # The name of a split in the name of a file or folder, as `datasets` finds it.

@@ -12,7 +12,6 @@ from dataengine import sample as samples
 from dataengine.audit.gallery import Gallery, Source
 from dataengine.audit.pictures import check_picture, duplicates
 from dataengine.audit.rule import Hit
-from dataengine.audit.spill import Named, Rows
 from dataengine.audit.state import Audit, Progress, Report, close
 from dataengine.cache import Cache
 from dataengine.errors import ShardError, UsageError
@@ -22,6 +21,7 @@ from dataengine.perceptual import Print
 from dataengine.pool import Pool
 from dataengine.ranges import Ranges
 from dataengine.sample import Sample, measure_of
+from dataengine.spill import Named, Rows
 from dataengine.store import StoreSettings, Url
 from dataengine.verify import verify
 

@@ -20,13 +20,13 @@ from dataengine.audit.findings import Finding, Findings
 from dataengine.audit.rule import Facts, Hit, Place, SampleFacts, Sizes, Whole
 from dataengine.audit.said import num_texts
 from dataengine.audit.shapes import Name, Object, Shape, Shapes
-from dataengine.audit.spill import Named
 from dataengine.audit.statistics import Collected, Statistics
 from dataengine.audit.table import ANNOTATION_GROUPS, CORPUS_RULES, SAMPLE_RULES, WHOLE_RULES, rule_of
 from dataengine.conventions import Evidence
 from dataengine.files import Root
 from dataengine.ledger import Ledger
 from dataengine.sample import Sample
+from dataengine.spill import Named
 
 Progress = Callable[[int, str], None]
 # So many different labels, or licenses, are counted by name.

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.sparse.csgraph import connected_components
 
+from dataengine import perceptual
 from dataengine.images import Pixels
 from dataengine.perceptual import (
     CROWD,
     NEAR_ALL,
     NEAR_LOW,
     NOBODY,
+    WORD,
     Words,
     fingerprint,
     groups,
@@ -130,6 +132,37 @@ def test_groups_of_two_thousand_are_those_of_comparing_all_with_all() -> None:
     made = groups(words)
 
     assert (made.first.tolist(), made.near.tolist()) == _by_all_pairs(words, np.arange(2000))
+
+
+@pytest.mark.parametrize(("equal", "piece"), [(1, 16), (2, 64), (2, 300), (3, 200), (4, 600)])
+@settings(max_examples=2, deadline=None)
+@given(crowd=st.integers(2, 30), most=st.integers(0, 14), seed=st.integers(0, 2**32))
+def test_however_many_bands_agree_and_however_small_pieces_are_all_pairs_are_found(
+    equal: int, piece: int, crowd: int, most: int, seed: int
+) -> None:
+    words = clouds(300, 60, most, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perceptual, "_bands", lambda bits, most, count: equal if bits == WORD else 0)
+        patch.setattr(perceptual, "PIECE", piece)
+        patch.setattr(perceptual, "CROWD", crowd)
+        made = groups(words)
+
+    assert (made.first.tolist(), made.near.tolist()) == _by_all_pairs(words, np.arange(300))
+
+
+def test_pictures_that_share_the_lowest_bits_are_told_apart_by_the_others() -> None:
+    rng = np.random.default_rng(4)
+    words = rng.integers(0, 2**64, (300, 2), np.uint64)
+    words[:, 0] = words[rng.integers(0, 3, 300), 0]
+    words[150:, 1] = words[:150, 1]
+    for _ in range(NEAR_ALL):
+        words[150:, 1] ^= np.uint64(1) << rng.integers(0, 64, 150, np.uint64)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perceptual, "AT_ONCE", 1000)
+        made = groups(words)
+
+    assert (made.first.tolist(), made.near.tolist()) == _by_all_pairs(words, np.arange(300))
 
 
 def test_a_crowd_among_others_is_searched_with_all_that_hang_on_to_it() -> None:

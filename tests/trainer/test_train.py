@@ -333,7 +333,7 @@ def test_the_tokenizer_of_a_run_knows_the_words_of_its_samples(
     tmp_path: Path, make_sample: Callable[[int, str], Any], make_run: MakeRun, make_reader: MakeReader
 ) -> None:
     # A word that no prompt bank has.
-    samples: list[tuple[Any, list[bytes]]] = []
+    samples: list[Any] = []
     for number in range(60):
         sample, _ = make_sample(number, "vqa")
         said = (
@@ -459,6 +459,22 @@ def two_tasks(tiny: Any, tmp_path: Path) -> Path:
     )
     shard([tiny.convert(task=task)[0] for task in ("detection", "region_recognition")], tmp_path / "two")
     return tmp_path / "two"
+
+
+@pytest.mark.parametrize("numbers", [(0, 2), (1, 3)], ids=["boxes alone", "masks"])
+def test_boxes_are_learnt_in_half_precision(
+    numbers: tuple[int, ...],
+    tmp_path: Path,
+    make_run: MakeRun,
+    make_reader: MakeReader,
+    make_sample: Callable[..., Any],
+) -> None:
+    samples = [make_sample(number, "detection") for number in numbers]
+
+    train(make_run(steps=1, precision="bf16"), tmp_path, reader=make_reader(samples=samples))
+
+    (line,) = lines(tmp_path)
+    assert line["updated"] and (line["terms"]["detection/mask"] > 0) == (numbers == (1, 3))
 
 
 def test_a_mixture_that_changes_on_the_way_goes_on_and_is_replayed(

@@ -106,7 +106,7 @@ def test_the_first_of_a_rule_are_found_without_reading_what_holds_none(
 
 def test_no_file_has_a_name_and_none_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("dataengine.audit.spill.HELD_BYTES", 1)
+    monkeypatch.setattr("dataengine.spill.HELD_BYTES", 1)
     found = Findings(held=2)
     for number in range(5):
         found.append(finding("box.outside", number))
@@ -121,7 +121,7 @@ def test_no_file_has_a_name_and_none_is_left(tmp_path: Path, monkeypatch: pytest
 def test_a_killed_process_leaves_no_file(tmp_path: Path) -> None:
     script = """
 import os, signal
-from dataengine.audit import spill
+from dataengine import spill
 from dataengine.audit.findings import Finding, Findings
 spill.HELD_BYTES = 1
 found = Findings(held=2)
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    monkeypatch.setattr("dataengine.audit.spill.HELD_BYTES", 1)
+    monkeypatch.setattr("dataengine.spill.HELD_BYTES", 1)
     found = Findings(held=2)
     found.append(finding("box.outside", 1))
 

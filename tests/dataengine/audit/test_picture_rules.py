@@ -17,13 +17,13 @@ from dataengine.audit.pictures import check_picture, duplicates
 from dataengine.audit.report import write
 from dataengine.audit.rule import Facts, Hit
 from dataengine.audit.run import audit
-from dataengine.audit.spill import Rows
 from dataengine.audit.state import Audit
 from dataengine.audit.table import ANNOTATION_RULES
 from dataengine.errors import Quarantine
 from dataengine.files import Root
 from dataengine.images import Pixels, Stored, decode, probe, survey
 from dataengine.shard import shard
+from dataengine.spill import Rows
 
 if TYPE_CHECKING:
     from tests.conftest import Tiny

@@ -1,4 +1,4 @@
-"""What an audit remembers of every record, in a room that does not grow with them: the rest lies on disk.
+"""What is remembered of every record, in a room that does not grow with them: the rest lies on disk.
 
 Temporary files have no name: they are gone when nobody holds them any more, however the process ends.
 """
@@ -28,6 +28,8 @@ HELD_BYTES = 1 << 16
 # Keys that are not in the database yet, and what of it is in memory.
 NEW_KEYS = 1 << 10
 CACHE_BYTES = 4 << 20
+# Keys of which no more than whether they came before is asked are looked up one by one: more of them are held.
+HELD_KEYS = 1 << 15
 K = TypeVar("K")
 V = TypeVar("V")
 # A name, and the file and record where it stands.
@@ -66,7 +68,7 @@ class Spill:
             return
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="dataengine-audit-")  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(prefix="dataengine-")  # noqa: SIM115
                 weakref.finalize(self, self._file.close)
             self._file.write(self._held)
             self._file.flush()
@@ -198,6 +200,29 @@ class Named:
         return _DECODER.decode(self._texts.read(offset, size))
 
 
+def _database(owner: object, table: str) -> sqlite3.Connection:
+    """Return a database that is gone with its owner: one without a name is a temporary file without one."""
+    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    weakref.finalize(owner, database.close)
+    # Nothing in it has to outlive this process.
+    for line in (
+        "PRAGMA journal_mode = OFF",
+        "PRAGMA synchronous = OFF",
+        f"PRAGMA cache_size = -{CACHE_BYTES >> 10}",
+        table,
+        "BEGIN",
+    ):
+        database.execute(line)
+    return database
+
+
+def _insert(database: sqlite3.Connection, line: str, rows: Iterable[tuple[bytes, ...]]) -> None:
+    try:
+        database.executemany(line, rows)
+    except sqlite3.OperationalError as error:
+        raise DataEngineError(f"temporary files cannot be written: {error}; free space") from error
+
+
 class Kept(Generic[K, V]):
     """A mapping on disk, in the order in which its keys came.
 
@@ -208,17 +233,9 @@ class Kept(Generic[K, V]):
         self._key: msgspec.msgpack.Decoder[K] = msgspec.msgpack.Decoder(key)
         self._value: msgspec.msgpack.Decoder[V] = msgspec.msgpack.Decoder(value)
         self._new: dict[bytes, bytes] = {}
-        # A database without a name is a temporary file without one; nothing in it has to outlive this process.
-        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        weakref.finalize(self, self._database.close)
-        for line in (
-            "PRAGMA journal_mode = OFF",
-            "PRAGMA synchronous = OFF",
-            f"PRAGMA cache_size = -{CACHE_BYTES >> 10}",
-            "CREATE TABLE kept (place INTEGER PRIMARY KEY, key BLOB UNIQUE, value BLOB)",
-            "BEGIN",
-        ):
-            self._database.execute(line)
+        self._database = _database(
+            self, "CREATE TABLE kept (place INTEGER PRIMARY KEY, key BLOB UNIQUE, value BLOB)"
+        )
 
     def __setitem__(self, key: K, value: V) -> None:
         self._new[_ENCODER.encode(key)] = _ENCODER.encode(value)
@@ -226,14 +243,12 @@ class Kept(Generic[K, V]):
             self._write()
 
     def _write(self) -> None:
-        try:
-            self._database.executemany(
-                "INSERT INTO kept (key, value) VALUES (?, ?)"
-                " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                self._new.items(),
-            )
-        except sqlite3.OperationalError as error:
-            raise DataEngineError(f"temporary files cannot be written: {error}; free space") from error
+        _insert(
+            self._database,
+            "INSERT INTO kept (key, value) VALUES (?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            self._new.items(),
+        )
         self._new = {}
 
     def __getitem__(self, key: K) -> V:
@@ -277,3 +292,61 @@ class Kept(Generic[K, V]):
         if not rows:
             raise IndexError(place)
         return self._key.decode(rows[0][0])
+
+
+class Keys:
+    """A set of texts, of which 128 bits each are kept: the newest in memory, all others on disk.
+
+    Two of them are taken for one in one case of 2**128. `add` raises DataEngineError where the disk is full.
+    """
+
+    def __init__(self, held: int = HELD_KEYS) -> None:
+        self._most_held = held
+        self._new = set[bytes]()
+        self._stored: sqlite3.Connection | None = None
+
+    def __contains__(self, key: str) -> bool:
+        digest = _digest(key)
+        return digest in self._new or (
+            self._stored is not None
+            and bool(self._stored.execute("SELECT 1 FROM kept WHERE digest = ?", (digest,)).fetchall())
+        )
+
+    def add(self, key: str) -> None:
+        """Add a text."""
+        self._new.add(_digest(key))
+        if len(self._new) >= self._most_held:
+            self._write()
+
+    def _write(self) -> None:
+        if self._stored is None:
+            self._stored = _database(self, "CREATE TABLE kept (digest BLOB PRIMARY KEY) WITHOUT ROWID")
+        # In their order, those of one page are written together.
+        _insert(self._stored, "INSERT OR IGNORE INTO kept VALUES (?)", zip(sorted(self._new)))
+        self._new = set()
+
+
+class Counts:
+    """How often texts came: those that came once are kept as Keys are, the counts of the others as in Kept."""
+
+    def __init__(self, held: int = HELD_KEYS) -> None:
+        self._once = Keys(held)
+        self._several: Kept[str, int] | None = None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._once
+
+    def __getitem__(self, name: str) -> int:
+        """Return the count of a text that came before: nobody asks for that of another."""
+        return (self._several.get(name) if self._several is not None else None) or 1
+
+    def __setitem__(self, name: str, count: int) -> None:
+        self._once.add(name)
+        if count > 1:
+            if self._several is None:
+                self._several = Kept(str, int)
+            self._several[name] = count
+
+
+def _digest(text: str) -> bytes:
+    return xxhash.xxh3_128_digest(text.encode(errors="surrogatepass"))

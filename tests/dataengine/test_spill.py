@@ -9,9 +9,10 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataengine.audit import spill
-from dataengine.audit.spill import Kept, Named, Rows, Spill
+from converters.json_files import unique
+from dataengine import spill
 from dataengine.errors import DataEngineError
+from dataengine.spill import Counts, Kept, Keys, Named, Rows, Spill
 
 few = st.integers(0, 5)
 numbers = st.one_of(few, st.integers(0, 2**64 - 1))
@@ -130,3 +131,37 @@ def test_numbers_of_64_bits_keep_their_order() -> None:
     kept.add([2**64 - 1, 0, 2**63, 2**63 - 1, 5])
 
     assert np.concatenate(list(kept.groups()))[:, 0].tolist() == [0, 5, 2**63 - 1, 2**63, 2**64 - 1]
+
+
+@settings(deadline=None)
+@given(
+    asked=st.lists(st.tuples(st.booleans(), st.text(st.characters(), max_size=2)), max_size=60),
+    held=st.integers(1, 9),
+)
+def test_keys_are_a_set_in_memory_and_on_disk(asked: list[tuple[bool, str]], held: int) -> None:
+    keys, expected = Keys(held), set[str]()
+    for is_added, key in asked:
+        if is_added:
+            keys.add(key)
+            expected.add(key)
+        assert (key in keys) == (key in expected)
+
+    assert {key for _, key in asked if key in keys} == expected
+
+
+@settings(deadline=None)
+@given(names=st.lists(st.sampled_from(["a", "a~2", "b", "a~2~2"]), max_size=30), held=st.integers(1, 5))
+def test_names_become_unique_from_counts_as_from_a_mapping(names: list[str], held: int) -> None:
+    counts, expected = Counts(held), dict[str, int]()
+
+    assert [unique(name, counts) for name in names] == [unique(name, expected) for name in names]
+
+
+def test_many_keys_hold_no_more_in_memory_than_a_few() -> None:
+    keys = Keys(held=100)
+    for number in range(5000):
+        keys.add(str(number))
+
+    assert len(keys._new) < 100
+    assert all(str(number) in keys for number in range(5000))
+    assert not any(str(number) in keys for number in range(5000, 5100))
