@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +68,22 @@ def kinds() -> list[tuple[Sample, list[bytes]]]:
 
 @dataclass
 class TroubledReader(ToyReader):
-    """A toy during whose reading something befalls this process."""
+    """A toy during whose reading something befalls this process.
+
+    It does so when a position is read for its step: before the first one, the run's tokenizer has heard all of them.
+    """
 
     terminated_at: int = -1
     stalled_at: int = -1
+    heard: set[int] = field(default_factory=set)
 
     def describe(self, position: int) -> Sample:
-        if position == self.terminated_at and os.environ.get("RANK") == "1":
-            os.kill(os.getpid(), signal.SIGTERM)
-        if position == self.stalled_at:
-            time.sleep(600)
+        if position in self.heard:
+            if position == self.terminated_at and os.environ.get("RANK") == "1":
+                os.kill(os.getpid(), signal.SIGTERM)
+            if position == self.stalled_at:
+                time.sleep(600)
+        self.heard.add(position)
         return super().describe(position)
 
 

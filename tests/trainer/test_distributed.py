@@ -127,8 +127,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     process = torchrun(folder, (msgspec.structs.replace(SAMPLES, stalled_at=16),))
     deadline = time.monotonic() + 300
-    while not (folder / "samples/checkpoints/step-00000004").exists() and time.monotonic() < deadline:
+    while not (folder / "samples/checkpoints/step-00000004").exists():
         assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     for one in children(process.pid):
         os.kill(one, signal.SIGKILL)
