@@ -306,8 +306,9 @@ def plan(
       give: |count_i(t) - p_i t| < 1 wherever a batch ends, and < B inside.
 
     A schedule's changes begin a segment each, and another one begins where a line ends. The bound holds of what was
-    served since the segment began, and three times it along a line, which mixes two orders. From position 0 on bounds
-    add up: a source is off the sum of its shares by less than a bound for each segment begun, three for a line.
+    served since the segment began. A line mixes two orders in turns, of B but in mode `mixed`: there a source is off by
+    less than the bounds of both, and a turn times the difference of its two shares. From position 0 on bounds add up:
+    a source is off the sum of its shares by less than those of the segments begun.
 
     In all modes, draws n k to n (k + 1) - 1 of a source with n samples are each of them once.
     Raises PlanError when the sources, the recipe or the exclusions cannot be.

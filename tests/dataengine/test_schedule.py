@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dataengine.errors import PlanError
 from dataengine.mix import Plan, plan
+from dataengine.schedule import Segment
 from dataengine.shares import Change, Mode, Recipe, Source
 
 FAMILIES = ("text", "detection", "pose")
@@ -60,26 +61,47 @@ def scheduled(draw: st.DrawFn) -> Plan:
     )
 
 
+def bounds_of(segment: Segment, unit: int) -> list[Fraction]:
+    """Return how far off each source stays in a segment: along a line that of both orders, and a turn's difference."""
+    own = segment.order.shares
+    if segment.earlier is None:
+        return [Fraction(unit)] * len(own)
+    return [
+        2 * unit + segment.turn * abs(share - other)
+        for share, other in zip(own, segment.earlier.shares, strict=True)
+    ]
+
+
 @given(made=scheduled())
 @settings(deadline=None, max_examples=15)
 def test_every_segment_keeps_its_bound_and_the_whole_adds_them_up(made: Plan) -> None:
     batch = made.recipe.global_batch
     whole_batches = made.recipe.mode in ("unmixed", "accumulate")
+    unit = batch if whole_batches else 1
     # Stratified batches are shuffled inside: there the bound holds where a batch ends.
     every = batch if made.recipe.mode == "stratified" else 1
     last = made.segments[-1].start + 40 * batch
 
     for start, stop in itertools.pairwise([*(one.start for one in made.segments), last]):
         (segment,) = [one for one in made.segments if one.start == start]
-        bound = (batch if whole_batches else 1) * (1 if segment.earlier is None else 3)
+        bounds = bounds_of(segment, unit)
         before, expected_before = made.counts(start), made.expected(start)
         for position in range(start, stop + 1, every):
             counts = (made.counts(position) - before).tolist()
             expected = [a - b for a, b in zip(made.expected(position), expected_before, strict=True)]
-            assert all(abs(a - b) < bound for a, b in zip(counts, expected, strict=True))
-    begun = sum(1 if segment.earlier is None else 3 for segment in made.segments)
+            assert all(abs(a - b) < bound for a, b, bound in zip(counts, expected, bounds, strict=True))
+    sums = [sum(bounds) for bounds in zip(*(bounds_of(one, unit) for one in made.segments), strict=True)]
     deviation = [a - b for a, b in zip(made.counts(last).tolist(), made.expected(last), strict=True)]
-    assert max(map(abs, deviation)) < begun * (batch if whole_batches else 1)
+    assert all(abs(off) < bound for off, bound in zip(deviation, sums, strict=True))
+
+
+def test_a_line_in_turns_of_a_batch_may_be_off_by_more_than_three() -> None:
+    steep = Change(step=0, over=30, policy="explicit", weights={"t0": 0.125, "t1": 1.125, "t2": 0.125})
+    made = weighted([1, 1, 1], steep, seed=0, global_batch=5, policy="uniform", mode="stratified")
+
+    off = [abs(count - share) for count, share in zip(made.counts(85), made.expected(85), strict=True)]
+
+    assert 3 < max(off) < max(bounds_of(made.segments[0], 1))
 
 
 @given(made=scheduled(), start=st.integers(0, 900), length=st.integers(0, 60))
