@@ -140,7 +140,7 @@ def test_photographs_are_learnt_by_heart(tmp_path: Path, make_reader: Callable[.
         if isinstance(sample.targets, InstanceTargets) and len(sample.targets.instances) <= 6
     ][:4]
 
-    config = make_config({"shards": "none", "steps": 120, "global_batch": 4, "seed": 1, "lr": 2e-3})
+    config = make_config({"shards": "none", "steps": 80, "global_batch": 4, "seed": 1, "lr": 2e-3})
 
     train(config, tmp_path / "run", reader=make_reader(samples=few))
 
