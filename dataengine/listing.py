@@ -35,10 +35,11 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Listing:
-    """The files below a folder, and what is at their beginning."""
+    """The files below a folder, and what is at their beginning; `alone` where pictures are elsewhere."""
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, alone: bool = False) -> None:
         self.root = root
+        self.alone = alone
         self._heads: dict[str, dict[str, msgspec.Raw] | list[msgspec.Raw] | None] = {}
 
     @cached_property
@@ -80,7 +81,7 @@ class Listing:
                 return ""
             if file.endswith(f"/{name}"):
                 return file.removesuffix(f"/{name}")
-        return None
+        return "" if self.alone else None
 
     def read(self, file: str) -> bytes:
         """Return the bytes of a file, none where it cannot be read or is too large to look at."""

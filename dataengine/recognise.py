@@ -23,15 +23,16 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     others: dict[str, str]
 
 
-def recognise(directory: Path, only: str | None = None) -> Found:
+def recognise(directory: Path, only: str | None = None, *, alone: bool = False) -> Found:
     """Ask every reader (or `only` one) whether a folder has its layout. Raises UsageError for an unknown format.
 
+    With `alone`, pictures that files name need not be there.
     A reader answers by `recognise(listing) -> Fit | str`, a string saying why not.
     """
     known = names(FORMATS_PACKAGE)
     if only is not None and only not in known:
         raise UsageError(f"--format {only}: no such format{nearest(only, known)}")
-    listing = Listing(Root(directory))
+    listing = Listing(Root(directory), alone)
     fits: list[tuple[str, Fit]] = []
     others: dict[str, str] = {}
     for name in [only] if only else known:

@@ -93,7 +93,7 @@ def audit_foreign(
 def audit_guessed(
     path: Path, found: Guess, root: Path | None, workers: int, progress: Progress, beside: Beside
 ) -> Iterator[Report]:
-    """Audit each split of what was recognised; its pictures where `root` is given, or `path` is a folder."""
+    """Audit each split of what was recognised; its pictures where `root` is given, or `path` is a folder of them."""
     reader = load_reader(found.format, "--format")
     folder = path if path.is_dir() else (root or path.parent)
     for split, keys in found.splits.items():
@@ -102,7 +102,7 @@ def audit_guessed(
             source = msgspec.convert(keys, reader.Source)
         except msgspec.ValidationError as error:
             raise SpecError(f"{path}: format {found.format!r}: {error}; give it with --format") from error
-        pictures = path if path.is_dir() else root
+        pictures = root if found.alone or path.is_file() else path
         one = _Split(subject, str(path), use_of(split), found.format, reader, source, folder, pictures)
         yield _audit_source(one, workers, progress, beside)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -311,6 +312,20 @@ def test_a_layout_is_recognised_and_read_as_its_format_would_be(tiny: Tiny) -> N
     assert [one.subject for one in folder.accounts] == [f"{tiny.root}/train", f"{tiny.root}/val"]
     assert folder.checked["picture"] == 9
     assert [one.subject for one in pictures] == [f"{tiny.root}/train"]
+
+
+def test_annotations_without_their_pictures_are_recognised(tiny: Tiny) -> None:
+    shutil.rmtree(tiny.root / "images")
+
+    lines, file = _said(tiny.root / "train.json")
+    folder = audit([tiny.root])
+
+    assert lines[0].endswith("without pictures)")
+    # Nobody said that they are here: none is missing.
+    assert not {"picture"} & (file.checked.keys() | folder.checked.keys())
+    assert [one.subject for one in folder.accounts] == [f"{tiny.root}/train", f"{tiny.root}/val"]
+    with pytest.raises(UsageError, match="no known layout"):
+        audit([tiny.root / "train.json"], root=tiny.root)
 
 
 def _nothing(folder: Path) -> None:
