@@ -12,6 +12,7 @@ from dataengine.tokens import ADDED_TOKENS
 from tests.trainer.model.decoders.test_grounding import packaged
 from trainer.checkpoint import weights_of
 from trainer.model.config import make_model
+from trainer.model.hollow import hollow
 from trainer.model.visionllm import VisionLLM, hollow_model
 
 VOCABULARY = {str(number): number for number in range(60)} | {
@@ -22,24 +23,34 @@ VOCABULARY = {str(number): number for number in range(60)} | {
 def assert_same_but_for_values(options: dict[str, Any]) -> VisionLLM:
     config = make_model({"preset": "tiny", **options}, VOCABULARY)
     state = torch.random.get_rng_state()
-    whole, hollow = VisionLLM(config), hollow_model(config)
+    whole, empty = VisionLLM(config), hollow_model(config)
 
-    ours, theirs = weights_of(hollow), weights_of(whole)
+    ours, theirs = weights_of(empty), weights_of(whole)
     assert {name: (one.shape, one.dtype) for name, one in ours.items()} == {
         name: (one.shape, one.dtype) for name, one in theirs.items()
     }
-    assert all(parameter.is_meta for parameter in hollow.parameters())
-    assert [p.requires_grad for p in hollow.parameters()] == [p.requires_grad for p in whole.parameters()]
+    assert all(parameter.is_meta for parameter in empty.parameters())
+    assert [p.requires_grad for p in empty.parameters()] == [p.requires_grad for p in whole.parameters()]
     # Nothing gives these to a model later.
     kept = whole.state_dict()
-    given = {name: one for name, one in hollow.named_buffers() if name not in kept}
+    given = {name: one for name, one in empty.named_buffers() if name not in kept}
     assert given
     for name, one in whole.named_buffers():
         assert name in kept or torch.equal(given[name], one), name
     assert torch.equal(torch.random.get_rng_state(), state)
     # Modules are built as ever again.
     assert not torch.nn.Linear(1, 1).weight.is_meta
-    return hollow
+    return empty
+
+
+def test_weights_have_no_values_from_the_moment_they_are_built() -> None:
+    with hollow():
+        shared = torch.nn.Linear(3, 2)
+        other = torch.nn.Linear(3, 2)
+        other.weight = shared.weight
+
+    assert shared.weight.is_meta
+    assert other.weight is shared.weight
 
 
 def test_a_model_without_values_has_all_names_and_sizes() -> None:
@@ -59,11 +70,11 @@ def test_what_comes_from_folders_has_no_values_either(tmp_path: Path) -> None:
     words = Qwen2Config(**sizes, num_key_value_heads=4, vocab_size=60, tie_word_embeddings=True)
     AutoModelForCausalLM.from_config(words).save_pretrained(tmp_path / "words")
 
-    hollow = assert_same_but_for_values(
+    empty = assert_same_but_for_values(
         {
             "language": {"pretrained": str(tmp_path / "words"), "look_back": []},
             "detection": {"pretrained": str(tmp_path / "dino")},
         }
     )
 
-    assert hollow.language.head.weight is hollow.language.embeddings.weight
+    assert empty.language.head.weight is empty.language.embeddings.weight
